@@ -1,0 +1,112 @@
+"""Bags to one ragged matrix, without padding."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from dtcwsi.errors import FeaturesError
+from dtcwsi.nn.order import infer_step, spatial_order
+from dtcwsi.store.features import read_features
+from dtcwsi.types import Bag, Features, PackedBags
+
+__all__ = ["bag_of", "join", "load_bag", "pack"]
+
+
+def bag_of(features: Features, label: int | None = None) -> Bag:
+    """Turn a slide's features into a bag of tensors."""
+    coords = None if features.coords is None else torch.from_numpy(np.asarray(features.coords))
+    rows = torch.from_numpy(np.asarray(features.features))
+    return Bag(rows, coords, features.patch_size_level0, label, features.slide_id)
+
+
+def load_bag(path: str | Path, label: int | None = None) -> Bag:
+    """Read a feature file as a bag.
+
+    Raises: FeaturesError if the file cannot be read, has no features, or holds NaN or infinity.
+    """
+    return bag_of(read_features(Path(path)), label)
+
+
+def pack(bags: Sequence[Bag]) -> PackedBags:
+    """Put bags into one matrix, patches in the order given, and note each bag's spatial order.
+
+    A bag with coordinates gets the order along the Hilbert curve of its grid cells, so that permuting its patches
+    changes nothing that depends on order; a bag without keeps the order given.
+    Returns: a ragged batch; ``coords`` are dropped if any bag lacks them, the orders of the others are not.
+    Raises: FeaturesError if there is no bag, or widths differ.
+    """
+    return join([_pack_one(bag) for bag in bags])
+
+
+def join(packs: Sequence[PackedBags]) -> PackedBags:
+    """Put packed bags one after another, orders included, without working them out again.
+
+    Raises: FeaturesError if there is none, or widths differ.
+    """
+    if not packs:
+        raise FeaturesError("a batch holds no bag; expected at least one")
+    if len(packs) == 1:
+        return packs[0]
+    _check_widths(packs)
+    ends = torch.tensor([len(pack.features) for pack in packs]).cumsum(0).tolist()
+    starts = [0, *ends[:-1]]
+    tails = [pack.offsets[1:] + start for pack, start in zip(packs, starts, strict=True)]
+    return PackedBags(
+        torch.cat([pack.features for pack in packs]),
+        torch.cat([packs[0].offsets[:1], *tails]),
+        _joined([pack.coords for pack in packs]),
+        _joined([pack.patch_size_level0 for pack in packs]),
+        _joined([pack.labels for pack in packs]),
+        tuple(slide_id for pack in packs for slide_id in pack.slide_ids),
+        _joined_order(packs, starts),
+    )
+
+
+def _pack_one(bag: Bag) -> PackedBags:
+    device = bag.features.device
+    step = float("nan") if bag.patch_size_level0 is None else float(bag.patch_size_level0)
+    return PackedBags(
+        bag.features,
+        torch.tensor([0, len(bag)], device=device),
+        bag.coords,
+        torch.tensor([step], dtype=torch.float32, device=device),
+        torch.tensor([-1 if bag.label is None else bag.label], device=device),
+        (bag.slide_id,),
+        _order(bag),
+    )
+
+
+def _order(bag: Bag) -> Int[Tensor, "patches"] | None:
+    if bag.coords is None or len(bag) < 2:
+        return None
+    coords = bag.coords.detach().cpu().numpy()
+    order = spatial_order(coords, bag.patch_size_level0 or infer_step(coords))
+    if np.array_equal(order, np.arange(len(order))):
+        return None
+    return torch.from_numpy(order).to(bag.features.device)
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    there = [part for part in parts if part is not None]
+    return torch.cat(there) if len(there) == len(parts) else None
+
+
+def _joined_order(packs: Sequence[PackedBags], starts: Sequence[int]) -> Int[Tensor, "patches"] | None:
+    if all(pack.order is None for pack in packs):
+        return None
+    orders = [
+        torch.arange(len(pack.features), device=pack.features.device) if pack.order is None else pack.order
+        for pack in packs
+    ]
+    return torch.cat([order + start for order, start in zip(orders, starts, strict=True)])
+
+
+def _check_widths(packs: Sequence[PackedBags]) -> None:
+    widths = {pack.features.shape[1]: pack.slide_ids for pack in packs}
+    if len(widths) > 1:
+        told = "; ".join(f"{width} ({', '.join(map(str, ids))})" for width, ids in sorted(widths.items()))
+        raise FeaturesError(f"bags of one batch differ in width: {told}; use features of one encoder")

@@ -1,0 +1,96 @@
+"""Any timm model as an encoder: weights from the hub, a local file or a folder."""
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from dtcwsi.encoders.network import NetworkEncoder
+from dtcwsi.errors import EncoderError
+
+__all__ = ["from_folder", "from_name", "knows", "names"]
+
+
+def names() -> list[str]:
+    """Every architecture that the installed timm has."""
+    return list(timm.list_models())
+
+
+def knows(name: str) -> bool:
+    """Whether timm has the architecture (a pretrained tag after a dot is allowed)."""
+    return bool(timm.is_model(name.partition(".")[0]))
+
+
+def from_name(name: str, weights: Path | None, *, device: str = "cpu") -> NetworkEncoder:
+    """Build a timm model; ``weights`` is a local .safetensors, .pt or .pth, or None for the hub's.
+
+    Raises: EncoderError if the weights cannot be had or do not fit.
+    """
+    if weights is None:
+        try:
+            network = timm.create_model(name, pretrained=True, num_classes=0)
+        except Exception as error:  # noqa: BLE001 - the hub client raises dozens of kinds
+            raise EncoderError(
+                f"the weights of {name!r} could not be fetched from the hub ({type(error).__name__}); "
+                f"give a local file: --encoder {name}:/path/to/weights.safetensors"
+            ) from error
+        return _wrap(name, network, device)
+    network = timm.create_model(name, pretrained=False, num_classes=0)
+    _fill(network, _read_weights(weights), weights)
+    return _wrap(f"{name}-{weights.stem}", network, device)
+
+
+def from_folder(folder: Path, *, device: str = "cpu") -> NetworkEncoder:
+    """Build a timm model from a folder as the hub stores it: ``config.json`` and the weights.
+
+    Raises: EncoderError if the folder does not hold both.
+    """
+    if not (folder / "config.json").is_file():
+        raise EncoderError(f"{folder} has no config.json; expected a folder as timm saves it, or NAME:/path/to/weights")
+    try:
+        network = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
+    except (RuntimeError, OSError, KeyError, ValueError) as error:
+        raise EncoderError(f"the model in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    return _wrap(folder.name, network, device)
+
+
+def _wrap(name: str, network: Any, device: str) -> NetworkEncoder:
+    config = timm.data.resolve_model_data_config(network)
+    size, mean, std = config["input_size"][-1], tuple(config["mean"]), tuple(config["std"])
+    return NetworkEncoder(name.replace("/", "-"), network, input_px=size, mean=mean, std=std, device=device)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise EncoderError(f"the weights {path} do not exist; expected a .safetensors, .pt or .pth file")
+    try:
+        if path.suffix == ".safetensors":
+            found = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - zip, pickle and safetensors errors share no base
+        raise EncoderError(f"the weights {path} cannot be read ({error}); expected a plain state dict") from error
+    state = found.get("state_dict", found.get("model", found))
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def _fill(network: Any, state: dict[str, Tensor], path: Path) -> None:
+    """Load a state dict; a classifier head that the encoder does not use is left out."""
+    wanted = network.state_dict()
+    extra = [name for name in state if name not in wanted]
+    head = (network.pretrained_cfg or {}).get("classifier") or "head"
+    heads = (head,) if isinstance(head, str) else tuple(head)
+    unknown = [name for name in extra if not name.startswith(heads)]
+    missing = [name for name in wanted if name not in state]
+    if missing or unknown:
+        raise EncoderError(
+            f"the weights {path} do not fit: {len(missing)} tensors missing (first: {missing[:3]}), "
+            f"{len(unknown)} unknown (first: {unknown[:3]})"
+        )
+    try:
+        network.load_state_dict({name: state[name] for name in wanted})
+    except RuntimeError as error:
+        raise EncoderError(f"the weights {path} do not fit: {str(error).splitlines()[-1].strip()}") from error

@@ -1,0 +1,1 @@
+"""Blocks that several steps share: spatial order, operations on ragged segments, attention."""

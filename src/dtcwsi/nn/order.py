@@ -1,0 +1,66 @@
+"""Orders of patches: along a space-filling curve, and evenly spread."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["grid_cells", "hilbert_rank", "infer_step", "spatial_order", "van_der_corput"]
+
+
+def infer_step(coords: NDArray[np.number]) -> float:
+    """Infer the grid step of patches: the smallest positive difference between sorted unique x or y.
+
+    ``coords`` (N, 2) level-0 pixels. Returns: level-0 pixels, 1.0 if all patches share one corner.
+    """
+    steps = [np.diff(np.unique(coords[:, axis])) for axis in (0, 1)] if len(coords) else []
+    positive = [float(step[step > 0].min()) for step in steps if (step > 0).any()]
+    return min(positive) if positive else 1.0
+
+
+def grid_cells(coords: NDArray[np.number], step: float) -> NDArray[np.int64]:
+    """Give each patch its (column, row) on the grid of ``step`` level-0 pixels that starts at the smallest x and y."""
+    if not len(coords):
+        return np.zeros((0, 2), np.int64)
+    return np.floor((coords - coords.min(axis=0)) / step + 1e-6).astype(np.int64)
+
+
+def hilbert_rank(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give each cell its position along a Hilbert curve over the smallest square of side 2^k that holds all cells.
+
+    ``cells`` (N, 2) non-negative (column, row). Returns: (N,) int64, equal for equal cells.
+    Source: the usual quadrant-by-quadrant construction (Hilbert 1891).
+    """
+    x, y = cells[:, 0].copy(), cells[:, 1].copy()
+    rank = np.zeros(len(cells), np.int64)
+    side = 1 << int(max(int(cells.max(initial=0)), 1)).bit_length()
+    half = side // 2
+    while half:
+        right, low = (x & half) > 0, (y & half) > 0
+        rank += half * half * ((3 * right) ^ low)
+        flip = right & ~low
+        x[flip], y[flip] = side - 1 - x[flip], side - 1 - y[flip]
+        swap = ~low
+        x[swap], y[swap] = y[swap], x[swap].copy()
+        half //= 2
+    return rank
+
+
+def spatial_order(coords: NDArray[np.number], step: float) -> NDArray[np.int64]:
+    """Order patches along the Hilbert curve of their cells; within a cell by y, then x.
+
+    ``coords`` (N, 2). Returns: (N,) indices, the same sequence of patches whatever order they came in.
+    """
+    return np.lexsort((coords[:, 0], coords[:, 1], hilbert_rank(grid_cells(coords, step)))).astype(np.int64)
+
+
+def van_der_corput(count: int) -> NDArray[np.float64]:
+    """Return the first ``count`` values of the base-2 van der Corput sequence, in [0, 1).
+
+    Every prefix of the sequence is spread evenly over the interval, so that ties broken by it thin evenly.
+    """
+    index = np.arange(count, dtype=np.int64)
+    values, scale = np.zeros(count), 0.5
+    while (index > 0).any():
+        values += scale * (index & 1)
+        index >>= 1
+        scale /= 2
+    return values

@@ -1,0 +1,122 @@
+"""Files that are either whole or absent, and locks that die with their process."""
+
+import errno
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from dtcwsi.errors import StoreError
+
+__all__ = ["beside", "folder_lock", "sweep", "try_lock", "write_bytes", "write_json", "write_text"]
+
+_PART = ".part-"
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """Give a name beside ``path`` to write to; on leaving, the file is fsynced and renamed to ``path``.
+
+    If the block raises, the partial file is removed and ``path`` keeps what it held.
+    Raises: StoreError if the disk is full or the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}{_PART}{secrets.token_hex(4)}-{os.getpid()}-{socket.gethostname()}")
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StoreError(_reason(path, error)) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all.  Raises: StoreError as `beside`."""
+    with beside(path) as part:
+        part.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a small UTF-8 text whole or not at all.  Raises: StoreError as `beside`."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write indented JSON with sorted keys whole or not at all.  Raises: StoreError as `beside`."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def try_lock(path: Path) -> Iterator[bool]:
+    """Hold an exclusive lock for the block, or say at once that another process holds it.
+
+    The operating system drops the lock when its process dies, so that a killed run blocks nobody.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Wait for the folder's lock: for short read-change-write steps on shared tables."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        yield
+
+
+def sweep(folder: Path) -> int:
+    """Remove what killed processes of this machine left half-written under a folder.
+
+    Partial files of living processes, and those of other machines on a shared disk, stay.
+    Returns: how many files were removed.
+    """
+    removed = 0
+    for part in folder.rglob(f".*{_PART}*"):
+        _, pid, host = part.name.rpartition(_PART)[2].split("-", 2)
+        if host == socket.gethostname() and not _alive(int(pid)):
+            part.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _reason(path: Path, error: OSError) -> str:
+    if error.errno == errno.ENOSPC or "No space left" in str(error):
+        return f"the disk is full: {path} was not written; free space and run the same command again"
+    return f"cannot write {path}: {error.strerror or error}; check the folder and its permissions"

@@ -1,0 +1,56 @@
+"""Tissue contours on disk: GeoJSON in level-0 pixels that QuPath opens."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtcwsi.store.atomic import write_text
+from dtcwsi.types import Polygon, TissueMask
+
+__all__ = ["read_contours", "read_provenance", "write_contours"]
+
+
+def write_contours(path: Path, mask: TissueMask, provenance: dict[str, Any]) -> None:
+    """Write a tissue mask as GeoJSON; ``provenance`` (digest, parameters) goes beside the features.
+
+    Raises: StoreError if the disk is full or the folder cannot be written.
+    """
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [_closed(ring) for ring in (piece.outer, *piece.holes)]},
+            "properties": {"objectType": "annotation", "tissue_id": index, "classification": {"name": "Tissue"}},
+        }
+        for index, piece in enumerate(mask.polygons)
+    ]
+    content = {
+        "type": "FeatureCollection",
+        "features": features,
+        "dtcwsi": {**provenance, "area_um2": mask.area_um2},
+    }
+    write_text(path, json.dumps(content, sort_keys=True) + "\n")
+
+
+def read_contours(path: Path) -> TissueMask:
+    """Read a tissue mask back.  Raises: OSError, ValueError if the file is absent or not GeoJSON."""
+    content = json.loads(path.read_text())
+    rings = [[np.asarray(ring[:-1], float) for ring in item["geometry"]["coordinates"]] for item in content["features"]]
+    polygons = tuple(Polygon(outer, tuple(holes)) for outer, *holes in rings)
+    return TissueMask(polygons, float(content["dtcwsi"]["area_um2"]))
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """Read what made a contour file; nothing if it is absent or damaged."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())["dtcwsi"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return found
+
+
+def _closed(ring: NDArray[np.float64]) -> list[list[float]]:
+    points: list[list[float]] = np.round(ring, 2).tolist()
+    return [*points, points[0]]

@@ -1,0 +1,140 @@
+"""Patch embeddings on disk: one HDF5 file a slide, `features` (N, D) and `coords` (N, 2), rows contiguous."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from dtcwsi.errors import FeaturesError, UsageError
+from dtcwsi.store.hdf5 import read_hdf5, write_hdf5
+from dtcwsi.store.patches import grid_attributes
+from dtcwsi.types import Features, PatchGrid
+
+_MADE_BY = ("encoder", "encoder_digest", "patch_size_px", "patch_spacing_um")
+
+__all__ = ["FeaturesHeader", "feature_files", "features_writer", "read_features", "read_header"]
+
+
+@dataclass(frozen=True)
+class FeaturesHeader:
+    """What a feature file holds, without its numbers.
+
+    ``patch_size_px`` and ``patch_spacing_um`` (as asked for, not rounded to the slide's pixels) tell how the patches
+    were cut; they, ``encoder`` and ``encoder_digest`` are None in the files of other tools.
+    """
+
+    slide_id: str
+    path: Path
+    n_patches: int
+    dim: int
+    encoder: str | None = None
+    encoder_digest: str | None = None
+    patch_size_px: int | None = None
+    patch_spacing_um: float | None = None
+
+
+@contextmanager
+def features_writer(
+    path: Path, grid: PatchGrid, dim: int, attributes: dict[str, Any]
+) -> Iterator[Callable[[NDArray[np.float32]], None]]:
+    """Give a function that appends rows of features; the file appears when all rows of ``grid`` are in.
+
+    Memory stays at one batch of rows whatever the slide's size.
+    Raises: FeaturesError if rows are missing or not finite; StoreError if the disk is full.
+    """
+    written = 0
+    with write_hdf5(path, {"format": "dtcwsi-features-1", **grid_attributes(grid), **attributes}) as file:
+        file.create_dataset("coords", data=grid.coords)
+        target = file.create_dataset("features", shape=(len(grid), dim), dtype=np.float32)
+
+        def append(rows: NDArray[np.float32]) -> None:
+            nonlocal written
+            if not np.isfinite(rows).all():
+                raise FeaturesError(f"the encoder gave NaN or infinite features for {path.stem}; nothing was written")
+            target[written : written + len(rows)] = rows
+            written += len(rows)
+
+        yield append
+        if written != len(grid):
+            raise FeaturesError(f"{path.stem} has {written} rows of features; expected {len(grid)}, one a patch")
+
+
+def feature_files(folder: Path) -> dict[str, Path]:
+    """Find the feature files of a folder by slide id, sorted.
+
+    ``folder`` holds ``*.h5`` files, or is an output folder of extract with one encoder under ``features/``.
+    Raises: UsageError if it holds none, or several encoders.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"the features folder {folder} does not exist; expected a folder of .h5 files from extract")
+    files = sorted(folder.glob("*.h5"))
+    below = folder / "features"
+    if not files and below.is_dir():
+        encoders = sorted(path for path in below.iterdir() if path.is_dir() and any(path.glob("*.h5")))
+        if len(encoders) > 1:
+            names = ", ".join(path.name for path in encoders)
+            raise UsageError(f"{folder} holds features of several encoders ({names}); name one: {encoders[0]}")
+        files = sorted(encoders[0].glob("*.h5")) if encoders else []
+    if not files:
+        raise UsageError(f"{folder} holds no .h5 feature files; run extract first or name the folder that holds them")
+    return {path.stem: path for path in files}
+
+
+def read_header(path: Path) -> FeaturesHeader:
+    """Read what a feature file holds without loading it.  Raises: FeaturesError if it is no feature file."""
+    with read_hdf5(path) as file:
+        rows = _dataset(path, file)
+        made = {name: _plain(file.attrs[name]) for name in _MADE_BY if name in file.attrs}
+        return FeaturesHeader(path.stem, path, int(rows.shape[0]), int(rows.shape[1]), **made)
+
+
+def read_features(path: Path) -> Features:
+    """Load a slide's features and coordinates, whatever the encoder's precision, as float32.
+
+    Also reads the files of other tools that keep `features` and `coords` side by side (CLAM, TRIDENT).
+    Raises: FeaturesError if the file is not whole, has no features, or holds NaN or infinity.
+    """
+    with read_hdf5(path) as file:
+        rows = _dataset(path, file)[()].astype(np.float32, copy=False)
+        coords = _coords(path, file, len(rows))
+        attributes = {**file.attrs, **(dict(file["coords"].attrs) if "coords" in file else {})}
+    bad = int((~np.isfinite(rows)).any(axis=1).sum())
+    if bad:
+        raise FeaturesError(f"{path} has NaN or infinite features in {bad} of {len(rows)} patches; extract it again")
+    size = attributes.get("patch_size_level0")
+    spacing = attributes.get("patch_spacing_um")
+    return Features(
+        slide_id=path.stem,
+        features=rows,
+        coords=coords,
+        patch_size_level0=None if size is None else float(size),
+        encoder=attributes.get("encoder"),
+        spacing_um=None if spacing is None else float(spacing),
+    )
+
+
+def _dataset(path: Path, file: h5py.File) -> h5py.Dataset:
+    rows = file.get("features")
+    if not isinstance(rows, h5py.Dataset):
+        raise FeaturesError(f"{path} has no dataset 'features'; got {sorted(file) or 'an empty file'}")
+    if rows.ndim != 2:
+        raise FeaturesError(f"{path} has features of shape {rows.shape}; expected (patches, dim)")
+    return rows
+
+
+def _coords(path: Path, file: h5py.File, count: int) -> NDArray[np.int64] | None:
+    if "coords" not in file:
+        return None
+    coords = np.rint(file["coords"][()]).astype(np.int64)
+    if coords.shape != (count, 2):
+        raise FeaturesError(f"{path} has coords of shape {coords.shape}; expected ({count}, 2), one row a patch")
+    return coords
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,42 @@
+"""Patch positions on disk: one HDF5 file a slide that reopens without guessing."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dtcwsi.store.hdf5 import read_hdf5, write_hdf5
+from dtcwsi.types import PatchGrid
+
+__all__ = ["grid_attributes", "read_patches", "write_patches"]
+
+
+def write_patches(path: Path, grid: PatchGrid, attributes: dict[str, Any]) -> None:
+    """Write a slide's patch grid: ``coords`` (N, 2) int64 level-0 pixels and ``tissue_fraction`` (N,).
+
+    Raises: StoreError if the disk is full or the folder cannot be written.
+    """
+    with write_hdf5(path, {"format": "dtcwsi-patches-1", **grid_attributes(grid), **attributes}) as file:
+        file.create_dataset("coords", data=grid.coords)
+        file.create_dataset("tissue_fraction", data=grid.tissue_fraction)
+
+
+def grid_attributes(grid: PatchGrid) -> dict[str, Any]:
+    """What a file must say of its patches' size and resolution."""
+    return {
+        "patch_size_px": grid.patch_size_px,
+        "patch_size_level0": grid.patch_size_level0,
+        "patch_spacing_um": grid.spacing_um,
+    }
+
+
+def read_patches(path: Path) -> PatchGrid:
+    """Read a slide's patch grid.  Raises: FeaturesError if the file is not whole."""
+    with read_hdf5(path) as file:
+        return PatchGrid(
+            coords=file["coords"][()].astype(np.int64),
+            tissue_fraction=file["tissue_fraction"][()].astype(np.float32),
+            patch_size_px=int(file.attrs["patch_size_px"]),
+            patch_size_level0=int(file.attrs["patch_size_level0"]),
+            spacing_um=float(file.attrs["patch_spacing_um"]),
+        )

@@ -1,0 +1,270 @@
+"""The records that pass from one step to the next, in the order of the data.
+
+All positions are level-0 pixels, x to the right and y down, of a patch's top-left corner.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NewType, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dtcwsi.errors import FeaturesError
+
+__all__ = [
+    "Aggregated",
+    "Bag",
+    "CompressedBags",
+    "Features",
+    "Microns",
+    "MicronsPerPixel",
+    "PackedBags",
+    "PatchGrid",
+    "Pixels",
+    "Polygon",
+    "Prediction",
+    "SlideInfo",
+    "SlideReader",
+    "TissueMask",
+]
+
+Microns = NewType("Microns", float)
+MicronsPerPixel = NewType("MicronsPerPixel", float)
+Pixels = NewType("Pixels", int)
+
+
+@dataclass(frozen=True)
+class SlideInfo:
+    """What is known of a slide file before its pixels are read.
+
+    ``spacing_um`` is um per level-0 pixel; ``level_downsamples`` are the real ones, the first is 1.
+    """
+
+    slide_id: str
+    path: Path
+    width_px: int
+    height_px: int
+    spacing_um: float
+    level_downsamples: tuple[float, ...]
+    reader: str
+
+
+class SlideReader(Protocol):
+    """An open slide: pixels at any um/px, whatever the file format."""
+
+    @property
+    def info(self) -> SlideInfo:
+        """The slide's size, resolution and levels."""
+        ...
+
+    def read(
+        self, top_left_level0: tuple[int, int], size_level0: tuple[int, int], size_px: tuple[int, int]
+    ) -> NDArray[np.uint8]:
+        """Read a box of level-0 pixels, resampled with antialiasing.
+
+        Sizes are (width, height). Returns: (height, width, 3) RGB of ``size_px``; white outside the slide.
+        Raises: SlideError if the file cannot be decoded there.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the file."""
+        ...
+
+
+@dataclass(frozen=True)
+class Polygon:
+    """One piece of tissue: an outer ring and the holes in it, each (points, 2) level-0 pixels, not closed."""
+
+    outer: NDArray[np.float64]
+    holes: tuple[NDArray[np.float64], ...] = ()
+
+
+@dataclass(frozen=True)
+class TissueMask:
+    """Where a slide has tissue, as polygons in level-0 pixels; no polygon means no tissue."""
+
+    polygons: tuple[Polygon, ...]
+    area_um2: float
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """The patches of a slide, in a space-filling order.
+
+    ``coords`` (N, 2) int64 level-0 pixels; ``tissue_fraction`` (N,) in 0..1. A patch covers ``patch_size_level0``
+    level-0 pixels a side and is read as ``patch_size_px`` pixels of ``spacing_um``.
+    """
+
+    coords: NDArray[np.int64]
+    tissue_fraction: NDArray[np.float32]
+    patch_size_px: int
+    patch_size_level0: int
+    spacing_um: float
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+
+@dataclass(frozen=True)
+class Features:
+    """A slide's patch embeddings: ``features`` (N, D) float32 in the order of ``coords`` (N, 2)."""
+
+    slide_id: str
+    features: NDArray[np.float32]
+    coords: NDArray[np.int64] | None
+    patch_size_level0: float | None
+    encoder: str | None
+    spacing_um: float | None = None
+
+
+@dataclass(frozen=True)
+class Bag:
+    """One slide as a set of patch embeddings.
+
+    ``features`` (N, D); ``coords`` (N, 2) level-0 pixels. Without ``patch_size_level0`` the grid step is inferred from
+    the coordinates (smallest positive difference between sorted unique x or y).
+    Raises: FeaturesError if shapes disagree or a value is not finite.
+    """
+
+    features: Float[Tensor, "patches dim"]
+    coords: Int[Tensor, "patches 2"] | Float[Tensor, "patches 2"] | None = None
+    patch_size_level0: float | None = None
+    label: int | None = None
+    slide_id: str | None = None
+
+    def __post_init__(self) -> None:
+        name = repr(self.slide_id) if self.slide_id else "a bag"
+        if self.features.ndim != 2:
+            raise FeaturesError(f"{name} has features of shape {tuple(self.features.shape)}; expected (patches, dim)")
+        if self.coords is not None and tuple(self.coords.shape) != (len(self.features), 2):
+            raise FeaturesError(
+                f"{name} has coords of shape {tuple(self.coords.shape)}; expected ({len(self.features)}, 2), one row a patch"
+            )
+        finite = torch.isfinite(self.features).all(dim=1)
+        if not bool(finite.all()):
+            bad = int((~finite).sum())
+            raise FeaturesError(
+                f"{name} has NaN or infinite features in {bad} of {len(self.features)} patches; extract the slide again"
+            )
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True)
+class PackedBags:
+    """Several bags as one matrix: rows ``offsets[b]`` to ``offsets[b + 1]`` belong to bag b; no padding.
+
+    ``features`` (sum of patches, dim) in the order given; ``offsets`` (bags + 1,) int64; ``coords`` (sum of patches, 2)
+    or None if any bag lacks them; ``patch_size_level0`` (bags,) float, NaN where unknown; ``labels`` (bags,) int64, -1
+    where unknown. ``order`` (sum of patches,) lists the rows bag after bag in each bag's spatial order; None if that is
+    the order given.
+    """
+
+    features: Float[Tensor, "patches dim"]
+    offsets: Int[Tensor, "bags_plus_one"]
+    coords: Tensor | None = None
+    patch_size_level0: Float[Tensor, "bags"] | None = None
+    labels: Int[Tensor, "bags"] | None = None
+    slide_ids: tuple[str | None, ...] = ()
+    order: Int[Tensor, "patches"] | None = None
+
+    @property
+    def n_bags(self) -> int:
+        """How many bags are packed."""
+        return len(self.offsets) - 1
+
+    def to(self, device: torch.device | str) -> "PackedBags":
+        """Copy every tensor to a device."""
+
+        def moved(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
+
+        return PackedBags(
+            self.features.to(device, non_blocking=True),
+            self.offsets.to(device, non_blocking=True),
+            moved(self.coords),
+            moved(self.patch_size_level0),
+            moved(self.labels),
+            self.slide_ids,
+            moved(self.order),
+        )
+
+
+@dataclass(frozen=True)
+class CompressedBags:
+    """Tokens left of packed bags, and where each came from.
+
+    Tokens: ``features`` (tokens, dim), ``offsets`` (bags + 1,), ``log_size`` (tokens,) log of the patches inside,
+    ``gate`` (tokens,) <= 0 prior on attention from the score, ``mass`` (tokens,) share of first-stage importance,
+    ``score`` (tokens,), ``coords`` (tokens, 2) or None. Aggregators add ``bias`` to attention logits.
+    Patches, in the order given: ``patch_offsets`` (bags + 1,), ``patch_to_token`` (patches,) index of its token within
+    the bag or -1, ``tokens_by_stage`` (stages, patches) the same after each stage, ``patch_weight`` (patches,) its share
+    in its token, 0 once pruned.
+    """
+
+    features: Float[Tensor, "tokens dim"]
+    offsets: Int[Tensor, "bags_plus_one"]
+    log_size: Float[Tensor, "tokens"]
+    gate: Float[Tensor, "tokens"]
+    mass: Float[Tensor, "tokens"]
+    score: Float[Tensor, "tokens"]
+    coords: Tensor | None
+    patch_size_level0: Tensor | None
+    patch_offsets: Int[Tensor, "bags_plus_one"]
+    patch_to_token: Int[Tensor, "patches"]
+    tokens_by_stage: Int[Tensor, "stages patches"]
+    patch_weight: Float[Tensor, "patches"]
+    losses: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def n_bags(self) -> int:
+        """How many bags are packed."""
+        return len(self.offsets) - 1
+
+    @property
+    def bias(self) -> Float[Tensor, "tokens"]:
+        """What a token adds to its attention logit: the log of its size and its gate."""
+        return self.log_size + self.gate
+
+
+@dataclass(frozen=True)
+class Aggregated:
+    """What an aggregator makes of compressed bags.
+
+    ``logits`` (bags, classes); ``attention`` (tokens,) sums to 1 in each bag with tokens; ``teacher`` (tokens,) the same
+    as it would be without the gate, without gradient; ``losses`` weighted auxiliary terms of the method.
+    """
+
+    logits: Float[Tensor, "bags classes"]
+    attention: Float[Tensor, "tokens"]
+    teacher: Float[Tensor, "tokens"]
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    attention_by_class: Float[Tensor, "tokens classes"] | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of a batch of bags; see CONTRACT in the reference for every field's shape.
+
+    ``logits`` (bags, classes); ``attention`` (patches,) sums to 1 in each bag with patches; ``tokens_in`` and
+    ``tokens_out`` (bags,); ``patch_to_token`` (patches,); ``tokens_by_stage`` (stages, patches); ``patch_stage``
+    (patches,) stage at which a patch stopped being a token alone, 0 if it never did; ``losses`` weighted auxiliary
+    terms, empty in evaluation; ``offsets`` (bags + 1,) rows of each bag in the patch-wise fields.
+    """
+
+    logits: Float[Tensor, "bags classes"]
+    attention: Float[Tensor, "patches"]
+    tokens_in: Int[Tensor, "bags"]
+    tokens_out: Int[Tensor, "bags"]
+    patch_to_token: Int[Tensor, "patches"]
+    tokens_by_stage: Int[Tensor, "stages patches"]
+    patch_stage: Int[Tensor, "patches"]
+    offsets: Int[Tensor, "bags_plus_one"]
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    attention_by_class: Float[Tensor, "patches classes"] | None = None
