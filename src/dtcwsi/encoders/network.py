@@ -33,7 +33,7 @@ class NetworkEncoder:
         self.name, self.input_px = name, input_px
         self._device = torch.device(device)
         self.digest = state_digest(network, input_px=input_px, mean=mean, std=std)
-        self._network = network.eval().to(self._device, memory_format=torch.channels_last)
+        self._network = network.eval().to(self._device).to(memory_format=torch.channels_last)
         self._mean = torch.tensor(mean, device=self._device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=self._device).view(1, 3, 1, 1)
         self.batch_size = batch_size or (16 if self._device.type == "cpu" else 128)

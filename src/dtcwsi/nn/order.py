@@ -20,7 +20,7 @@ def grid_cells(coords: NDArray[np.number], step: float) -> NDArray[np.int64]:
     """Give each patch its (column, row) on the grid of ``step`` level-0 pixels that starts at the smallest x and y."""
     if not len(coords):
         return np.zeros((0, 2), np.int64)
-    return np.floor((coords - coords.min(axis=0)) / step + 1e-6).astype(np.int64)
+    return np.asarray(np.floor((coords - coords.min(axis=0)) / step + 1e-6), np.int64)
 
 
 def hilbert_rank(cells: NDArray[np.int64]) -> NDArray[np.int64]:

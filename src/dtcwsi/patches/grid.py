@@ -37,7 +37,8 @@ def make_grid(info: SlideInfo, mask: TissueMask, parameters: GridParameters) -> 
     """Lay the grid over a slide and keep the whole patches with enough tissue.
 
     The grid starts at level-0 pixel (0, 0), so that edited tissue parameters never shift it. The tissue fraction of a
-    patch is taken at 8 x 8 points. A patch's side is rounded to whole level-0 pixels. Memory: 64 bytes a grid cell of the slide.
+    patch is taken at 8 x 8 points. A patch's side is rounded to whole level-0 pixels.
+    Memory: 64 bytes a grid cell of the slide.
     Raises: SpacingError if the slide is too coarse for the um/px asked for.  Source: Appendix A.
     """
     ratio = parameters.patch_spacing_um / info.spacing_um

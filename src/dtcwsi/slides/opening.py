@@ -7,9 +7,11 @@ from dtcwsi.errors import SlideError, UsageError
 from dtcwsi.registry import Registry
 from dtcwsi.types import SlideReader
 
-__all__ = ["READERS", "SLIDE_SUFFIXES", "find_slides", "open_slide"]
+__all__ = ["READERS", "SLIDE_SUFFIXES", "check_file", "find_slides", "open_slide"]
 
-SLIDE_SUFFIXES = frozenset({".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".dcm"})
+SLIDE_SUFFIXES = frozenset(
+    {".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".dcm"}
+)
 
 READERS = Registry(
     "reader",
@@ -24,9 +26,9 @@ def open_slide(path: Path, *, spacing_um: float | None = None, override: bool = 
     """Open a slide with the first reader that knows its format.
 
     ``spacing_um`` is used when the file records no believable um/px, or always with ``override``.
-    Raises: SlideError if the file is missing, unreadable, empty, cut off or no slide; SpacingError if no um/px is known.
+    Raises: SlideError if the file is missing, unreadable, cut off or no slide; SpacingError if no um/px is known.
     """
-    _check_file(path)
+    check_file(path)
     for name in _reader_order(path):
         reader = READERS.get(name)
         if reader.reads(path):
@@ -36,6 +38,19 @@ def open_slide(path: Path, *, spacing_um: float | None = None, override: bool = 
         f"{path.name!r} is no slide that OpenSlide or tifffile can read; expected a whole file of a slide scanner: "
         "copy it again or leave it out"
     )
+
+
+def check_file(path: Path) -> None:
+    """Make sure that a slide file is there and may be read.  Raises: SlideError if not, or if it is empty."""
+    try:
+        with path.open("rb") as file:
+            first = file.read(1)
+    except FileNotFoundError as error:
+        raise SlideError(f"{path} does not exist; expected a slide file") from error
+    except OSError as error:
+        raise SlideError(f"{path.name!r} cannot be read ({error.strerror}); check its permissions") from error
+    if not first:
+        raise SlideError(f"{path.name!r} is empty (0 bytes); expected a whole slide: copy it again")
 
 
 def find_slides(places: Iterable[Path]) -> dict[str, Path]:
@@ -48,8 +63,8 @@ def find_slides(places: Iterable[Path]) -> dict[str, Path]:
         for path in _slides_at(place):
             if path.stem in found and found[path.stem] != path:
                 raise UsageError(
-                    f"two files have the slide id {path.stem!r}: {found[path.stem]} and {path}; ids come from file names "
-                    "and must differ: rename one"
+                    f"two files have the slide id {path.stem!r}: {found[path.stem]} and {path}; ids come from "
+                    "file names and must differ: rename one"
                 )
             found[path.stem] = path
     if not found:
@@ -63,22 +78,12 @@ def _slides_at(place: Path) -> list[Path]:
             entries = sorted(place.iterdir())
         except PermissionError as error:
             raise UsageError(f"the folder {place} may not be read; check its permissions") from error
-        return [path for path in entries if path.suffix.lower() in SLIDE_SUFFIXES and path.is_file() and path.name[0] != "."]
+        return [
+            path for path in entries if path.suffix.lower() in SLIDE_SUFFIXES and path.is_file() and path.name[0] != "."
+        ]
     if not place.exists():
         raise UsageError(f"{place} does not exist; expected a slide file or a folder of slides")
     return [place]
-
-
-def _check_file(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            first = file.read(1)
-    except FileNotFoundError as error:
-        raise SlideError(f"{path} does not exist; expected a slide file") from error
-    except OSError as error:
-        raise SlideError(f"{path.name!r} cannot be read ({error.strerror}); check its permissions") from error
-    if not first:
-        raise SlideError(f"{path.name!r} is empty (0 bytes); expected a whole slide: copy it again")
 
 
 def _reader_order(path: Path) -> tuple[str, ...]:

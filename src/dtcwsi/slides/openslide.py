@@ -26,7 +26,9 @@ class OpenSlideReader:
         try:
             self._slide = openslide.OpenSlide(str(path))
         except (openslide.OpenSlideError, OSError) as error:
-            raise SlideError(f"{path.name!r} cannot be opened ({error}); expected a whole slide: copy it again") from error
+            raise SlideError(
+                f"{path.name!r} cannot be opened ({error}); expected a whole slide: copy it again"
+            ) from error
         try:
             spacing = resolve_spacing(path.name, _recorded(self._slide.properties), spacing_um, override=override)
         except SlideError:

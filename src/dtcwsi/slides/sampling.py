@@ -38,10 +38,14 @@ def sample(
     if level_size == size_px:
         return pixels
     shrinks = level_size[0] >= size_px[0]
-    return np.asarray(cv2.resize(pixels, size_px, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8)
+    return np.asarray(
+        cv2.resize(pixels, size_px, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8
+    )
 
 
-def overview(reader: SlideReader, spacing_um: float, *, max_pixels: int = 64_000_000) -> tuple[NDArray[np.uint8], float]:
+def overview(
+    reader: SlideReader, spacing_um: float, *, max_pixels: int = 64_000_000
+) -> tuple[NDArray[np.uint8], float]:
     """Read the whole slide at a coarse um/px, in boxes of at most 2048 level pixels a side.
 
     Coarser than asked if the picture would exceed ``max_pixels``, never finer than the slide itself.

@@ -30,7 +30,9 @@ class TiffReader:
             self._tiff = tifffile.TiffFile(path)
             self._levels = [level.keyframe for level in self._tiff.series[0].levels]
         except (tifffile.TiffFileError, OSError, ValueError, IndexError) as error:
-            raise SlideError(f"{path.name!r} cannot be opened ({error}); expected a whole TIFF: copy it again") from error
+            raise SlideError(
+                f"{path.name!r} cannot be opened ({error}); expected a whole TIFF: copy it again"
+            ) from error
         try:
             self._info = self._describe(path, spacing_um, override=override)
         except SlideError:
@@ -68,7 +70,7 @@ class TiffReader:
             raise SlideError(f"{path.name!r} holds {got}; expected interleaved 8-bit RGB: convert it to RGB")
         recorded = _ome_spacing(self._tiff) or _tag_spacing(page)
         return SlideInfo(
-            slide_id=path.name.removesuffix(path.suffix),
+            slide_id=path.stem,
             path=path,
             width_px=page.imagewidth,
             height_px=page.imagelength,

@@ -130,7 +130,7 @@ def _dataset(path: Path, file: h5py.File) -> h5py.Dataset:
 def _coords(path: Path, file: h5py.File, count: int) -> NDArray[np.int64] | None:
     if "coords" not in file:
         return None
-    coords = np.rint(file["coords"][()]).astype(np.int64)
+    coords = np.asarray(np.rint(file["coords"][()]), np.int64)
     if coords.shape != (count, 2):
         raise FeaturesError(f"{path} has coords of shape {coords.shape}; expected ({count}, 2), one row a patch")
     return coords

@@ -11,33 +11,33 @@ __all__ = ["SlideTable"]
 
 
 class SlideTable:
-    """A CSV keyed by ``slide_id``; every change re-reads the file under the folder's lock and replaces it whole."""
+    """A CSV keyed by its first column; every change re-reads the file under the folder's lock and replaces it whole."""
 
-    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
-        self.path, self.columns = path, ("slide_id", *columns)
+    def __init__(self, path: Path, columns: tuple[str, ...], *, key: str = "slide_id") -> None:
+        self.path, self.columns, self._key = path, (key, *columns), key
 
     def read(self) -> dict[str, dict[str, str]]:
         """Read all rows by slide id; no file means no rows.
 
-        Raises: CohortError if the table has lost its slide_id column.
+        Raises: CohortError if the table has lost its key column.
         """
         try:
             text = self.path.read_text(encoding="utf-8-sig")
         except FileNotFoundError:
             return {}
         reader = csv.DictReader(io.StringIO(text))
-        if "slide_id" not in (reader.fieldnames or ()):
+        if self._key not in (reader.fieldnames or ()):
             raise CohortError(
                 f"{self.path} has the columns {', '.join(reader.fieldnames or ['none'])}; expected "
                 f"{', '.join(self.columns)}, comma-separated: restore the header or delete the file"
             )
-        return {row["slide_id"]: {name: value or "" for name, value in row.items() if name} for row in reader}
+        return {row[self._key]: {name: value or "" for name, value in row.items() if name} for row in reader}
 
     def put(self, slide_id: str, **values: object) -> None:
         """Add or replace a slide's row."""
         with folder_lock(self.path.parent):
             rows = self.read()
-            rows[slide_id] = {"slide_id": slide_id, **{name: _text(value) for name, value in values.items()}}
+            rows[slide_id] = {self._key: slide_id, **{name: _text(value) for name, value in values.items()}}
             self._write(rows)
 
     def drop(self, slide_id: str) -> None:

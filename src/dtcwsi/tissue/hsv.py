@@ -1,6 +1,8 @@
 """The paper's tissue segmentation: saturation, median, threshold, closing, contours, holes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -45,10 +47,15 @@ def segment_tissue(
 ) -> TissueMask:
     """Outline the tissue of a slide's overview.
 
-    ``picture`` (height, width, 3) RGB, each of whose pixels covers ``pixel_level0`` level-0 pixels of ``spacing_um``.
+    ``picture`` (height, width, 3) RGB, each of whose pixels covers ``pixel_level0`` level-0 pixels of ``spacing_um``;
+    a finer picture than ``seg_spacing_um`` is averaged down to it first.
     Returns: polygons in level-0 pixels, the largest first; none if the slide is empty.
     Source: Appendix A.
     """
+    shrink = max(1.0, parameters.seg_spacing_um / (pixel_level0 * spacing_um))
+    size = (max(1, round(picture.shape[1] / shrink)), max(1, round(picture.shape[0] / shrink)))
+    picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA)) if shrink > 1 else picture
+    pixel_level0 = pixel_level0 * shrink
     pixel_um = pixel_level0 * spacing_um
     saturation = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)[..., 1]
     smooth = cv2.medianBlur(saturation, _odd(parameters.median_um / pixel_um))
@@ -83,7 +90,7 @@ def _pieces(
     return pieces
 
 
-def _children(contours: tuple[NDArray[np.int32], ...], hierarchy: NDArray[np.int32], parent: int) -> list[NDArray[np.int32]]:
+def _children(contours: Sequence[Any], hierarchy: NDArray[np.int32], parent: int) -> list[Any]:
     children, child = [], hierarchy[parent, 2]
     while child != -1:
         if len(contours[child]) >= 3:

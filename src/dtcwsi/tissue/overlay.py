@@ -11,7 +11,9 @@ __all__ = ["draw_overlay"]
 _OUTER, _HOLE = (20, 130, 20), (30, 60, 220)
 
 
-def draw_overlay(picture: NDArray[np.uint8], pixel_level0: float, mask: TissueMask, *, max_px: int = 1600) -> NDArray[np.uint8]:
+def draw_overlay(
+    picture: NDArray[np.uint8], pixel_level0: float, mask: TissueMask, *, max_px: int = 1600
+) -> NDArray[np.uint8]:
     """Draw tissue outlines (green) and holes (blue) on a slide's overview, at most ``max_px`` a side.
 
     ``picture`` (height, width, 3) RGB, each of whose pixels covers ``pixel_level0`` level-0 pixels.

@@ -1,0 +1,35 @@
+"""Dynamic token compression for whole-slide images.
+
+The public names below are imported when first used, so that ``import dtcwsi`` stays light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dtcwsi.bags.packing import load_bag, pack
+    from dtcwsi.classifier import create_model, list_models, load
+    from dtcwsi.compressors import create_compressor
+    from dtcwsi.types import Bag
+
+__all__ = ["Bag", "create_compressor", "create_model", "list_models", "load", "load_bag", "pack"]
+
+_HOMES = {
+    "Bag": "dtcwsi.types",
+    "create_compressor": "dtcwsi.compressors",
+    "create_model": "dtcwsi.classifier",
+    "list_models": "dtcwsi.classifier",
+    "load": "dtcwsi.classifier",
+    "load_bag": "dtcwsi.bags.packing",
+    "pack": "dtcwsi.bags.packing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dtcwsi' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

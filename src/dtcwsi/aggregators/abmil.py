@@ -1,0 +1,54 @@
+"""Attention-based pooling."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dtcwsi.nn.segment import segment_softmax, segment_sum
+from dtcwsi.types import Aggregated, CompressedBags
+
+__all__ = ["Abmil"]
+
+
+class Abmil(nn.Module):
+    """Pool tokens by learned attention: a = softmax(w . tanh(W h)), z = sum a h, logits = W_c z + b_c.
+
+    ``projection`` is the width of a Linear + ReLU in front, None for none; ``hidden`` the attention's width; ``gated``
+    multiplies tanh(W h) by sigmoid(U h); ``dropout`` acts on the projected tokens.
+    Source: Section 2.5, without biases in W and w as printed; gate and projection after Ilse et al. 2018.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        n_classes: int,
+        *,
+        projection: int | None = 512,
+        hidden: int = 128,
+        gated: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        width = in_dim if projection is None else projection
+        self.projection = nn.Identity() if projection is None else nn.Sequential(nn.Linear(in_dim, width), nn.ReLU())
+        self.dropout = nn.Dropout(dropout)
+        self.attention_tanh = nn.Linear(width, hidden, bias=False)
+        self.attention_gate = nn.Linear(width, hidden, bias=False) if gated else None
+        self.attention_score = nn.Linear(hidden, 1, bias=False)
+        self.head = nn.Linear(width, n_classes)
+
+    def forward(self, tokens: CompressedBags) -> Aggregated:
+        """Pool each bag; a token's log size and gate are added to its attention logit."""
+        projected = self.dropout(self.projection(tokens.features))
+        logits = self._attention_logits(projected)
+        attention = segment_softmax(logits, tokens.offsets, tokens.bias)
+        pooled = segment_sum(attention[:, None] * projected, tokens.offsets)
+        teacher = segment_softmax(logits.detach(), tokens.offsets, tokens.log_size)
+        return Aggregated(self.head(pooled), attention, teacher)
+
+    def _attention_logits(self, projected: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens"]:
+        hidden = torch.tanh(self.attention_tanh(projected))
+        if self.attention_gate is not None:
+            hidden = hidden * torch.sigmoid(self.attention_gate(projected))
+        logits: Tensor = self.attention_score(hidden).squeeze(-1)
+        return logits

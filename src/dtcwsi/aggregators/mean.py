@@ -1,0 +1,33 @@
+"""Mean pooling: the floor under every method that attends."""
+
+import torch
+from torch import nn
+
+from dtcwsi.nn.segment import segment_softmax, segment_sum
+from dtcwsi.types import Aggregated, CompressedBags
+
+__all__ = ["MeanPooling"]
+
+
+class MeanPooling(nn.Module):
+    """Average projected tokens, each weighed by its size, then classify: Linear + ReLU, mean, Linear.
+
+    ``projection`` is the width of the Linear + ReLU in front, None for none; ``dropout`` acts on the projected tokens.
+    """
+
+    def __init__(
+        self, in_dim: int, n_classes: int, *, projection: int | None = 512, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        width = in_dim if projection is None else projection
+        self.projection = nn.Identity() if projection is None else nn.Sequential(nn.Linear(in_dim, width), nn.ReLU())
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, n_classes)
+
+    def forward(self, tokens: CompressedBags) -> Aggregated:
+        """Pool each bag; attention is a token's size and gate over their sum."""
+        projected = self.dropout(self.projection(tokens.features))
+        attention = segment_softmax(torch.zeros_like(tokens.bias), tokens.offsets, tokens.bias)
+        pooled = segment_sum(attention[:, None] * projected, tokens.offsets)
+        teacher = segment_softmax(torch.zeros_like(tokens.bias), tokens.offsets, tokens.log_size)
+        return Aggregated(self.head(pooled), attention, teacher)

@@ -1,0 +1,255 @@
+"""The whole model: compressor, then aggregator with its head; read `Classifier.forward` first."""
+
+import json
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from dtcwsi.aggregators import AGGREGATORS, create_aggregator
+from dtcwsi.bags.packing import pack
+from dtcwsi.compressors import COMPRESSORS, PLAIN, Compressor, create_compressor
+from dtcwsi.compressors.provenance import patch_stages
+from dtcwsi.errors import FeaturesError, OptionError, UnknownNameError, UsageError
+from dtcwsi.nn.segment import segment_ids
+from dtcwsi.options import check_options, options_of
+from dtcwsi.registry import near
+from dtcwsi.store.atomic import write_bytes, write_json
+from dtcwsi.types import Aggregated, Bag, CompressedBags, PackedBags, Prediction
+
+__all__ = ["Classifier", "create_model", "list_models", "load", "package_versions"]
+
+_CARD, _WEIGHTS, _FORMAT = "card.json", "model.safetensors", "dtcwsi-model-1"
+
+
+class Classifier(nn.Module):
+    """A slide classifier built by `create_model`.
+
+    The state dict of a compressed model is the plain model's plus keys under ``compressor.``, so that weights load
+    either way. ``class_names`` and ``class_shares`` (of the training slides) are set by `describe_classes`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        compressor: Compressor,
+        aggregator: nn.Module,
+        *,
+        in_dim: int,
+        n_classes: int,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.name, self.in_dim, self.n_classes = name, in_dim, n_classes
+        self.options = dict(options or {})
+        self.aggregator, self.compressor = aggregator, compressor
+        self.class_names: tuple[str, ...] = tuple(str(label) for label in range(n_classes))
+        self.class_shares: tuple[float, ...] = (1.0 / n_classes,) * n_classes
+
+    def forward(
+        self,
+        bags: Tensor | Bag | PackedBags,
+        *,
+        coords: Tensor | None = None,
+        patch_size_level0: float | None = None,
+    ) -> Prediction:
+        """Classify one bag, (N, dim) features with or without ``coords`` (N, 2), or a packed batch.
+
+        Returns: a record whose patch-wise fields keep the order of the patches given.
+        Raises: FeaturesError if features have another width than the model or are not finite.
+        """
+        packed = self._packed(bags, coords, patch_size_level0)
+        tokens = self.compress(packed)
+        return self.predict(tokens, self.aggregate(tokens))
+
+    def compress(self, bags: PackedBags) -> CompressedBags:
+        """First half of forward: patches to tokens.  Raises: FeaturesError if features have another width."""
+        if bags.features.shape[1] != self.in_dim:
+            raise FeaturesError(
+                f"features have width {bags.features.shape[1]}; {self.name} was built for {self.in_dim}; "
+                "use features of the encoder that the model was trained on"
+            )
+        tokens: CompressedBags = self.compressor(bags)
+        return tokens
+
+    def aggregate(self, tokens: CompressedBags) -> Aggregated:
+        """Second half of forward: tokens to logits and attention."""
+        aggregated: Aggregated = self.aggregator(tokens)
+        return aggregated
+
+    def predict(self, tokens: CompressedBags, aggregated: Aggregated) -> Prediction:
+        """Bring what the halves found back to patches.
+
+        A bag without patches gets the log of the training class shares as logits.
+        """
+        tokens_in, tokens_out = tokens.patch_offsets.diff(), tokens.offsets.diff()
+        shares = torch.tensor(self.class_shares, dtype=aggregated.logits.dtype, device=aggregated.logits.device)
+        logits = torch.where((tokens_in > 0)[:, None], aggregated.logits, shares.clamp_min(1e-12).log())
+        losses: dict[str, Tensor] = {}
+        if self.training:
+            losses = {**tokens.losses, **aggregated.losses, **self.compressor.auxiliary(tokens, aggregated.teacher)}
+        by_class = aggregated.attention_by_class
+        return Prediction(
+            logits=logits,
+            attention=_to_patches(aggregated.attention, tokens),
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            patch_to_token=tokens.patch_to_token,
+            tokens_by_stage=tokens.tokens_by_stage,
+            patch_stage=patch_stages(tokens.tokens_by_stage, tokens.patch_offsets),
+            offsets=tokens.patch_offsets,
+            losses=losses,
+            attention_by_class=None if by_class is None else _to_patches(by_class, tokens),
+        )
+
+    def loss(self, out: Prediction, labels: Int[Tensor, "bags"]) -> Float[Tensor, ""]:
+        """Add up the objective: cross-entropy, a mean over bags, and the weighted auxiliary terms of ``out``."""
+        total = nn.functional.cross_entropy(out.logits, labels)
+        for term in out.losses.values():
+            total = total + term
+        return total
+
+    def set_progress(self, progress: float) -> None:
+        """Say how far training is, 0 to 1; without it compression is full from the start.  Ignored in evaluation."""
+        if not 0 <= progress <= 1:
+            raise OptionError(f"got progress {progress}; expected 0 to 1, the share of training that is done")
+        self.compressor.progress = float(progress)
+
+    def describe_classes(self, names: Sequence[str], shares: Sequence[float]) -> None:
+        """Record the class names and their shares among the training slides."""
+        if len(names) != self.n_classes or len(shares) != self.n_classes:
+            raise OptionError(f"got {len(names)} names and {len(shares)} shares; expected {self.n_classes} of each")
+        self.class_names = tuple(names)
+        self.class_shares = tuple(float(share) for share in shares)
+
+    def save(self, folder: str | Path, **notes: Any) -> None:
+        """Write ``model.safetensors`` and ``card.json``; ``notes`` are further entries of the card."""
+        folder = Path(folder)
+        state = {key: tensor.detach().cpu().contiguous() for key, tensor in self.state_dict().items()}
+        write_bytes(folder / _WEIGHTS, save(state))
+        card = {
+            "format": _FORMAT,
+            "name": self.name,
+            "in_dim": self.in_dim,
+            "n_classes": self.n_classes,
+            "options": self.options,
+            "class_names": list(self.class_names),
+            "class_shares": list(self.class_shares),
+            "versions": package_versions(),
+        }
+        write_json(folder / _CARD, {**notes, **card})
+
+    def _packed(
+        self, bags: Tensor | Bag | PackedBags, coords: Tensor | None, patch_size_level0: float | None
+    ) -> PackedBags:
+        if isinstance(bags, Tensor):
+            return pack([Bag(bags, coords, patch_size_level0)])
+        if coords is not None or patch_size_level0 is not None:
+            raise OptionError("coords and patch_size_level0 go with a tensor of features; a Bag carries its own")
+        return pack([bags]) if isinstance(bags, Bag) else bags
+
+
+def create_model(name: str, *, in_dim: int, n_classes: int, **options: Any) -> Classifier:
+    """Build a model by name: an aggregator, or a compressor's name, a hyphen and an aggregator's.
+
+    The aggregator's weights are drawn first, so that under one seed ``X`` and ``dtc-X`` start from the same ones.
+    Raises: UnknownNameError if there is no such model; OptionError if it does not take an option.
+    """
+    compressor_name, aggregator_name = _parts(name)
+    for_compressor = options_of(COMPRESSORS.get(compressor_name))
+    for_aggregator = options_of(AGGREGATORS.get(aggregator_name))
+    if compressor_name == PLAIN:
+        _refuse_compression(name, options, for_aggregator)
+    check_options(f"model {name!r}", options, {**for_compressor, **for_aggregator})
+    aggregator = create_aggregator(
+        aggregator_name, in_dim=in_dim, n_classes=n_classes, **_only(options, for_aggregator)
+    )
+    compressor = create_compressor(compressor_name, dim=in_dim, **_only(options, for_compressor))
+    given = {**for_compressor, **for_aggregator, **options}
+    return Classifier(name, compressor, aggregator, in_dim=in_dim, n_classes=n_classes, options=given)
+
+
+def list_models() -> list[str]:
+    """Name every model, plain and compressed, sorted."""
+    prefixed = [f"{compressor}-{name}" for compressor in COMPRESSORS if compressor != PLAIN for name in AGGREGATORS]
+    return sorted([*AGGREGATORS, *prefixed])
+
+
+def load(folder: str | Path) -> Classifier:
+    """Read a model that `Classifier.save` wrote, in evaluation mode on the CPU; nothing in it is executed.
+
+    Raises: UsageError if the folder holds no model, or one that this version cannot build.
+    """
+    folder = Path(folder)
+    card = _read_card(folder)
+    model = create_model(card["name"], in_dim=card["in_dim"], n_classes=card["n_classes"], **card["options"])
+    try:
+        model.load_state_dict(load_file(folder / _WEIGHTS))
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"{folder / _WEIGHTS} cannot be loaded ({reason}); train or copy the model again") from error
+    model.describe_classes(card["class_names"], card["class_shares"])
+    return model.eval()
+
+
+def package_versions() -> dict[str, str]:
+    """Name the versions that a result depends on."""
+    versions = {"torch": torch.__version__}
+    for package in ("dtcwsi", "numpy", "scikit-learn", "lightning"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Split a model's name; compressors' names are tried longest first, since one may begin like another."""
+    if name in AGGREGATORS:
+        return PLAIN, name
+    for compressor in sorted(COMPRESSORS, key=len, reverse=True):
+        rest = name.removeprefix(f"{compressor}-")
+        if compressor != PLAIN and rest != name and rest in AGGREGATORS:
+            return compressor, rest
+    raise UnknownNameError(f"no model is called {name!r}; near names: {near(name, list_models())}")
+
+
+def _refuse_compression(name: str, options: dict[str, Any], own: dict[str, Any]) -> None:
+    for compressor in COMPRESSORS:
+        taken = [option for option in options if option not in own and option in options_of(COMPRESSORS.get(compressor))]
+        if taken:
+            raise OptionError(
+                f"model {name!r} does not compress and takes no option {taken[0]!r}; use '{compressor}-{name}'"
+            )
+
+
+def _only(options: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name in known}
+
+
+def _to_patches(values: Float[Tensor, "tokens *classes"], tokens: CompressedBags) -> Float[Tensor, "patches *classes"]:
+    """Split what tokens have among their patches, by the patches' weights; pruned patches get 0."""
+    ids = segment_ids(tokens.patch_offsets)
+    rows = tokens.patch_to_token + tokens.offsets[ids]
+    there = tokens.patch_to_token >= 0
+    if not len(values):
+        return values.new_zeros(len(rows), *values.shape[1:])
+    weight = (tokens.patch_weight * there).to(values.dtype)
+    return values[torch.where(there, rows, 0)] * weight.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    try:
+        card: dict[str, Any] = json.loads((folder / _CARD).read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{folder} holds no readable {_CARD}; expected a folder that a model was saved to, such as RUN/fold0"
+        ) from error
+    if card.get("format") != _FORMAT:
+        raise UsageError(f"{folder / _CARD} has format {card.get('format')!r}; this version reads {_FORMAT!r}")
+    return card

@@ -1,0 +1,30 @@
+"""Packed bags to fewer tokens: one file a compressor, one line here."""
+
+from typing import Any
+
+from dtcwsi.compressors.base import Compressor
+from dtcwsi.options import check_options, options_of
+from dtcwsi.registry import Registry
+
+__all__ = ["COMPRESSORS", "PLAIN", "Compressor", "create_compressor"]
+
+PLAIN = "identity"
+
+COMPRESSORS = Registry(
+    "compressor",
+    {
+        "dtc": "dtcwsi.compressors.dtc:DtcCompressor",
+        PLAIN: "dtcwsi.compressors.identity:Identity",
+    },
+)
+
+
+def create_compressor(name: str, *, dim: int, **options: Any) -> Compressor:
+    """Build a compressor by name for features of width ``dim``.
+
+    Raises: UnknownNameError if no compressor has the name; OptionError if it does not take an option.
+    """
+    part = COMPRESSORS.get(name)
+    check_options(f"compressor {name!r}", options, options_of(part))
+    compressor: Compressor = part(dim, **options)
+    return compressor

@@ -1,0 +1,61 @@
+"""Which token each patch is in, stage by stage."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dtcwsi.nn.segment import segment_ids
+
+__all__ = ["Provenance", "patch_stages", "start"]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the patches of a batch are.
+
+    ``token`` (patches,) row of its token in the batch, -1 once pruned; ``weight`` (patches,) its share in that token;
+    ``stages`` one (patches,) a stage: the token's index within its bag, -1 once pruned.
+    """
+
+    token: Int[Tensor, "patches"]
+    weight: Float[Tensor, "patches"]
+    stages: tuple[Tensor, ...] = ()
+
+    def moved(
+        self,
+        new_token: Int[Tensor, "tokens"],
+        part: Float[Tensor, "tokens"],
+        offsets: Int[Tensor, "bags_plus_one"],
+        bag_of_patch: Int[Tensor, "patches"],
+    ) -> "Provenance":
+        """Follow the patches through one stage.
+
+        ``new_token`` (old tokens,) is each one's new row or -1; ``part`` (old tokens,) its share in the new token.
+        """
+        there = self.token >= 0
+        old = self.token.clamp_min(0)
+        token = torch.where(there, new_token[old], -1)
+        weight = torch.where(token >= 0, self.weight * part[old], 0)
+        within = torch.where(token >= 0, token - offsets[bag_of_patch], -1)
+        return Provenance(token, weight, (*self.stages, within))
+
+
+def start(token: Int[Tensor, "patches"], like: Float[Tensor, "patches dim"]) -> Provenance:
+    """Begin with every patch a token of its own."""
+    return Provenance(token, like.new_ones(len(token)))
+
+
+def patch_stages(
+    tokens_by_stage: Int[Tensor, "stages patches"], offsets: Int[Tensor, "bags_plus_one"]
+) -> Int[Tensor, "patches"]:
+    """Find the stage, counted from 1, at which each patch stopped being a token alone; 0 if it never did."""
+    n_stages, n_patches = tokens_by_stage.shape
+    there = tokens_by_stage >= 0
+    first = offsets[segment_ids(offsets)] + n_patches * torch.arange(n_stages, device=offsets.device)[:, None]
+    key = torch.where(there, tokens_by_stage + first, n_stages * n_patches)
+    inside = torch.bincount(key.flatten(), minlength=n_stages * n_patches + 1)
+    alone = there & (inside[key] == 1)
+    alone_stages = alone.sum(dim=0)
+    return torch.where(alone_stages == n_stages, 0, alone_stages + 1)
