@@ -22,7 +22,7 @@ from dtcwsi.registry import near
 from dtcwsi.store.atomic import write_bytes, write_json
 from dtcwsi.types import Aggregated, Bag, CompressedBags, PackedBags, Prediction
 
-__all__ = ["Classifier", "create_model", "list_models", "load", "package_versions"]
+__all__ = ["Classifier", "create_model", "list_models", "load", "model_options", "package_versions"]
 
 _CARD, _WEIGHTS, _FORMAT = "card.json", "model.safetensors", "dtcwsi-model-1"
 
@@ -180,6 +180,12 @@ def list_models() -> list[str]:
     return sorted([*AGGREGATORS, *prefixed])
 
 
+def model_options(name: str) -> dict[str, Any]:
+    """List the options that a model takes and their defaults.  Raises: UnknownNameError if there is no such model."""
+    compressor_name, aggregator_name = _parts(name)
+    return {**options_of(COMPRESSORS.get(compressor_name)), **options_of(AGGREGATORS.get(aggregator_name))}
+
+
 def load(folder: str | Path) -> Classifier:
     """Read a model that `Classifier.save` wrote, in evaluation mode on the CPU; nothing in it is executed.
 
@@ -199,7 +205,7 @@ def load(folder: str | Path) -> Classifier:
 
 def package_versions() -> dict[str, str]:
     """Name the versions that a result depends on."""
-    versions = {"torch": torch.__version__}
+    versions: dict[str, str] = {"torch": str(torch.__version__)}
     for package in ("dtcwsi", "numpy", "scikit-learn", "lightning"):
         try:
             versions[package] = version(package)
@@ -221,7 +227,9 @@ def _parts(name: str) -> tuple[str, str]:
 
 def _refuse_compression(name: str, options: dict[str, Any], own: dict[str, Any]) -> None:
     for compressor in COMPRESSORS:
-        taken = [option for option in options if option not in own and option in options_of(COMPRESSORS.get(compressor))]
+        taken = [
+            option for option in options if option not in own and option in options_of(COMPRESSORS.get(compressor))
+        ]
         if taken:
             raise OptionError(
                 f"model {name!r} does not compress and takes no option {taken[0]!r}; use '{compressor}-{name}'"

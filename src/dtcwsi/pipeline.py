@@ -1,21 +1,23 @@
 """The way of one slide: file -> tissue -> patches -> features.  Read this first.
 
 Every step leaves one file with a digest of all that made it. A step whose file carries the expected digest is not done
-again; a changed slide, parameter or encoder changes the digest of that step and of those after it.
+again; a changed slide, resolution, parameter or encoder changes the digest of that step and of those after it.
 """
 
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from dtcwsi.encoders import Encoder
-from dtcwsi.errors import StoreError
+from dtcwsi.errors import EncoderError, SlideError, StoreError
 from dtcwsi.patches import GridParameters, make_grid
 from dtcwsi.slides import check_file, open_slide
 from dtcwsi.slides.batches import patch_batches
@@ -25,7 +27,7 @@ from dtcwsi.store.contours import read_contours, read_provenance, write_contours
 from dtcwsi.store.digest import digest, fingerprint
 from dtcwsi.store.features import features_writer
 from dtcwsi.store.hdf5 import read_attributes
-from dtcwsi.store.patches import read_patches, write_patches
+from dtcwsi.store.patches import count_patches, read_patches, write_patches
 from dtcwsi.tissue import TissueParameters, draw_overlay, segment_tissue
 from dtcwsi.types import SlideInfo, SlideReader
 
@@ -42,8 +44,8 @@ class SlideJob:
     """One slide, where its files go, and how they are made.
 
     ``spacing_um`` stands in for a missing um/px, or replaces the recorded one with ``override_spacing``. Without
-    ``grid`` the job ends after the tissue, without ``encoder`` after the patches. ``on_patches`` hears how many more
-    patches are encoded.
+    ``grid`` the job ends after the tissue, without ``encoder`` after the patches. ``on_step`` hears what begins, open or
+    a step's name; ``on_patches`` how many more patches are encoded.
     """
 
     path: Path
@@ -54,6 +56,7 @@ class SlideJob:
     spacing_um: float | None = None
     override_spacing: bool = False
     workers: int = 1
+    on_step: Callable[[str], None] | None = None
     on_patches: Callable[[int], None] | None = None
 
     @property
@@ -77,9 +80,9 @@ class SlideJob:
         name = self.encoder.name if self.encoder else "none"
         return self.out / "features" / name / f"{self.slide_id}.h5"
 
-    def digests(self) -> dict[str, str]:
-        """The digest that the file of each step of this job must carry, in the order of the steps."""
-        slide = [fingerprint(self.path), self.spacing_um, self.override_spacing]
+    def digests(self, spacing_um: float) -> dict[str, str]:
+        """The digest that the file of each step must carry if the slide has this um/px, in the order of the steps."""
+        slide = [fingerprint(self.path), spacing_um]
         made = {"tissue": digest(slide=slide, parameters=asdict(self.tissue), version=_VERSION["tissue"])}
         if self.grid is not None:
             made["patches"] = digest(made["tissue"], parameters=asdict(self.grid), version=_VERSION["patches"])
@@ -95,6 +98,39 @@ class SlideJob:
             "patches": read_attributes(self.patches_file).get("digest"),
             "features": read_attributes(self.features_file).get("digest"),
         }
+
+    def likely_spacing(self, seen: dict[str, Any]) -> float | None:
+        """The um/px that the slide will turn out to have, by what an earlier run noted; None if only opening tells.
+
+        A given um/px that the slide does not need changes nothing, so that naming one for some slides of a cohort
+        leaves the others as they are.
+        """
+        if self.override_spacing:
+            return self.spacing_um
+        recorded, given = seen.get("spacing_um"), seen.get("given_spacing_um")
+        came_from_file = not seen.get("override_spacing") and recorded != given
+        return recorded if came_from_file else self.spacing_um
+
+    def begin(self, step: str) -> None:
+        """Tell whoever listens that a step begins."""
+        if self.on_step is not None:
+            self.on_step(step)
+
+    def as_recorded(self) -> "SlideJob":
+        """The same job with the parameters that the slide's patches on disk were made with.
+
+        Raises: SlideError if the slide has no patches yet.
+        """
+        seen, cut = read_provenance(self.contours_file), read_attributes(self.patches_file)
+        if not seen or not cut:
+            raise SlideError(f"{self.path.name!r} has no patches in {self.out}; run `dtcwsi patch` (or extract) first")
+        return replace(
+            self,
+            tissue=TissueParameters(**seen["parameters"]),
+            grid=GridParameters(cut["patch_size_px"], cut["patch_spacing_um"], cut["min_tissue_fraction"]),
+            spacing_um=seen["given_spacing_um"],
+            override_spacing=seen["override_spacing"],
+        )
 
 
 @dataclass
@@ -116,28 +152,43 @@ def extract_slide(job: SlideJob) -> SlideResult:
     A slide without tissue is a finished slide with zero patches.
     Raises: SlideError, EncoderError, FeaturesError, StoreError; whatever was finished before stays finished.
     """
+    job.begin("open")
     check_file(job.path)
-    wanted, stored = job.digests(), job.stored_digests()
-    todo = [step for step in wanted if stored[step] != wanted[step]]
     seconds: dict[str, float] = {}
+    seen = read_provenance(job.contours_file)
+    spacing_um = job.likely_spacing(seen)
+    todo = list(_unfinished(job, spacing_um)) if spacing_um is not None else ["tissue"]
     if todo:
         with closing(open_slide(job.path, spacing_um=job.spacing_um, override=job.override_spacing)) as slide:
-            if "tissue" in todo:
-                _segment(job, slide, wanted["tissue"], seconds)
-            if "patches" in todo and job.grid is not None:
-                _cut(job, slide.info, job.grid, wanted["patches"], seconds)
-            if "features" in todo and job.encoder is not None:
-                _encode(job, slide.info, job.encoder, wanted["features"], seconds)
-    seen = read_provenance(job.contours_file)
+            todo = _do(job, slide, _unfinished(job, slide.info.spacing_um), seconds)
+            seen = read_provenance(job.contours_file)
     return SlideResult(
         slide_id=job.slide_id,
         spacing_um=seen["spacing_um"],
         tissue_um2=seen["area_um2"],
-        n_patches=len(read_patches(job.patches_file)) if "patches" in wanted else None,
-        features_file=job.features_file if "features" in wanted else None,
+        n_patches=None if job.grid is None else count_patches(job.patches_file),
+        features_file=None if job.grid is None or job.encoder is None else job.features_file,
         done=tuple(todo),
         seconds=seconds,
     )
+
+
+def _unfinished(job: SlideJob, spacing_um: float) -> dict[str, str]:
+    """The steps whose files are not as the job wants them, and the digests they must get."""
+    stored = job.stored_digests()
+    return {step: made for step, made in job.digests(spacing_um).items() if stored[step] != made}
+
+
+def _do(job: SlideJob, slide: SlideReader, todo: dict[str, str], seconds: dict[str, float]) -> list[str]:
+    for step, made in todo.items():
+        job.begin(step)
+        if step == "tissue":
+            _segment(job, slide, made, seconds)
+        elif step == "patches" and job.grid is not None:
+            _cut(job, slide.info, job.grid, made, seconds)
+        elif step == "features" and job.encoder is not None:
+            _encode(job, slide.info, job.encoder, made, seconds)
+    return list(todo)
 
 
 def _segment(job: SlideJob, slide: SlideReader, made: str, seconds: dict[str, float]) -> None:
@@ -153,6 +204,8 @@ def _segment(job: SlideJob, slide: SlideReader, made: str, seconds: dict[str, fl
             "parameters": asdict(job.tissue),
             "slide": str(job.path),
             "spacing_um": info.spacing_um,
+            "given_spacing_um": job.spacing_um,
+            "override_spacing": job.override_spacing,
             "size_px": [info.width_px, info.height_px],
         }
         write_contours(job.contours_file, mask, provenance)
@@ -161,24 +214,38 @@ def _segment(job: SlideJob, slide: SlideReader, made: str, seconds: dict[str, fl
 def _cut(job: SlideJob, info: SlideInfo, parameters: GridParameters, made: str, seconds: dict[str, float]) -> None:
     with _timed(seconds, "patches"):
         grid = make_grid(info, read_contours(job.contours_file), parameters)
-        write_patches(job.patches_file, grid, _described(info, made))
+        attributes = {**_described(info, made), "min_tissue_fraction": parameters.min_tissue_fraction}
+        write_patches(job.patches_file, grid, attributes)
 
 
 def _encode(job: SlideJob, info: SlideInfo, encoder: Encoder, made: str, seconds: dict[str, float]) -> None:
     grid = read_patches(job.patches_file)
     _check_space(job.features_file, len(grid) * (encoder.dim * 4 + 16))
     attributes = {**_described(info, made), "encoder": encoder.name, "encoder_digest": encoder.digest}
-    batches = patch_batches(info, grid, batch_size=encoder.batch_size, workers=job.workers)
-    with features_writer(job.features_file, grid, encoder.dim, attributes) as append:
+    with (
+        features_writer(job.features_file, grid, encoder.dim, attributes) as append,
+        closing(patch_batches(info, grid, batch_size=encoder.batch_size, workers=job.workers)) as batches,
+    ):
         while True:
             with _timed(seconds, "read"):
                 pixels = next(batches, None)
             if pixels is None:
                 break
             with _timed(seconds, "encode"):
-                append(encoder.encode(pixels))
+                append(_embedded(encoder, pixels))
             if job.on_patches is not None:
                 job.on_patches(len(pixels))
+
+
+def _embedded(encoder: Encoder, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    try:
+        return encoder.encode(pixels)
+    except RuntimeError as error:  # torch: out of memory, a kernel that the device lacks
+        what = str(error).partition("\n")[0]
+        raise EncoderError(
+            f"encoder {encoder.name!r} failed on a batch of {len(pixels)} patches ({what}); "
+            "free the device's memory or choose another --device"
+        ) from error
 
 
 def _described(info: SlideInfo, made: str) -> dict[str, Any]:

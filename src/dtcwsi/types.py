@@ -143,11 +143,13 @@ class Bag:
             raise FeaturesError(f"{name} has features of shape {tuple(self.features.shape)}; expected (patches, dim)")
         if self.coords is not None and tuple(self.coords.shape) != (len(self.features), 2):
             raise FeaturesError(
-                f"{name} has coords of shape {tuple(self.coords.shape)}; expected ({len(self.features)}, 2), one row a patch"
+                f"{name} has coords of shape {tuple(self.coords.shape)}; expected ({len(self.features)}, 2), "
+                "one row a patch"
             )
-        finite = torch.isfinite(self.features).all(dim=1)
-        if not bool(finite.all()):
-            bad = int((~finite).sum())
+        bad = 0
+        if not bool(torch.isfinite(self.features.sum())):  # cheap; only a suspect bag is looked at row by row
+            bad = int((~torch.isfinite(self.features).all(dim=1)).sum())
+        if bad:
             raise FeaturesError(
                 f"{name} has NaN or infinite features in {bad} of {len(self.features)} patches; extract the slide again"
             )
@@ -204,8 +206,8 @@ class CompressedBags:
     ``gate`` (tokens,) <= 0 prior on attention from the score, ``mass`` (tokens,) share of first-stage importance,
     ``score`` (tokens,), ``coords`` (tokens, 2) or None. Aggregators add ``bias`` to attention logits.
     Patches, in the order given: ``patch_offsets`` (bags + 1,), ``patch_to_token`` (patches,) index of its token within
-    the bag or -1, ``tokens_by_stage`` (stages, patches) the same after each stage, ``patch_weight`` (patches,) its share
-    in its token, 0 once pruned.
+    the bag or -1, ``tokens_by_stage`` (stages, patches) the same after each stage, ``patch_weight`` (patches,) its
+    share in its token, 0 once pruned.
     """
 
     features: Float[Tensor, "tokens dim"]
@@ -237,8 +239,8 @@ class CompressedBags:
 class Aggregated:
     """What an aggregator makes of compressed bags.
 
-    ``logits`` (bags, classes); ``attention`` (tokens,) sums to 1 in each bag with tokens; ``teacher`` (tokens,) the same
-    as it would be without the gate, without gradient; ``losses`` weighted auxiliary terms of the method.
+    ``logits`` (bags, classes); ``attention`` (tokens,) sums to 1 in each bag with tokens; ``teacher`` (tokens,) the
+    same as it would be without the gate, without gradient; ``losses`` weighted auxiliary terms of the method.
     """
 
     logits: Float[Tensor, "bags classes"]

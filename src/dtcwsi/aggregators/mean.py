@@ -15,9 +15,7 @@ class MeanPooling(nn.Module):
     ``projection`` is the width of the Linear + ReLU in front, None for none; ``dropout`` acts on the projected tokens.
     """
 
-    def __init__(
-        self, in_dim: int, n_classes: int, *, projection: int | None = 512, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, in_dim: int, n_classes: int, *, projection: int | None = 512, dropout: float = 0.0) -> None:
         super().__init__()
         width = in_dim if projection is None else projection
         self.projection = nn.Identity() if projection is None else nn.Sequential(nn.Linear(in_dim, width), nn.ReLU())

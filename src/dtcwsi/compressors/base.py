@@ -13,7 +13,7 @@ CURRICULUM_SHARE = 0.5
 
 
 class Compressor(nn.Module, ABC):
-    """Base of the compressors; tokens come in each bag's spatial order, provenance in the order of the patches given."""
+    """Base of the compressors: tokens come in each bag's spatial order, provenance in the order of the patches."""
 
     def __init__(self) -> None:
         super().__init__()

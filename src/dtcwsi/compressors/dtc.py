@@ -1,6 +1,6 @@
 """Dynamic token compression: merge alike neighbours, prune what matters least, stage by stage."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -187,7 +187,7 @@ def _places(bags: PackedBags, trace: Provenance) -> Int[Tensor, "patches"]:
 
 
 def _list_merged(tokens: _Tokens, pairs: Pairs, merged: Merged, score: Float[Tensor, "pairs"]) -> _Tokens:
-    """Write what the merged tokens are in the places of their left parts; the right parts stay for the caller to drop."""
+    """Write what merged tokens are in the places of their left parts; the right parts are for the caller to drop."""
     left, right = pairs.left, pairs.right
     heavier = torch.where(merged.left_part >= 0.5, tokens.anchor[left], tokens.anchor[right])
     log_size = torch.logaddexp(tokens.log_size[left], tokens.log_size[right])
@@ -233,7 +233,7 @@ def _within(name: str, value: float, low: float, high: float) -> float:
     return float(value)
 
 
-def _one_of(name: str, value: str, known: Sequence[str] | dict[str, object]) -> str:
+def _one_of(name: str, value: str, known: Collection[str]) -> str:
     if value not in known:
         raise OptionError(f"got {name}={value!r}; expected one of: {near(str(value), known)}")
     return value

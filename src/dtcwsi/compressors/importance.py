@@ -48,7 +48,7 @@ class Importance(nn.Module):
         """Give ``values`` the gradient of the score: one set of numbers in training and in inference."""
         if not torch.is_grad_enabled():
             return values
-        score = self(tokens)
+        score: Tensor = self(tokens)
         return values + (score - score.detach()).to(values.dtype)
 
 
@@ -68,7 +68,7 @@ def rows_of_chunk(rows: Num[Tensor, "rows width"], *, row_numbers: int | None = 
     ``row_numbers`` is how many numbers a row stands for; its own width unless given.
     """
     if len(rows):
-        yield from rows.split(max(1, _CHUNK_NUMBERS // max(1, row_numbers or rows.shape[1])))
+        yield from torch.split(rows, max(1, _CHUNK_NUMBERS // max(1, row_numbers or rows.shape[1])))
 
 
 def _layers(tokens: Float[Tensor, "tokens dim"], weights: list[Tensor]) -> Float[Tensor, "tokens"]:

@@ -51,7 +51,7 @@ def merge_utility(
     """
     wide = wide_dtype(features)
     likeness = [
-        _cosine(features[left].to(wide), features[right].to(wide))
+        _cosine(features.index_select(0, left).to(wide), features.index_select(0, right).to(wide))
         for left, right in _chunks(features, left_rows, right_rows)
     ]
     cosines = torch.cat(likeness) if likeness else score_gap.new_zeros(0)
@@ -62,9 +62,14 @@ def _chunks(
     features: Float[Tensor, "rows dim"], left: Int[Tensor, "pairs"], right: Int[Tensor, "pairs"]
 ) -> list[tuple[Tensor, Tensor]]:
     both = torch.stack([left, right], dim=1)
-    return [tuple(chunk.unbind(dim=1)) for chunk in rows_of_chunk(both, row_numbers=features.shape[1])]
+    return [(chunk[:, 0], chunk[:, 1]) for chunk in rows_of_chunk(both, row_numbers=features.shape[1])]
 
 
 def _cosine(one: Float[Tensor, "pairs dim"], other: Float[Tensor, "pairs dim"]) -> Float[Tensor, "pairs"]:
-    lengths = one.square().sum(dim=1).sqrt() * other.square().sum(dim=1).sqrt()
-    return (one * other).sum(dim=1) / lengths.clamp_min(1e-30)
+    lengths = _dot(one, one).sqrt() * _dot(other, other).sqrt()
+    return _dot(one, other) / lengths.clamp_min(1e-30)
+
+
+def _dot(one: Float[Tensor, "pairs dim"], other: Float[Tensor, "pairs dim"]) -> Float[Tensor, "pairs"]:
+    products: Tensor = torch.linalg.vecdot(one, other)
+    return products

@@ -49,9 +49,7 @@ def token_counts(sizes: Int[Tensor, "bags"], share: float, tightness: float) -> 
     return torch.minimum(left, sizes)
 
 
-def merges(
-    removed: Int[Tensor, "bags"], pairs: Int[Tensor, "bags"], merge_share: float
-) -> Int[Tensor, "bags"]:
+def merges(removed: Int[Tensor, "bags"], pairs: Int[Tensor, "bags"], merge_share: float) -> Int[Tensor, "bags"]:
     """Count the pairs to merge of the tokens to remove: their ``merge_share``, halves rounded up, at most all pairs."""
     return torch.minimum(torch.floor(removed.double() * merge_share + 0.5).long(), pairs)
 

@@ -7,6 +7,11 @@ from numpy.typing import NDArray
 __all__ = ["ColourTextureEncoder", "load"]
 
 _BINS = 8
+_WIDTHS_PX = (2, 4, 8, 16)
+_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
+"""Optical density of each 8-bit value."""
+_IN_BIN = np.eye(_BINS, dtype=np.float32)[np.clip((_DENSITY * (_BINS / 2)).astype(np.int64), 0, _BINS - 1)]
+"""(256, bins) one-hot: the histogram bin of each 8-bit value."""
 
 
 class ColourTextureEncoder:
@@ -32,11 +37,11 @@ def load(*, device: str = "cpu") -> ColourTextureEncoder:
 
 
 def _describe(patch: NDArray[np.uint8]) -> NDArray[np.float32]:
-    density = -np.log((patch.astype(np.float32) + 1) / 256)
-    hsv = cv2.cvtColor(patch, cv2.COLOR_RGB2HSV).reshape(-1, 3).astype(np.float32) / 255
-    contrasts = [np.abs(density - cv2.blur(density, (width, width))).mean(axis=(0, 1)) for width in (2, 4, 8, 16)]
-    flat = density.reshape(-1, 3)
-    cells = np.clip((flat * (_BINS / 2)).astype(np.int64), 0, _BINS - 1) + _BINS * np.arange(3)
-    histogram = np.bincount(cells.ravel(), minlength=3 * _BINS) / len(flat)
-    parts = [flat.mean(axis=0), flat.std(axis=0), histogram, *contrasts, hsv.mean(axis=0), hsv.std(axis=0)]
-    return np.concatenate(parts).astype(np.float32)
+    density = cv2.LUT(patch, _DENSITY)
+    blurred = (cv2.blur(density, (width, width)) for width in _WIDTHS_PX)
+    contrasts = [cv2.mean(cv2.absdiff(density, blur))[:3] for blur in blurred]
+    counts = np.stack([cv2.calcHist([patch], [channel], None, [256], [0, 256]).ravel() for channel in range(3)])
+    histogram = (counts @ _IN_BIN).ravel() / (patch.shape[0] * patch.shape[1])
+    density_moments = [moment.ravel() for moment in cv2.meanStdDev(density)]
+    hsv_moments = [moment.ravel() / 255 for moment in cv2.meanStdDev(cv2.cvtColor(patch, cv2.COLOR_RGB2HSV))]
+    return np.concatenate([*density_moments, histogram, *contrasts, *hsv_moments]).astype(np.float32)

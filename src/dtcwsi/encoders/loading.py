@@ -37,6 +37,8 @@ def load_encoder(name: str, *, device: str = "cpu") -> Encoder:
     model, _, weights = name.partition(":")
     if Path(name).is_dir():
         return timm_models.from_folder(Path(name), device=device)
+    if Path(name).is_file():
+        raise EncoderError(f"{name} is a file of weights; name its timm model too, as in resnet18:{name}")
     if not timm_models.knows(model):
         known = near(model, [*ENCODERS, *timm_models.names()])
         raise EncoderError(f"no encoder is called {model!r}; near names: {known}")

@@ -52,9 +52,12 @@ def from_folder(folder: Path, *, device: str = "cpu") -> NetworkEncoder:
         raise EncoderError(f"{folder} has no config.json; expected a folder as timm saves it, or NAME:/path/to/weights")
     try:
         network = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
-    except (RuntimeError, OSError, KeyError, ValueError) as error:
-        raise EncoderError(f"the model in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
-    return _wrap(folder.name, network, device)
+    except Exception as error:  # noqa: BLE001 - json, safetensors, pickle and torch errors share no base
+        what = str(error).partition("\n")[0] or type(error).__name__
+        raise EncoderError(
+            f"the model in {folder} cannot be loaded ({what}); expected a folder as timm saves it"
+        ) from error
+    return _wrap(folder.resolve().name, network, device)
 
 
 def _wrap(name: str, network: Any, device: str) -> NetworkEncoder:
@@ -72,9 +75,12 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - zip, pickle and safetensors errors share no base
-        raise EncoderError(f"the weights {path} cannot be read ({error}); expected a plain state dict") from error
-    state = found.get("state_dict", found.get("model", found))
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+        what = str(error).partition("\n")[0] or type(error).__name__
+        raise EncoderError(f"the weights {path} cannot be read ({what}); expected a plain state dict") from error
+    state = found.get("state_dict", found.get("model", found)) if isinstance(found, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise EncoderError(f"the weights {path} hold no table of tensors; expected a plain state dict")
+    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
 
 
 def _fill(network: Any, state: dict[str, Tensor], path: Path) -> None:
@@ -84,6 +90,8 @@ def _fill(network: Any, state: dict[str, Tensor], path: Path) -> None:
     head = (network.pretrained_cfg or {}).get("classifier") or "head"
     heads = (head,) if isinstance(head, str) else tuple(head)
     unknown = [name for name in extra if not name.startswith(heads)]
+    counters = {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked")}
+    state = {**counters, **state}  # older files lack them, and nothing reads them
     missing = [name for name in wanted if name not in state]
     if missing or unknown:
         raise EncoderError(

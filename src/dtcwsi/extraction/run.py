@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dtcwsi.encoders import Encoder
-from dtcwsi.errors import DtcwsiError
+from dtcwsi.errors import DtcwsiError, StoreError
 from dtcwsi.extraction.table import ProcessedSlides
 from dtcwsi.patches import GridParameters
 from dtcwsi.pipeline import SlideJob, SlideResult, extract_slide
@@ -24,7 +24,8 @@ _WAIT_S = 0.5
 class Extraction:
     """What is done to every slide; see `dtcwsi.pipeline.SlideJob`.
 
-    ``spacing_um`` is for slides that record none; ``spacing_by_slide`` replaces what those slides record.
+    ``spacing_um`` is for slides that record none; ``spacing_by_slide`` replaces what those slides record. With
+    ``as_recorded`` each slide keeps the parameters that its patches on disk were cut with.
     """
 
     out: Path
@@ -33,6 +34,7 @@ class Extraction:
     encoder: Encoder | None = None
     spacing_um: float | None = None
     spacing_by_slide: dict[str, float] = field(default_factory=dict)
+    as_recorded: bool = False
     workers: int = 1
 
     def job(self, path: Path) -> SlideJob:
@@ -88,20 +90,20 @@ def run_extraction(
         ProcessedSlides(out),
         failed=SlideTable(out / "failed.csv", ("step", "reason"), key="slide"),
         empty=SlideTable(out / "empty.csv", ("path",)),
+        as_recorded=extraction.as_recorded,
     )
     summary = Summary()
     waiting, turned_away = deque(slides.values()), 0
     while waiting:
         path = waiting.popleft()
-        with try_lock(out / ".locks" / f"{path.stem}.lock") as mine:
-            if not mine:
-                waiting.append(path)
-                turned_away += 1
-                if turned_away >= len(waiting):
-                    time.sleep(_WAIT_S)
-                continue
-            turned_away = 0
-            outcome = run.one(replace(extraction.job(path), on_patches=on_patches))
+        outcome = run.locked(replace(extraction.job(path), on_patches=on_patches))
+        if outcome is None:
+            waiting.append(path)
+            turned_away += 1
+            if turned_away >= len(waiting):
+                time.sleep(_WAIT_S)
+            continue
+        turned_away = 0
         if isinstance(outcome, SlideResult):
             summary.results[path.stem] = outcome
         else:
@@ -118,35 +120,50 @@ class _Run:
     processed: ProcessedSlides
     failed: SlideTable
     empty: SlideTable
+    as_recorded: bool
+
+    def locked(self, job: SlideJob) -> SlideResult | tuple[str, str, str] | None:
+        """Do one slide; None if another process has it in hand."""
+        try:
+            with try_lock(job.out / ".locks" / f"{job.slide_id}.lock") as mine:
+                return self.one(job) if mine else None
+        except StoreError as error:
+            return self.note(job.slide_id, "tables", error)
 
     def one(self, job: SlideJob) -> SlideResult | tuple[str, str, str]:
+        steps = ["tables"]
+        job = replace(job, on_step=steps.append)
         try:
+            job = job.as_recorded() if self.as_recorded else job
             parameters, parameters_from = self.processed.parameters(job)
             job = replace(job, tissue=parameters)
             result = extract_slide(job)
+            steps.append("tables")
             self.processed.record(job, result, parameters_from)
             self.failed.drop(job.slide_id)
             if result.n_patches == 0:
                 self.empty.put(job.slide_id, path=job.path)
             else:
                 self.empty.drop(job.slide_id)
-        except (DtcwsiError, OSError) as error:
-            return self._note(job, error)
+        except Exception as error:  # noqa: BLE001 - whatever one slide does, the others are done
+            return self.note(job.slide_id, steps[-1], error)
         return result
 
-    def _note(self, job: SlideJob, error: Exception) -> tuple[str, str, str]:
-        failure = (job.slide_id, _step(job), str(error))
+    def note(self, slide_id: str, step: str, error: Exception) -> tuple[str, str, str]:
+        """Write a failure down and return it."""
+        reason = _sentence(slide_id, error)
         try:
-            self.failed.put(job.slide_id, step=failure[1], reason=failure[2])
+            self.failed.put(slide_id, step=step, reason=reason)
         except DtcwsiError as unwritten:
-            failure = (job.slide_id, failure[1], f"{error} (and failed.csv could not be written: {unwritten})")
-        return failure
+            reason = f"{reason} (and failed.csv could not be written: {unwritten})"
+        return slide_id, step, reason
 
 
-def _step(job: SlideJob) -> str:
-    """The first step of the job that is not finished; the slide itself could not be read if that is the tissue."""
-    try:
-        wanted, stored = job.digests(), job.stored_digests()
-    except OSError:
-        return "open"
-    return next((step for step in wanted if wanted[step] != stored[step]), "tables")
+def _sentence(slide_id: str, error: Exception) -> str:
+    """What to tell the user in one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, DtcwsiError):
+        return text
+    if isinstance(error, OSError):
+        return f"{slide_id!r} met an error of the disk ({text}); check it and run the same command again"
+    return f"{slide_id!r} met an unexpected {type(error).__name__} ({text}); leave the slide out and report this"

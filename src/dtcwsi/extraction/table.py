@@ -1,8 +1,8 @@
 """The table of processed slides: read it, edit a row, run again.
 
-``slides.csv`` has one row a slide with the parameters of its tissue segmentation and what came of it. A row whose
-parameters differ from those the slide was processed with was edited: it is obeyed, and marked ``table`` in
-``parameters_from`` so that later runs keep obeying it. All other rows follow the command's options.
+``slides.csv`` has one row a slide with the parameters of its tissue segmentation and what came of it. ``written_with``
+repeats the parameters as this program wrote them: a row that differs from it was edited by a person. It is obeyed, and
+marked ``table`` in ``parameters_from`` so that later runs keep obeying it. All other rows follow the command's options.
 """
 
 from dataclasses import asdict, fields
@@ -10,7 +10,6 @@ from pathlib import Path
 
 from dtcwsi.errors import CohortError, OptionError
 from dtcwsi.pipeline import SlideJob, SlideResult
-from dtcwsi.store.contours import read_provenance
 from dtcwsi.store.tables import SlideTable
 from dtcwsi.tissue import TissueParameters
 
@@ -25,40 +24,41 @@ class ProcessedSlides:
 
     def __init__(self, out: Path) -> None:
         seconds = tuple(f"seconds_{step}" for step in _SECONDS)
-        columns = ("path", "spacing_um", *_PARAMETERS, "parameters_from", "tissue_mm2", "patches", *seconds)
+        columns = (
+            "path", "spacing_um", *_PARAMETERS, "parameters_from", "tissue_mm2", "patches", *seconds, "written_with"
+        )  # fmt: skip
         self._table = SlideTable(out / "slides.csv", columns)
-        self._rows = self._table.read()
+        self._edited = {slide_id: row for slide_id, row in self._table.read().items() if _is_edited(row)}
 
     def parameters(self, job: SlideJob) -> tuple[TissueParameters, str]:
         """Decide a slide's tissue parameters: from its row if a person edited it, else the job's own.
 
         Returns: the parameters and ``table`` or ``options``.  Raises: CohortError if an edited value is no number.
         """
-        row = self._rows.get(job.slide_id)
-        used = read_provenance(job.contours_file).get("parameters")
-        if row is None or used is None:
-            return job.tissue, "options"
-        tabled = self._parse(job.slide_id, row)
-        if row.get("parameters_from") == "table" or asdict(tabled) != used:
-            return tabled, "table"
-        return job.tissue, "options"
+        row = self._edited.get(job.slide_id)
+        return (job.tissue, "options") if row is None else (self._parse(job.slide_id, row), "table")
 
     def record(self, job: SlideJob, result: SlideResult, parameters_from: str) -> None:
         """Write a slide's row unless it stands there already."""
-        known = self._rows.get(job.slide_id)
-        if known is not None and not result.done and known["parameters_from"] == parameters_from:
-            return
-        seconds = {name: known.get(f"seconds_{name}", "") if known else "" for name in _SECONDS}
+        known = self._table.read().get(job.slide_id, {})
+        seconds = {name: known.get(f"seconds_{name}", "") for name in _SECONDS}
         seconds |= {name: f"{value:.3f}" for name, value in result.seconds.items() if name in _SECONDS}
+        parameters = {name: f"{value!r}".removesuffix(".0") for name, value in asdict(job.tissue).items()}
+        written_with = " ".join(parameters.values())
+        stands = known.get("parameters_from") == parameters_from and known.get("written_with") == written_with
+        if stands and not result.done:
+            return
+        patches = known.get("patches", "") if stands and result.n_patches is None else result.n_patches
         self._table.put(
             job.slide_id,
             path=job.path,
             spacing_um=result.spacing_um,
-            **{name: f"{value:g}" for name, value in asdict(job.tissue).items()},
+            **parameters,
             parameters_from=parameters_from,
             tissue_mm2=f"{result.tissue_um2 / 1e6:.3f}",
-            patches="" if result.n_patches is None else result.n_patches,
+            patches="" if patches is None else patches,
             **{f"seconds_{name}": value for name, value in seconds.items()},
+            written_with=written_with,
         )
 
     def _parse(self, slide_id: str, row: dict[str, str]) -> TissueParameters:
@@ -76,3 +76,17 @@ class ProcessedSlides:
             return TissueParameters(**values)  # type: ignore[arg-type]
         except OptionError as error:
             raise CohortError(f"{self._table.path}, row {slide_id!r}: {error}") from error
+
+
+def _is_edited(row: dict[str, str]) -> bool:
+    """Whether a person chose the row's parameters, in this run or an earlier one; a reformatted number is no edit."""
+    written = row.get("written_with", "").split()
+    now = [row.get(name, "") for name in _PARAMETERS]
+    return row.get("parameters_from") == "table" or [_number(text) for text in written] != [_number(t) for t in now]
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text

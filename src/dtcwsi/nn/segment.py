@@ -25,8 +25,8 @@ def offsets_of(sizes: Int[Tensor, "segments"]) -> Int[Tensor, "segments_plus_one
 
 def segment_ids(offsets: Int[Tensor, "segments_plus_one"]) -> Int[Tensor, "rows"]:
     """Name the segment of each row."""
-    sizes = offsets.diff()
-    return torch.repeat_interleave(torch.arange(len(sizes), device=offsets.device), sizes)
+    rows = torch.arange(int(offsets[-1]), device=offsets.device)
+    return torch.searchsorted(offsets[1:].contiguous(), rows, right=True)
 
 
 def segment_sum(
@@ -45,9 +45,7 @@ def segment_mean(
     return segment_sum(values, offsets) / sizes
 
 
-def segment_min(
-    values: Float[Tensor, "rows"], offsets: Int[Tensor, "segments_plus_one"]
-) -> Float[Tensor, "segments"]:
+def segment_min(values: Float[Tensor, "rows"], offsets: Int[Tensor, "segments_plus_one"]) -> Float[Tensor, "segments"]:
     """Find the smallest value of each segment; an empty segment gives infinity."""
     start = values.new_full((len(offsets) - 1,), float("inf"))
     return start.scatter_reduce(0, segment_ids(offsets), values, "amin")

@@ -1,6 +1,9 @@
 """Patches of a slide as batches of pixels, read ahead by worker processes."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from functools import cache
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import cv2
@@ -15,21 +18,49 @@ from dtcwsi.types import PatchGrid, SlideInfo, SlideReader
 __all__ = ["patch_batches"]
 
 
-def patch_batches(info: SlideInfo, grid: PatchGrid, *, batch_size: int, workers: int) -> Iterator[NDArray[np.uint8]]:
+def patch_batches(
+    info: SlideInfo, grid: PatchGrid, *, batch_size: int, workers: int
+) -> Generator[NDArray[np.uint8], None, None]:
     """Read the patches of a slide in grid order.
 
     Each worker process has its own slide handle and holds at most two batches, so memory is bounded by
     ``(2 workers + 2) batch_size patch_size_px^2 3`` bytes whatever the slide's size; 0 workers read in this process.
     Yields: (up to batch_size, patch_size_px, patch_size_px, 3) uint8 RGB.
-    Raises: SlideError if a patch cannot be decoded.
+    Raises: SlideError if a patch cannot be decoded, or a worker process dies.
     """
     batches = _PatchBatches(info.path, info.spacing_um, grid, batch_size)
     workers = min(workers, len(batches))
-    loader = DataLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=2 if workers else None)
-    for batch in loader:
+    ahead = {"num_workers": workers, "prefetch_factor": 2, "multiprocessing_context": _clean_processes()}
+    loader = iter(DataLoader(batches, batch_size=None, **(ahead if workers else {})))
+    for _ in range(len(batches)):
+        try:
+            batch = next(loader)
+        except (RuntimeError, OSError) as error:
+            raise SlideError(
+                f"{info.path.name!r} lost a process that read it ({_first_line(error)}); it may have run out of memory, "
+                "or of shared memory in a container: use fewer --workers, 0 reads without them"
+            ) from error
         if isinstance(batch, SlideError):
             raise batch
         yield np.asarray(batch)
+
+
+@cache
+def _clean_processes() -> BaseContext:
+    """Workers are forked from a server that has no threads.
+
+    A fork of this process would inherit locks that OpenCV's, OpenMP's or CUDA's threads hold, and hang. The server
+    imports what workers need once, so that a slide's workers start in milliseconds.
+    """
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(". ")
 
 
 class _PatchBatches(Dataset["NDArray[np.uint8] | SlideError"]):
@@ -50,6 +81,9 @@ class _PatchBatches(Dataset["NDArray[np.uint8] | SlideError"]):
             return self._read(number)
         except SlideError as error:
             return error
+        except Exception as error:  # noqa: BLE001 - the loader would print a worker's traceback
+            kind = type(error).__name__
+            return SlideError(f"{self._path.name!r} cannot be read ({kind}: {_first_line(error)}); copy it again")
 
     def _read(self, number: int) -> NDArray[np.uint8]:
         if self._reader is None:

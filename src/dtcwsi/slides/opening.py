@@ -1,9 +1,10 @@
 """From a path to an open slide, and from folders to slide files."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from dtcwsi.errors import SlideError, UsageError
+from dtcwsi.errors import SlideError, SpacingError, UsageError
 from dtcwsi.registry import Registry
 from dtcwsi.types import SlideReader
 
@@ -29,12 +30,19 @@ def open_slide(path: Path, *, spacing_um: float | None = None, override: bool = 
     Raises: SlideError if the file is missing, unreadable, cut off or no slide; SpacingError if no um/px is known.
     """
     check_file(path)
+    refused: SlideError | None = None
     for name in _reader_order(path):
         reader = READERS.get(name)
         if reader.reads(path):
-            opened: SlideReader = reader(path, spacing_um=spacing_um, override=override)
-            return opened
-    raise SlideError(
+            try:
+                opened: SlideReader = reader(path, spacing_um=spacing_um, override=override)
+            except SpacingError:
+                raise
+            except SlideError as error:  # a compression that only the next reader knows, perhaps
+                refused = refused or error
+            else:
+                return opened
+    raise refused or SlideError(
         f"{path.name!r} is no slide that OpenSlide or tifffile can read; expected a whole file of a slide scanner: "
         "copy it again or leave it out"
     )
@@ -46,7 +54,10 @@ def check_file(path: Path) -> None:
         with path.open("rb") as file:
             first = file.read(1)
     except FileNotFoundError as error:
-        raise SlideError(f"{path} does not exist; expected a slide file") from error
+        what = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
+        raise SlideError(f"{path} {what}; expected a slide file: restore it or leave it out") from error
+    except IsADirectoryError as error:
+        raise SlideError(f"{path} is a folder; expected a slide file: rename it or leave it out") from error
     except OSError as error:
         raise SlideError(f"{path.name!r} cannot be read ({error.strerror}); check its permissions") from error
     if not first:
@@ -56,12 +67,13 @@ def check_file(path: Path) -> None:
 def find_slides(places: Iterable[Path]) -> dict[str, Path]:
     """Find slide files by slide id (the file's stem), sorted; folders are searched one level deep.
 
+    A link in a folder whose file is gone counts as a slide, so that it is reported and not passed over.
     Raises: UsageError if a place does not exist, nothing is found, or two files share one slide id.
     """
     found: dict[str, Path] = {}
     for place in places:
         for path in _slides_at(place):
-            if path.stem in found and found[path.stem] != path:
+            if path.stem in found and found[path.stem].resolve() != path.resolve():
                 raise UsageError(
                     f"two files have the slide id {path.stem!r}: {found[path.stem]} and {path}; ids come from "
                     "file names and must differ: rename one"
@@ -76,12 +88,13 @@ def _slides_at(place: Path) -> list[Path]:
     if place.is_dir():
         try:
             entries = sorted(place.iterdir())
-        except PermissionError as error:
-            raise UsageError(f"the folder {place} may not be read; check its permissions") from error
+        except OSError as error:
+            raise UsageError(f"the folder {place} cannot be read ({error.strerror}); check its permissions") from error
+        visible = (path for path in entries if path.suffix.lower() in SLIDE_SUFFIXES and path.name[0] != ".")
         return [
-            path for path in entries if path.suffix.lower() in SLIDE_SUFFIXES and path.is_file() and path.name[0] != "."
-        ]
-    if not place.exists():
+            path for path in visible if not os.path.isdir(path)
+        ]  # quiet where a folder may be listed but not entered
+    if not os.path.lexists(place):
         raise UsageError(f"{place} does not exist; expected a slide file or a folder of slides")
     return [place]
 

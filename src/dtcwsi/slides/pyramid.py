@@ -4,7 +4,6 @@ The image is read once, in strips of one row of tiles. Each level encodes the ro
 hands them, halved, to the next level; so memory does not grow with the height of the image.
 """
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,6 +15,10 @@ import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+
+from dtcwsi.store.atomic import beside
+
+__all__ = ["PixelSource", "write_pyramid"]
 
 _MICRONS_PER_CENTIMETRE = 10_000.0
 _FEWEST_LEVELS = 3
@@ -29,9 +32,11 @@ class PixelSource(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """Height, width and channels of the full-resolution image."""
+        ...
 
     def __getitem__(self, rows_columns: Any, /) -> Any:
         """The pixels of `source[top:bottom, left:right]`."""
+        ...
 
 
 def write_pyramid(
@@ -44,41 +49,25 @@ def write_pyramid(
     jpeg_quality: int = 85,
     description: str = "",
 ) -> None:
-    """Write `image` as a tiled TIFF whose levels are each half the size of the one before.
+    """Write an image as a tiled TIFF whose levels are each half the size of the one before, whole or not at all.
 
-    The same pixels give the same bytes. The file appears under its name only when it is complete.
-
-    Args:
-        path: where the slide goes; a file of that name is replaced.
-        image: `(height, width, 3)` uint8 pixels, read in strips of `tile_px` rows.
-        spacing_um: microns per pixel of level 0, stored as pixels per centimetre in each level.
-        tile_px: side of a tile, a multiple of 16.
-        levels: how many levels; by default at least three, and as many as bring the longer side to 512 px or less.
-        jpeg_quality: 1 to 100; chroma is halved in both directions.
-        description: ASCII text for the ImageDescription tag of level 0.
-
-    Raises:
-        ValueError: if the image is not RGB, the spacing is not positive, or a size cannot be written.
+    ``image`` is (height, width, 3) uint8, read once in strips of ``tile_px`` rows; ``spacing_um`` is um per pixel of
+    level 0, stored in each level as pixels per centimetre; ``tile_px`` is a multiple of 16. ``levels`` is by default at
+    least three and as many as bring the longer side to 512 px. Chroma is halved in both directions. ``description`` is
+    the ASCII text of level 0's ImageDescription tag. Equal pixels give equal bytes.
+    Raises: ValueError if the image is not RGB uint8, the spacing is not positive or a size cannot be written;
+    StoreError if the disk refuses.
     """
     height_px, width_px = _checked_size(image, spacing_um=spacing_um, tile_px=tile_px)
-    sizes = _level_sizes(height_px, width_px, levels)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with ExitStack() as stack:
-            pyramid: _Level | None = None
-            pyramid_levels: list[_Level] = []
-            for size in reversed(sizes):
-                spool = stack.enter_context(tempfile.TemporaryFile(dir=path.parent))
-                pyramid = _Level(size, tile_px=tile_px, jpeg_quality=jpeg_quality, spool=spool, smaller=pyramid)
-                pyramid_levels.insert(0, pyramid)
-            _stream(image, pyramid_levels[0], tile_px=tile_px)
-            file = stack.enter_context(partial.open("w+b"))
-            _assemble(file, pyramid_levels, spacing_um=spacing_um, tile_px=tile_px, description=description)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with beside(path) as partial, ExitStack() as spools:
+        pyramid: list[_Level] = []
+        for size_px in reversed(_level_sizes(height_px, width_px, levels)):
+            spool = spools.enter_context(tempfile.TemporaryFile(dir=path.parent))
+            smaller = pyramid[0] if pyramid else None
+            level = _Level(size_px, tile_px=tile_px, jpeg_quality=jpeg_quality, spool=spool, smaller=smaller)
+            pyramid.insert(0, level)
+        _stream(image, pyramid[0], tile_px=tile_px)
+        _assemble(partial, pyramid, spacing_um=spacing_um, tile_px=tile_px, description=description)
 
 
 class _Level:
@@ -145,11 +134,9 @@ def _stream(image: PixelSource, largest: _Level, *, tile_px: int) -> None:
     largest.finish()
 
 
-def _assemble(
-    file: IO[bytes], levels: list[_Level], *, spacing_um: float, tile_px: int, description: str
-) -> None:
+def _assemble(path: Path, levels: list[_Level], *, spacing_um: float, tile_px: int, description: str) -> None:
     raw_bytes = 3 * levels[0].size_px[0] * levels[0].size_px[1]
-    with tifffile.TiffWriter(file, bigtiff=raw_bytes >= _BIGTIFF_FROM_BYTES) as tiff:
+    with tifffile.TiffWriter(path, bigtiff=raw_bytes >= _BIGTIFF_FROM_BYTES) as tiff:
         for number, level in enumerate(levels):
             pixels_per_cm = _MICRONS_PER_CENTIMETRE / (spacing_um * levels[0].size_px[1] / level.size_px[1])
             tiff.write(

@@ -1,6 +1,8 @@
 """TIFFs that OpenSlide does not read, through tifffile: OME-TIFF, strips, unusual compressions."""
 
+import logging
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,39 +16,43 @@ from dtcwsi.types import SlideInfo
 
 __all__ = ["TiffReader"]
 
-_UM_PER_OME_UNIT = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4}
+_UM_PER_OME_UNIT = {
+    "µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "pm": 1e-6, "Å": 1e-4, "mm": 1e3, "cm": 1e4, "m": 1e6, "in": 25_400.0
+}  # fmt: skip
 _UM_PER_TIFF_UNIT = {2: 25_400.0, 3: 10_000.0}
+_RGB, _YCBCR = 2, 6
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it has to say comes in the error's sentence
 
 
 class TiffReader:
     """An open TIFF whose tiles or strips are decoded as they are asked for; see `dtcwsi.types.SlideReader`.
 
-    Memory: the segments under the box read; a file stored as one compressed strip is decoded whole.
+    Of several images in the file the largest is the slide. Memory: the segments under the box read; a file stored as one
+    compressed strip is decoded whole.
     Raises: SlideError if the file is cut off or not 8-bit RGB; SpacingError if no um/px is known.
     """
 
     def __init__(self, path: Path, *, spacing_um: float | None = None, override: bool = False) -> None:
         try:
             self._tiff = tifffile.TiffFile(path)
-            self._levels = [level.keyframe for level in self._tiff.series[0].levels]
-        except (tifffile.TiffFileError, OSError, ValueError, IndexError) as error:
-            raise SlideError(
-                f"{path.name!r} cannot be opened ({error}); expected a whole TIFF: copy it again"
-            ) from error
+        except Exception as error:  # noqa: BLE001 - damaged files make tifffile raise errors of every kind
+            raise _unopenable(path, error) from error
         try:
+            self._levels = _levels(self._tiff)
             self._info = self._describe(path, spacing_um, override=override)
         except SlideError:
             self._tiff.close()
             raise
+        except Exception as error:  # noqa: BLE001 - as above
+            self._tiff.close()
+            raise _unopenable(path, error) from error
 
     @staticmethod
     def reads(path: Path) -> bool:
-        """Whether tifffile knows the format."""
-        try:
-            with tifffile.TiffFile(path) as tiff:
-                return len(tiff.series) > 0
-        except (tifffile.TiffFileError, OSError, ValueError):
-            return False
+        """Whether the file begins as a TIFF does."""
+        with path.open("rb") as file:
+            return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
     @property
     def info(self) -> SlideInfo:
@@ -65,10 +71,12 @@ class TiffReader:
 
     def _describe(self, path: Path, given_um: float | None, *, override: bool) -> SlideInfo:
         page = self._levels[0]
-        if page.dtype != np.uint8 or page.samplesperpixel not in (3, 4) or page.planarconfig != 1:
-            got = f"{page.dtype} with {page.samplesperpixel} channels"
+        interleaved = page.samplesperpixel in (3, 4) and page.planarconfig == 1 and page.photometric in (_RGB, _YCBCR)
+        if page.dtype != np.uint8 or not interleaved:
+            got = f"{page.dtype} with {page.samplesperpixel} channels a pixel"
             raise SlideError(f"{path.name!r} holds {got}; expected interleaved 8-bit RGB: convert it to RGB")
-        recorded = _ome_spacing(self._tiff) or _tag_spacing(page)
+        _check_whole(path, self._levels)
+        recorded = _ome_spacing(self._tiff, page) or _tag_spacing(page)
         return SlideInfo(
             slide_id=path.stem,
             path=path,
@@ -104,14 +112,30 @@ class TiffReader:
             if len(stored) < page.databytecounts[index]:
                 raise ValueError("the file ends early")
             decoded, _, shape = page.decode(stored, index, jpegtables=page.jpegtables)
-        except (ValueError, RuntimeError, OSError, IndexError) as error:
+        except Exception as error:  # noqa: BLE001 - each codec has its own errors
             raise SlideError(
-                f"{self._info.path.name!r} cannot be decoded in tile {index} ({error}); "
+                f"{self._info.path.name!r} cannot be decoded in tile {index} ({_first_line(error)}); "
                 "the file is damaged or cut off: copy it again"
             ) from error
         if decoded is None:
             return None
         return np.asarray(decoded)[0, : shape[1], : shape[2], :3]
+
+
+def _levels(tiff: tifffile.TiffFile) -> list[Any]:
+    """The pages of the largest image, full size first."""
+    series = max(tiff.series, key=lambda one: one.keyframe.imagewidth * one.keyframe.imagelength)
+    return [level.keyframe for level in series.levels]
+
+
+def _check_whole(path: Path, levels: list[Any]) -> None:
+    """Make sure that every tile lies inside the file.  Raises: SlideError if the file was cut off."""
+    size = path.stat().st_size
+    ends = [int(np.max(np.add(page.dataoffsets, page.databytecounts), initial=0)) for page in levels]
+    if max(ends) > size:
+        raise SlideError(
+            f"{path.name!r} ends after {size:,} bytes; expected {max(ends):,}: the file is cut off, copy it again"
+        )
 
 
 def _paste(box: NDArray[np.uint8], segment: NDArray[np.uint8], top: int, left: int) -> None:
@@ -122,19 +146,21 @@ def _paste(box: NDArray[np.uint8], segment: NDArray[np.uint8], top: int, left: i
         box[max(top, 0) : bottom, max(left, 0) : right] = part
 
 
-def _ome_spacing(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
-    if not tiff.ome_metadata:
+def _ome_spacing(tiff: tifffile.TiffFile, page: Any) -> tuple[float, float] | None:
+    """The um/px (x, y) of the image as large as ``page``, else of the first; None if it is absent or no number."""
+    try:
+        elements = list(ElementTree.fromstring(tiff.ome_metadata or "<OME/>").iter())
+        images = [pixels.attrib for pixels in elements if pixels.tag.endswith("}Pixels")]
+        size = (str(page.imagewidth), str(page.imagelength))
+        images.sort(key=lambda found: (found.get("SizeX"), found.get("SizeY")) != size)
+        across = _ome_length(images[0], "PhysicalSizeX")
+        return across, _ome_length(images[0], "PhysicalSizeY") if "PhysicalSizeY" in images[0] else across
+    except (ElementTree.ParseError, KeyError, ValueError, IndexError):
         return None
-    for pixels in ElementTree.fromstring(tiff.ome_metadata).iter():
-        if pixels.tag.endswith("}Pixels") and "PhysicalSizeX" in pixels.attrib:
-            across = float(pixels.attrib["PhysicalSizeX"]) * _UM_PER_OME_UNIT.get(
-                pixels.attrib.get("PhysicalSizeXUnit", "µm"), float("nan")
-            )
-            down = float(pixels.attrib.get("PhysicalSizeY", pixels.attrib["PhysicalSizeX"])) * _UM_PER_OME_UNIT.get(
-                pixels.attrib.get("PhysicalSizeYUnit", "µm"), float("nan")
-            )
-            return across, down
-    return None
+
+
+def _ome_length(pixels: dict[str, str], name: str) -> float:
+    return float(pixels[name]) * _UM_PER_OME_UNIT[pixels.get(f"{name}Unit", "µm")]
 
 
 def _tag_spacing(page: tifffile.TiffPage) -> tuple[float, float] | None:
@@ -143,3 +169,11 @@ def _tag_spacing(page: tifffile.TiffPage) -> tuple[float, float] | None:
     if unit is None or not across or not down or not across[0] or not down[0]:
         return None
     return unit * across[1] / across[0], unit * down[1] / down[0]
+
+
+def _unopenable(path: Path, error: Exception) -> SlideError:
+    return SlideError(f"{path.name!r} cannot be opened ({_first_line(error)}); expected a whole TIFF: copy it again")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -3,20 +3,23 @@
 import errno
 import json
 import os
+import re
 import secrets
 import socket
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from dtcwsi.errors import StoreError
+from dtcwsi.errors import StoreError, UsageError
 
-__all__ = ["beside", "folder_lock", "sweep", "try_lock", "write_bytes", "write_json", "write_text"]
+__all__ = ["beside", "check_writable", "folder_lock", "sweep", "try_lock", "write_bytes", "write_json", "write_text"]
 
 _PART = ".part-"
+_MADE_BY = re.compile(r"[0-9a-f]{8}-(?P<pid>\d{1,9})-(?P<host>.+)")
 
 
 @contextmanager
@@ -26,9 +29,9 @@ def beside(path: Path) -> Iterator[Path]:
     If the block raises, the partial file is removed and ``path`` keeps what it held.
     Raises: StoreError if the disk is full or the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}{_PART}{secrets.token_hex(4)}-{os.getpid()}-{socket.gethostname()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())
@@ -37,7 +40,8 @@ def beside(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise StoreError(_reason(path, error)) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -48,7 +52,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, content: str) -> None:
     """Write a small UTF-8 text whole or not at all.  Raises: StoreError as `beside`."""
-    write_bytes(path, content.encode())
+    write_bytes(path, content.encode(errors="surrogateescape"))  # file names need not be UTF-8
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -56,19 +60,32 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def check_writable(folder: Path) -> None:
+    """Make the folder and make sure that files can be written there.  Raises: UsageError if not."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder} ({error.strerror}); name another folder or free it") from error
+
+
 @contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
     """Hold an exclusive lock for the block, or say at once that another process holds it.
 
     The operating system drops the lock when its process dies, so that a killed run blocks nobody.
+    Raises: StoreError if the lock's file cannot be made, or the file system has no locks.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         yield False
         return
+    except (OSError, NotImplementedError) as error:
+        raise StoreError(_reason(path, error)) from error
     try:
         yield True
     finally:
@@ -77,10 +94,21 @@ def try_lock(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Wait for the folder's lock: for short read-change-write steps on shared tables."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    """Wait for the folder's lock: for short read-change-write steps on shared tables.
+
+    Raises: StoreError if the lock's file cannot be made, or the file system has no locks.
+    """
+    path = folder / ".lock"
+    lock = FileLock(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        raise StoreError(_reason(path, error)) from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def sweep(folder: Path) -> int:
@@ -91,10 +119,11 @@ def sweep(folder: Path) -> int:
     """
     removed = 0
     for part in folder.rglob(f".*{_PART}*"):
-        _, pid, host = part.name.rpartition(_PART)[2].split("-", 2)
-        if host == socket.gethostname() and not _alive(int(pid)):
-            part.unlink(missing_ok=True)
-            removed += 1
+        made_by = _MADE_BY.fullmatch(part.name.rpartition(_PART)[2])
+        if made_by and made_by["host"] == socket.gethostname() and not _alive(int(made_by["pid"])):
+            with suppress(OSError):
+                part.unlink()
+                removed += 1
     return removed
 
 
@@ -116,7 +145,9 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _reason(path: Path, error: OSError) -> str:
-    if error.errno == errno.ENOSPC or "No space left" in str(error):
+def _reason(path: Path, error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
         return f"the disk is full: {path} was not written; free space and run the same command again"
-    return f"cannot write {path}: {error.strerror or error}; check the folder and its permissions"
+    what = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    return f"cannot write {path}: {what}; check the folder and its permissions"

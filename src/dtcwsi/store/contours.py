@@ -36,7 +36,7 @@ def write_contours(path: Path, mask: TissueMask, provenance: dict[str, Any]) -> 
 
 def read_contours(path: Path) -> TissueMask:
     """Read a tissue mask back.  Raises: OSError, ValueError if the file is absent or not GeoJSON."""
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     rings = [[np.asarray(ring[:-1], float) for ring in item["geometry"]["coordinates"]] for item in content["features"]]
     polygons = tuple(Polygon(outer, tuple(holes)) for outer, *holes in rings)
     return TissueMask(polygons, float(content["dtcwsi"]["area_um2"]))
@@ -45,10 +45,10 @@ def read_contours(path: Path) -> TissueMask:
 def read_provenance(path: Path) -> dict[str, Any]:
     """Read what made a contour file; nothing if it is absent or damaged."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text())["dtcwsi"]
-    except (OSError, ValueError, KeyError):
+        found = json.loads(path.read_text(encoding="utf-8"))["dtcwsi"]
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return found
+    return found if isinstance(found, dict) else {}
 
 
 def _closed(ring: NDArray[np.float64]) -> list[list[float]]:

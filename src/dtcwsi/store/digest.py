@@ -11,9 +11,20 @@ _SAMPLE_BYTES = 65_536
 
 
 def digest(*before: str, **parameters: Any) -> str:
-    """Digest earlier digests and named parameters, in whatever order these are named; 16 hexadecimal digits."""
-    text = json.dumps([before, parameters], sort_keys=True, separators=(",", ":"), default=str)
+    """Digest earlier digests and named parameters, in whatever order these are named; 16 hexadecimal digits.
+
+    8 and 8.0 are the same parameter.
+    """
+    text = json.dumps(_plain([before, parameters]), sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def fingerprint(path: Path) -> str:

@@ -37,6 +37,11 @@ class FeaturesHeader:
     patch_size_px: int | None = None
     patch_spacing_um: float | None = None
 
+    @property
+    def made_by(self) -> dict[str, str | int | float | None]:
+        """Encoder and patches: what must agree for features to be compared."""
+        return {name: getattr(self, name) for name in _MADE_BY}
+
 
 @contextmanager
 def features_writer(
@@ -72,14 +77,14 @@ def feature_files(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise UsageError(f"the features folder {folder} does not exist; expected a folder of .h5 files from extract")
-    files = sorted(folder.glob("*.h5"))
+    files = _visible(folder)
     below = folder / "features"
     if not files and below.is_dir():
-        encoders = sorted(path for path in below.iterdir() if path.is_dir() and any(path.glob("*.h5")))
+        encoders = sorted(path for path in below.iterdir() if path.is_dir() and _visible(path))
         if len(encoders) > 1:
             names = ", ".join(path.name for path in encoders)
             raise UsageError(f"{folder} holds features of several encoders ({names}); name one: {encoders[0]}")
-        files = sorted(encoders[0].glob("*.h5")) if encoders else []
+        files = _visible(encoders[0]) if encoders else []
     if not files:
         raise UsageError(f"{folder} holds no .h5 feature files; run extract first or name the folder that holds them")
     return {path.stem: path for path in files}
@@ -116,6 +121,10 @@ def read_features(path: Path) -> Features:
         encoder=attributes.get("encoder"),
         spacing_um=None if spacing is None else float(spacing),
     )
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.h5") if not path.name.startswith("."))
 
 
 def _dataset(path: Path, file: h5py.File) -> h5py.Dataset:

@@ -1,7 +1,7 @@
 """HDF5 files that appear whole: opened beside, closed, fsynced, renamed."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,17 @@ def write_hdf5(path: Path, attributes: dict[str, Any]) -> Iterator[h5py.File]:
     Raises: StoreError if the disk is full or the folder cannot be written.
     """
     with beside(path) as part:
+        file = h5py.File(part, "w", libver="v108", track_order=False, locking=False)  # nobody else knows the name
         try:
-            with h5py.File(part, "w", libver="v108", track_order=False) as file:
-                for name, value in attributes.items():
-                    file.attrs[name] = value
-                yield file
+            for name, value in attributes.items():
+                file.attrs[name] = value
+            yield file
+        except BaseException:
+            with suppress(OSError, RuntimeError):
+                file.close()
+            raise
+        try:
+            file.close()
         except RuntimeError as error:  # HDF5 reports a failed flush so
             raise StoreError(f"cannot write {path}: {error}; free space and run the same command again") from error
 
@@ -37,7 +43,7 @@ def read_hdf5(path: Path) -> Iterator[h5py.File]:
     Raises: FeaturesError if the file is missing, empty, cut off or not HDF5.
     """
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(path, "r", locking=False)  # files are replaced whole, never changed
     except OSError as error:
         what = "does not exist" if not path.exists() else "is not a whole HDF5 file"
         raise FeaturesError(f"{path} {what}; expected an .h5 written by extract: extract the slide again") from error
@@ -50,5 +56,5 @@ def read_attributes(path: Path) -> dict[str, Any]:
     try:
         with read_hdf5(path) as file:
             return {name: value.item() if hasattr(value, "item") else value for name, value in file.attrs.items()}
-    except FeaturesError:
+    except (FeaturesError, OSError, RuntimeError, KeyError, ValueError):  # HDF5 meets damage in many ways
         return {}

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from dtcwsi.errors import FeaturesError
 from dtcwsi.store.hdf5 import read_hdf5, write_hdf5
 from dtcwsi.types import PatchGrid
 
-__all__ = ["grid_attributes", "read_patches", "write_patches"]
+__all__ = ["count_patches", "grid_attributes", "read_patches", "write_patches"]
 
 
 def write_patches(path: Path, grid: PatchGrid, attributes: dict[str, Any]) -> None:
@@ -31,12 +32,23 @@ def grid_attributes(grid: PatchGrid) -> dict[str, Any]:
 
 
 def read_patches(path: Path) -> PatchGrid:
-    """Read a slide's patch grid.  Raises: FeaturesError if the file is not whole."""
+    """Read a slide's patch grid.  Raises: FeaturesError if the file is not whole or holds no patches."""
     with read_hdf5(path) as file:
-        return PatchGrid(
-            coords=file["coords"][()].astype(np.int64),
-            tissue_fraction=file["tissue_fraction"][()].astype(np.float32),
-            patch_size_px=int(file.attrs["patch_size_px"]),
-            patch_size_level0=int(file.attrs["patch_size_level0"]),
-            spacing_um=float(file.attrs["patch_spacing_um"]),
-        )
+        try:
+            return PatchGrid(
+                coords=file["coords"][()].astype(np.int64),
+                tissue_fraction=file["tissue_fraction"][()].astype(np.float32),
+                patch_size_px=int(file.attrs["patch_size_px"]),
+                patch_size_level0=int(file.attrs["patch_size_level0"]),
+                spacing_um=float(file.attrs["patch_spacing_um"]),
+            )
+        except (KeyError, OSError, RuntimeError) as error:
+            raise FeaturesError(f"{path} is damaged ({error}); delete it and run the same command again") from error
+
+
+def count_patches(path: Path) -> int:
+    """Count a slide's patches without reading them.  Raises: FeaturesError if the file is not whole."""
+    with read_hdf5(path) as file:
+        if "coords" not in file:
+            raise FeaturesError(f"{path} has no dataset 'coords'; delete it and run the same command again")
+        return int(file["coords"].shape[0])

@@ -11,47 +11,68 @@ __all__ = ["SlideTable"]
 
 
 class SlideTable:
-    """A CSV keyed by its first column; every change re-reads the file under the folder's lock and replaces it whole."""
+    """A CSV keyed by its first column; every change re-reads the file under the folder's lock and replaces it whole.
+
+    The file is parsed anew only when it has changed, so that asking for one slide's row costs one look at the disk.
+    """
 
     def __init__(self, path: Path, columns: tuple[str, ...], *, key: str = "slide_id") -> None:
         self.path, self.columns, self._key = path, (key, *columns), key
+        self._seen: tuple[int, int, int] | None = None
+        self._rows: dict[str, dict[str, str]] = {}
 
     def read(self) -> dict[str, dict[str, str]]:
         """Read all rows by slide id; no file means no rows.
 
-        Raises: CohortError if the table has lost its key column.
+        Raises: CohortError if the table has lost its key column or is no text.
         """
         try:
-            text = self.path.read_text(encoding="utf-8-sig")
+            now = self.path.stat()
         except FileNotFoundError:
-            return {}
-        reader = csv.DictReader(io.StringIO(text))
-        if self._key not in (reader.fieldnames or ()):
-            raise CohortError(
-                f"{self.path} has the columns {', '.join(reader.fieldnames or ['none'])}; expected "
-                f"{', '.join(self.columns)}, comma-separated: restore the header or delete the file"
-            )
-        return {row[self._key]: {name: value or "" for name, value in row.items() if name} for row in reader}
+            self._seen, self._rows = None, {}
+            return self._rows
+        version = (now.st_ino, now.st_size, now.st_mtime_ns)
+        if version != self._seen:
+            self._rows, self._seen = self._parse(), version
+        return self._rows
 
     def put(self, slide_id: str, **values: object) -> None:
-        """Add or replace a slide's row."""
+        """Add or replace a slide's row; nothing is written if it stands there already."""
+        known = self.read().get(slide_id, {})
+        added_by_people = {name: value for name, value in known.items() if name not in self.columns}
+        row = dict.fromkeys(self.columns, "") | {self._key: slide_id} | added_by_people
+        row |= {name: _text(value) for name, value in values.items()}
+        if row == known:
+            return
         with folder_lock(self.path.parent):
-            rows = self.read()
-            rows[slide_id] = {self._key: slide_id, **{name: _text(value) for name, value in values.items()}}
-            self._write(rows)
+            self._write({**self.read(), slide_id: row})
 
     def drop(self, slide_id: str) -> None:
         """Remove a slide's row if it has one."""
         if slide_id not in self.read():
             return
         with folder_lock(self.path.parent):
-            rows = self.read()
-            rows.pop(slide_id, None)
-            self._write(rows)
+            self._write({other: row for other, row in self.read().items() if other != slide_id})
+
+    def _parse(self) -> dict[str, dict[str, str]]:
+        try:
+            text = self.path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+            reader = csv.DictReader(io.StringIO(text))
+            found = [{name: value or "" for name, value in row.items() if name} for row in reader]
+        except csv.Error as error:
+            raise CohortError(f"{self.path} is no CSV ({error}); save it as CSV or delete it") from error
+        if self._key not in (reader.fieldnames or ()):
+            raise CohortError(
+                f"{self.path} has the columns {', '.join(reader.fieldnames or ['none'])}; expected "
+                f"{', '.join(self.columns)}, comma-separated: restore the header or delete the file"
+            )
+        return {row[self._key]: row for row in found}
 
     def _write(self, rows: dict[str, dict[str, str]]) -> None:
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, self.columns, extrasaction="ignore", restval="", lineterminator="\n")
+        added_by_people = [name for row in rows.values() for name in row if name not in self.columns]
+        columns = [*self.columns, *dict.fromkeys(added_by_people)]
+        writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows[slide_id] for slide_id in sorted(rows))
         write_text(self.path, buffer.getvalue())

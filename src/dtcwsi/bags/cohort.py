@@ -1,0 +1,268 @@
+"""The labels table, and the slides of it that can be trained on."""
+
+import csv
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dtcwsi.errors import CohortError, FeaturesError
+from dtcwsi.store.features import FeaturesHeader, feature_files, read_header
+
+__all__ = ["Cohort", "LabelledSlide", "class_names_of", "read_cohort", "read_labels"]
+
+_REQUIRED = ("slide_id", "label")
+_OPTIONAL = ("patient_id", "path", "spacing_um", "fold")
+
+
+@dataclass(frozen=True)
+class LabelledSlide:
+    """One row of the labels table.
+
+    ``patient_id`` is the slide's own id where the table has no such column; ``path`` is the slide file, taken from the
+    table's folder if relative; ``spacing_um`` is um per level-0 pixel; ``fold`` tests the slide.
+    """
+
+    slide_id: str
+    label: str
+    patient_id: str
+    path: Path | None = None
+    spacing_um: float | None = None
+    fold: int | None = None
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Labelled slides that have features of one kind, and what became of the others.
+
+    ``headers`` describe the feature files of ``slides``, in their order. ``without_features`` and ``without_label``
+    are slide ids on one side of the join only; ``no_tissue`` have a file without patches; ``refused`` gives a slide's
+    reason. ``in_dim`` is the width of the features.
+    """
+
+    slides: tuple[LabelledSlide, ...]
+    headers: tuple[FeaturesHeader, ...]
+    in_dim: int
+    without_features: tuple[str, ...] = ()
+    without_label: tuple[str, ...] = ()
+    no_tissue: tuple[str, ...] = ()
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The slides' labels."""
+        return tuple(slide.label for slide in self.slides)
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """The slides' patients."""
+        return tuple(slide.patient_id for slide in self.slides)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The distinct labels in their natural order."""
+        return class_names_of(self.labels)
+
+    @property
+    def fixed_folds(self) -> tuple[int, ...] | None:
+        """The table's folds, if it has any."""
+        folds = [slide.fold for slide in self.slides if slide.fold is not None]
+        return tuple(folds) if self.slides and len(folds) == len(self.slides) else None
+
+    def without(self, refused: dict[str, str]) -> "Cohort":
+        """Leave further slides out, each for its reason.  Raises: CohortError if none is left."""
+        kept = [i for i, slide in enumerate(self.slides) if slide.slide_id not in refused]
+        if not kept:
+            raise CohortError(f"none of the {len(self.slides)} slides can be used; the first: {_first_reason(refused)}")
+        return replace(
+            self,
+            slides=tuple(self.slides[i] for i in kept),
+            headers=tuple(self.headers[i] for i in kept),
+            refused={**self.refused, **refused},
+        )
+
+
+def read_labels(path: str | Path) -> tuple[LabelledSlide, ...]:
+    """Read a labels table: comma-separated ``slide_id,label`` and optional ``patient_id,path,spacing_um,fold``.
+
+    Everything is text, so that an id such as 007 stays one; a byte-order mark and other columns are ignored.
+    Raises: CohortError if the file is missing or empty, is separated otherwise, lacks a column, or a row lacks its
+    label or patient, repeats a slide, or holds no number where one belongs.
+    """
+    path = Path(path)
+    rows = _rows(path)
+    numbered = list(enumerate(rows, start=2))
+    slides = tuple(_slide(path, number, row) for number, row in numbered)
+    repeated = [slide for slide, count in Counter(slide.slide_id for slide in slides).items() if count > 1]
+    if repeated:
+        raise CohortError(f"{path} lists slide {repeated[0]!r} more than once; keep one row a slide")
+    with_fold = sum(slide.fold is not None for slide in slides)
+    if with_fold not in (0, len(slides)):
+        raise CohortError(f"{path} gives a fold in {with_fold} of {len(slides)} rows; give it in all rows or in none")
+    return slides
+
+
+def read_cohort(labels: str | Path, features: str | Path) -> Cohort:
+    """Join a labels table with a folder of feature files by slide id.
+
+    Files of another width, encoder or patch size than most are refused; slides without patches are set apart. Numbers
+    are not loaded here, so that NaN shows only later.
+    Raises: CohortError if the table cannot be used or no slide is left; UsageError if the folder cannot.
+    """
+    table = {slide.slide_id: slide for slide in read_labels(labels)}
+    files = feature_files(Path(features))
+    there = [slide for slide in table if slide in files]
+    if not there:
+        raise CohortError(
+            f"none of the {len(table)} slides of {labels} has a file in {features}, which holds {len(files)} "
+            f"such as {_example(files)}; the ids must be the files' names without .h5"
+        )
+    headers, refused = _headers({slide: files[slide] for slide in there})
+    no_tissue = tuple(slide for slide, header in headers.items() if header.n_patches == 0)
+    usable = {slide: header for slide, header in headers.items() if header.n_patches > 0}
+    kind, others = _most_common_kind(usable)
+    refused |= others
+    kept = [slide for slide in usable if slide not in others]
+    if not kept:
+        raise CohortError(
+            f"none of the {len(there)} slides with features can be used: {len(no_tissue)} without tissue, "
+            f"{len(refused)} refused ({_first_reason(refused)})"
+        )
+    return Cohort(
+        slides=tuple(table[slide] for slide in kept),
+        headers=tuple(usable[slide] for slide in kept),
+        in_dim=kind.dim,
+        without_features=tuple(slide for slide in table if slide not in files),
+        without_label=tuple(slide for slide in files if slide not in table),
+        no_tissue=no_tissue,
+        refused=refused,
+    )
+
+
+def class_names_of(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Order the distinct labels: as whole numbers if all are, else as text."""
+    names = set(labels)
+    if all(name.lstrip("-").isdecimal() for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CohortError(f"{path} is not UTF-8 text; save it as CSV UTF-8") from error
+    except OSError as error:
+        raise CohortError(f"{path} cannot be read: {error.strerror}; expected a CSV with slide_id,label") from error
+    lines = [line for line in csv.reader(text.splitlines()) if any(cell.strip() for cell in line)]
+    if not lines:
+        raise CohortError(f"{path} is empty; expected a header slide_id,label and one row a slide")
+    header = [cell.strip() for cell in lines[0]]
+    _check_header(path, header)
+    if len(lines) == 1:
+        raise CohortError(f"{path} has a header and no row; expected one row a slide")
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(header):
+            raise CohortError(f"{path} row {number} has {len(line)} cells; expected {len(header)}, as in the header")
+    return [dict(zip(header, (cell.strip() for cell in line), strict=True)) for line in lines[1:]]
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    missing = [column for column in _REQUIRED if column not in header]
+    if missing:
+        other = next((mark for mark in (";", "\t", "|") if len(header) == 1 and mark in header[0]), None)
+        if other:
+            raise CohortError(f"{path} is separated by {other!r}; expected commas; export it as comma-separated")
+        raise CohortError(
+            f"{path} lacks the column {missing[0]!r}; got {', '.join(header)}; expected slide_id,label "
+            f"and optional {','.join(_OPTIONAL)}"
+        )
+    repeated = [column for column, count in Counter(header).items() if count > 1]
+    if repeated:
+        raise CohortError(f"{path} has the column {repeated[0]!r} more than once; keep one")
+
+
+def _slide(path: Path, number: int, row: dict[str, str]) -> LabelledSlide:
+    for column in ("slide_id", "label", "patient_id"):
+        if column in row and _missing(row[column]):
+            raise CohortError(
+                f"{path} row {number} has no {column} (got {row[column]!r}); fill it in or take the row out"
+            )
+    slide_file = Path(row["path"]) if row.get("path") else None
+    fold = _number(path, number, row, "fold")
+    if fold is not None and fold != int(fold):
+        raise CohortError(f"{path} row {number} has fold {row['fold']!r}; expected a whole number")
+    return LabelledSlide(
+        slide_id=row["slide_id"],
+        label=row["label"],
+        patient_id=row.get("patient_id", row["slide_id"]),
+        path=None if slide_file is None else path.parent / slide_file,
+        spacing_um=_number(path, number, row, "spacing_um"),
+        fold=None if fold is None else int(fold),
+    )
+
+
+def _number(path: Path, number: int, row: dict[str, str], column: str) -> float | None:
+    cell = row.get(column, "")
+    if _missing(cell):
+        return None
+    try:
+        return float(cell)
+    except ValueError as error:
+        raise CohortError(f"{path} row {number} has {column} {cell!r}; expected a number") from error
+
+
+def _missing(cell: str) -> bool:
+    return cell.lower() in ("", "nan", "na", "n/a", "none", "null")
+
+
+def _headers(files: dict[str, Path]) -> tuple[dict[str, FeaturesHeader], dict[str, str]]:
+    headers: dict[str, FeaturesHeader] = {}
+    refused: dict[str, str] = {}
+    for slide, path in files.items():
+        try:
+            headers[slide] = read_header(path)
+        except FeaturesError as error:
+            refused[slide] = str(error)
+    return headers, refused
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What features must share to be compared."""
+
+    dim: int
+    encoder: str | None
+    encoder_digest: str | None
+    patch_size_px: int | None
+    patch_spacing_um: float | None
+
+    def __str__(self) -> str:
+        said = [f"width {self.dim}", f"encoder {self.encoder}" if self.encoder else ""]
+        said.append(f"patches of {self.patch_size_px} px" if self.patch_size_px else "")
+        said.append(f"at {self.patch_spacing_um:g} um/px" if self.patch_spacing_um else "")
+        return ", ".join(part for part in said if part)
+
+
+def _kind(header: FeaturesHeader) -> _Kind:
+    return _Kind(header.dim, header.encoder, header.encoder_digest, header.patch_size_px, header.patch_spacing_um)
+
+
+def _most_common_kind(headers: dict[str, FeaturesHeader]) -> tuple[_Kind, dict[str, str]]:
+    counts = Counter(_kind(header) for header in headers.values())
+    if not counts:
+        return _Kind(0, None, None, None, None), {}
+    common = counts.most_common(1)[0][0]
+    refused = {
+        slide: f"features of {slide} have {_kind(header)}; most slides have {common}; extract the slide again"
+        for slide, header in headers.items()
+        if _kind(header) != common
+    }
+    return common, refused
+
+
+def _example(files: dict[str, Path]) -> str:
+    return repr(next(iter(files))) if files else "none"
+
+
+def _first_reason(reasons: dict[str, str]) -> str:
+    return next(iter(reasons.values()), "no slide was refused")

@@ -1,0 +1,72 @@
+"""Which slides share an optimiser step, and in how many passes they are computed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import Sampler
+
+from dtcwsi.errors import OptionError
+
+__all__ = ["Pass", "PassSampler", "cut_passes"]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Slides computed at once: their ``share`` of the batch's slides, and whether the batch ends with them.
+
+    The sum of share x mean loss over a batch's passes is the mean loss over its slides: accumulation is exact.
+    """
+
+    slides: tuple[int, ...]
+    share: float
+    ends_batch: bool
+
+
+def cut_passes(slides: Sequence[int], sizes: Sequence[int], max_tokens: int) -> list[tuple[int, ...]]:
+    """Cut a run of slides, in order, into passes of at most ``max_tokens`` patches; a larger slide goes alone.
+
+    ``sizes`` holds the patches of every slide, ``slides`` indexes it.
+    """
+    passes: list[list[int]] = []
+    filled = 0
+    for slide in slides:
+        if not passes or filled + sizes[slide] > max_tokens:
+            passes.append([])
+            filled = 0
+        passes[-1].append(slide)
+        filled += sizes[slide]
+    return [tuple(part) for part in passes]
+
+
+class PassSampler(Sampler[Pass]):
+    """Passes over slides: shuffled anew each epoch under one seed, ``batch_size`` slides an optimiser step.
+
+    ``slides`` are indices into ``sizes``, the patches of every slide. Without a seed they come in the order given. The
+    last batch of an epoch may be smaller.
+    Raises: OptionError if a size is not positive.
+    """
+
+    def __init__(
+        self, slides: Sequence[int], sizes: Sequence[int], *, batch_size: int, max_tokens: int, seed: int | None = None
+    ) -> None:
+        if batch_size < 1 or max_tokens < 1:
+            raise OptionError(f"got batch_size={batch_size} and max_tokens={max_tokens}; expected numbers from 1 on")
+        self._slides, self._sizes = list(slides), list(sizes)
+        self._batch_size, self._max_tokens = batch_size, max_tokens
+        self._generator = None if seed is None else torch.Generator().manual_seed(seed)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many optimiser steps an epoch takes."""
+        return -(-len(self._slides) // self._batch_size)
+
+    def __iter__(self) -> Iterator[Pass]:
+        order = self._slides
+        if self._generator is not None:
+            order = [self._slides[i] for i in torch.randperm(len(order), generator=self._generator).tolist()]
+        for first in range(0, len(order), self._batch_size):
+            batch = order[first : first + self._batch_size]
+            passes = cut_passes(batch, self._sizes, self._max_tokens)
+            for number, slides in enumerate(passes, start=1):
+                yield Pass(slides, len(slides) / len(batch), number == len(passes))

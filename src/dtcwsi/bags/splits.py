@@ -1,0 +1,140 @@
+"""Who is trained on, who chooses the checkpoint, who is tested: grouped by patient."""
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from dtcwsi.errors import CohortError
+
+__all__ = ["DEFAULT_FOLDS", "Split", "assign_folds", "make_split"]
+
+DEFAULT_FOLDS = 5
+_VALIDATION_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Split:
+    """One fold's parts, as indices of slides; no patient is in two of them."""
+
+    train: tuple[int, ...]
+    val: tuple[int, ...]
+    test: tuple[int, ...]
+
+    def part_of(self) -> dict[int, str]:
+        """Name each slide's part: train, val or test."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        return {slide: name for name, slides in parts.items() for slide in slides}
+
+
+def assign_folds(
+    labels: Sequence[str],
+    patients: Sequence[str],
+    *,
+    folds: int | None = None,
+    seed: int = 0,
+    fixed: Sequence[int] | None = None,
+) -> tuple[int, ...]:
+    """Assign each slide the fold that tests it: stratified by label, a patient's slides together.
+
+    ``fixed`` are the folds of the cohort table, used as they are; else ``folds`` (5) are drawn under ``seed``.
+    Raises: CohortError if there is one class only, a class has fewer patients than folds, a fixed fold splits a
+    patient or leaves a class out of training, or ``folds`` contradicts ``fixed``.
+    """
+    if len(set(labels)) < 2:
+        raise CohortError(f"all {len(labels)} slides have the label {_first(labels)!r}; expected two classes or more")
+    if fixed is not None:
+        return _checked_fixed(labels, patients, fixed, folds)
+    count = DEFAULT_FOLDS if folds is None else folds
+    if count < 2:
+        raise CohortError(f"got {count} folds; expected 2 or more")
+    _check_enough_patients(labels, patients, count)
+    splitter = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
+    fold = np.full(len(labels), -1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        for number, (_, test) in enumerate(splitter.split(np.zeros(len(labels)), labels, patients)):
+            fold[test] = number
+    assigned = tuple(int(number) for number in fold)
+    _check_classes_in_training(labels, assigned)
+    return assigned
+
+
+def make_split(
+    labels: Sequence[str], patients: Sequence[str], folds: Sequence[int], fold: int, *, seed: int = 0
+) -> Split:
+    """Split for one fold: its slides are the test part, a fifth of the other patients the validation part.
+
+    The fifth is drawn class by class (a patient's class is that of most of its slides): at least one patient of each
+    class that has two, so that every class stays in training.
+    """
+    test = tuple(i for i, number in enumerate(folds) if number == fold)
+    rest = [i for i, number in enumerate(folds) if number != fold]
+    chosen = _draw_validation(labels, patients, rest, np.random.default_rng([seed, fold]))
+    val = tuple(i for i in rest if patients[i] in chosen)
+    train = tuple(i for i in rest if patients[i] not in chosen)
+    return Split(train, val, test)
+
+
+def _draw_validation(
+    labels: Sequence[str], patients: Sequence[str], slides: Sequence[int], generator: np.random.Generator
+) -> set[str]:
+    of_class: dict[str, list[str]] = {}
+    for patient in sorted({patients[i] for i in slides}):
+        counts = Counter(labels[i] for i in slides if patients[i] == patient)
+        label = min(counts, key=lambda name: (-counts[name], name))
+        of_class.setdefault(label, []).append(patient)
+    chosen: set[str] = set()
+    for label in sorted(of_class):
+        members = of_class[label]
+        if len(members) > 1:
+            count = max(1, round(len(members) * _VALIDATION_SHARE))
+            chosen.update(members[i] for i in generator.permutation(len(members))[:count])
+    return chosen
+
+
+def _check_enough_patients(labels: Sequence[str], patients: Sequence[str], folds: int) -> None:
+    for label in sorted(set(labels)):
+        count = len({patient for patient, own in zip(patients, labels, strict=True) if own == label})
+        if count < folds:
+            raise CohortError(
+                f"class {label!r} has {count} patient{'s' * (count != 1)}; expected at least {folds}, one for each "
+                "fold; use fewer folds or add slides"
+            )
+
+
+def _checked_fixed(
+    labels: Sequence[str], patients: Sequence[str], fixed: Sequence[int], folds: int | None
+) -> tuple[int, ...]:
+    numbers = sorted(set(fixed))
+    if numbers != list(range(len(numbers))) or len(numbers) < 2:
+        raise CohortError(f"the column 'fold' holds {numbers}; expected 0, 1, ... without gaps, two or more")
+    if folds is not None and folds != len(numbers):
+        raise CohortError(f"got {folds} folds, but the column 'fold' holds {len(numbers)}; leave one of the two out")
+    home: dict[str, int] = {}
+    for patient, fold in zip(patients, fixed, strict=True):
+        if home.setdefault(patient, fold) != fold:
+            raise CohortError(
+                f"patient {patient!r} is in folds {home[patient]} and {fold}; put all slides of a patient in one fold"
+            )
+    _check_classes_in_training(labels, fixed)
+    return tuple(fixed)
+
+
+def _check_classes_in_training(labels: Sequence[str], folds: Sequence[int]) -> None:
+    classes = set(labels)
+    for fold in sorted(set(folds)):
+        missing = classes - {label for label, number in zip(labels, folds, strict=True) if number != fold}
+        if missing:
+            raise CohortError(
+                f"fold {fold} tests every slide of class {min(missing)!r}, so none is left to train on; "
+                "use other folds or add slides"
+            )
+
+
+def _first(labels: NDArray[np.str_] | Sequence[str]) -> str | None:
+    return labels[0] if len(labels) else None

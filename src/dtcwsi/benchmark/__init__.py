@@ -1,0 +1,1 @@
+"""Whole experiments: the demo, and later the tables of the paper."""

@@ -1,0 +1,92 @@
+"""``dtcwsi evaluate``: a run's figures, or those of the run on another cohort."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from dtcwsi.cli.console import complain, print_json, print_table, say
+from dtcwsi.cli.options import Json
+from dtcwsi.cli.train import metrics_table
+from dtcwsi.errors import CohortError, DtcwsiError, UsageError
+
+if TYPE_CHECKING:
+    from dtcwsi.bags.cohort import Cohort
+    from dtcwsi.inference import Run, SlidePrediction
+
+__all__ = ["run"]
+
+
+def run(
+    run: Annotated[Path, typer.Argument(help="Run folder of `train`, or one fold of it.", show_default=False)],
+    features: Annotated[Path | None, typer.Option("--features", help="Features of another cohort.")] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="Labels of another cohort.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Print a run's out-of-fold figures, or score its folds' mean on an external cohort."""
+    if (features is None) != (labels is None):
+        raise UsageError("--features and --labels go together; give both for another cohort, none for the run's own")
+    if features is None or labels is None:
+        return _own(run, as_json=as_json)
+    return _external(run, features, labels, as_json=as_json)
+
+
+def _own(run: Path, *, as_json: bool) -> int:
+    try:
+        metrics = json.loads((run / "metrics.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{run} holds no readable metrics.json; expected a run folder of `dtcwsi train`") from error
+    _print(metrics, as_json=as_json)
+    return 1 if metrics["failed_folds"] else 0
+
+
+def _external(run: Path, features: Path, labels: Path, *, as_json: bool) -> int:
+    from dtcwsi.bags.cohort import read_cohort
+    from dtcwsi.inference import load_run, predict_file
+
+    trained, cohort = load_run(run), read_cohort(labels, features)
+    strangers = sorted(set(cohort.labels) - set(trained.class_names))
+    if strangers:
+        known = ", ".join(trained.class_names)
+        raise CohortError(f"{labels} has the label {strangers[0]!r}, which {run} was not trained on; expected {known}")
+    found: dict[str, SlidePrediction] = {}
+    failed: dict[str, str] = dict(cohort.refused)
+    for header in cohort.headers:
+        try:
+            found[header.slide_id] = predict_file(trained, header.path)
+        except DtcwsiError as error:
+            failed[header.slide_id] = str(error)
+    for slide_id, reason in failed.items():
+        complain(f"{slide_id}: {reason}")
+    if not found:
+        raise DtcwsiError(f"none of the {len(cohort.headers)} slides could be scored; the reasons are above")
+    _print({"metrics": _scored(trained, cohort, found), "n_slides": len(found), "failed": failed}, as_json=as_json)
+    return 1 if failed else 0
+
+
+def _scored(trained: "Run", cohort: "Cohort", found: "dict[str, SlidePrediction]") -> dict[str, Any]:
+    from dtcwsi.training.metrics import METRICS, interval
+
+    slides = [slide for slide in cohort.slides if slide.slide_id in found]
+    truth = np.array([trained.class_names.index(slide.label) for slide in slides], np.int64)
+    probabilities = np.stack([found[slide.slide_id].probabilities for slide in slides])
+    patients = [slide.patient_id for slide in slides]
+    return {
+        name: {
+            "mean": None,
+            "std": None,
+            "pooled": metric(truth, probabilities),
+            "interval_95": list(interval(metric, truth, probabilities, patients)),
+        }
+        for name, metric in METRICS.items()
+    }
+
+
+def _print(metrics: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(metrics)
+        return
+    print_table(("metric", "folds", "pooled", "95 % interval (patients)"), metrics_table(metrics))
+    say(f"{metrics['n_slides']} slides")

@@ -1,0 +1,217 @@
+"""``dtcwsi extract``, and its steps alone: ``segment``, ``patch``, ``encode``."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dtcwsi.cli.console import Progress, print_json, say
+from dtcwsi.cli.options import DEFAULT_ENCODER, DEFAULT_WORKERS, Device, EncoderName, Json, Out, Spacing, Workers, pick_device
+from dtcwsi.errors import UsageError
+
+if TYPE_CHECKING:
+    from dtcwsi.extraction import Extraction, Summary
+    from dtcwsi.patches import GridParameters
+    from dtcwsi.pipeline import SlideResult
+    from dtcwsi.tissue import TissueParameters
+
+__all__ = ["encode", "extract", "extract_slides", "patch", "report_slide", "segment"]
+
+Slides = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="SLIDES...", help="Slide files, or folders of them.", show_default=False),
+]
+Cohort = Annotated[
+    Path | None,
+    typer.Option("--cohort", help="CSV with slide_id and optional path and spacing_um columns.", show_default=False),
+]
+PatchSize = Annotated[int, typer.Option("--patch-size", metavar="PX", help="Side of a patch in pixels.")]
+PatchSpacing = Annotated[float, typer.Option("--patch-spacing", metavar="UM", help="um/px at which patches are read.")]
+MinTissue = Annotated[float, typer.Option("--min-tissue", help="Least share of tissue in a patch, 0 to 1.")]
+SegSpacing = Annotated[float, typer.Option("--seg-spacing", metavar="UM", help="um/px at which tissue is looked for.")]
+Saturation = Annotated[int, typer.Option("--saturation", help="HSV saturation above which a pixel is tissue, 0 to 255.")]
+Median = Annotated[float, typer.Option("--median", metavar="UM", help="Width of the median filter.")]
+Closing = Annotated[float, typer.Option("--closing", metavar="UM", help="Width of the morphological closing.")]
+MinArea = Annotated[float, typer.Option("--min-area", metavar="UM2", help="Smallest piece of tissue kept.")]
+MinHole = Annotated[float, typer.Option("--min-hole", metavar="UM2", help="Smallest hole kept.")]
+
+
+def extract(
+    out: Out,
+    slides: Slides = None,
+    encoder: EncoderName = DEFAULT_ENCODER,
+    spacing: Spacing = None,
+    cohort: Cohort = None,
+    patch_size: PatchSize = 256,
+    patch_spacing: PatchSpacing = 0.5,
+    min_tissue: MinTissue = 0.5,
+    seg_spacing: SegSpacing = 8.0,
+    saturation: Saturation = 15,
+    median: Median = 56.0,
+    closing: Closing = 32.0,
+    min_area: MinArea = 60_000.0,
+    min_hole: MinHole = 30_000.0,
+    workers: Workers = DEFAULT_WORKERS,
+    device: Device = None,
+    as_json: Json = False,
+) -> int:
+    """Find tissue, cut patches and encode them: one feature file a slide, resumable.
+
+    Edit a row of OUT/slides.csv and run again to redo that slide with other tissue parameters.
+    """
+    found, plan = _plan(out, slides, cohort, spacing)
+    tissue = _tissue(seg_spacing, saturation, median, closing, min_area, min_hole)
+    grid = _grid(patch_size, patch_spacing, min_tissue)
+    plan = replace(plan, tissue=tissue, grid=grid, workers=workers)
+    return extract_slides(found, plan, encoder=encoder, device=device, as_json=as_json)
+
+
+def segment(
+    out: Out,
+    slides: Slides = None,
+    spacing: Spacing = None,
+    cohort: Cohort = None,
+    seg_spacing: SegSpacing = 8.0,
+    saturation: Saturation = 15,
+    median: Median = 56.0,
+    closing: Closing = 32.0,
+    min_area: MinArea = 60_000.0,
+    min_hole: MinHole = 30_000.0,
+    as_json: Json = False,
+) -> int:
+    """Find tissue alone: outlines as GeoJSON, an overlay picture a slide, and OUT/slides.csv to edit."""
+    found, plan = _plan(out, slides, cohort, spacing)
+    tissue = _tissue(seg_spacing, saturation, median, closing, min_area, min_hole)
+    return extract_slides(found, replace(plan, tissue=tissue, grid=None), as_json=as_json)
+
+
+def patch(
+    out: Out,
+    slides: Slides = None,
+    spacing: Spacing = None,
+    cohort: Cohort = None,
+    patch_size: PatchSize = 256,
+    patch_spacing: PatchSpacing = 0.5,
+    min_tissue: MinTissue = 0.5,
+    seg_spacing: SegSpacing = 8.0,
+    saturation: Saturation = 15,
+    median: Median = 56.0,
+    closing: Closing = 32.0,
+    min_area: MinArea = 60_000.0,
+    min_hole: MinHole = 30_000.0,
+    as_json: Json = False,
+) -> int:
+    """Find tissue and cut patches: their level-0 coordinates, nothing encoded yet."""
+    found, plan = _plan(out, slides, cohort, spacing)
+    tissue = _tissue(seg_spacing, saturation, median, closing, min_area, min_hole)
+    grid = _grid(patch_size, patch_spacing, min_tissue)
+    return extract_slides(found, replace(plan, tissue=tissue, grid=grid), as_json=as_json)
+
+
+def encode(
+    out: Out,
+    slides: Slides = None,
+    encoder: EncoderName = DEFAULT_ENCODER,
+    cohort: Cohort = None,
+    workers: Workers = DEFAULT_WORKERS,
+    device: Device = None,
+    as_json: Json = False,
+) -> int:
+    """Encode the patches that `patch` or `extract` left in OUT, as they were cut."""
+    found, plan = _plan(out, slides, cohort, None)
+    plan = replace(plan, as_recorded=True, workers=workers)
+    return extract_slides(found, plan, encoder=encoder, device=device, as_json=as_json)
+
+
+def extract_slides(
+    slides: dict[str, Path],
+    plan: "Extraction",
+    *,
+    encoder: str | None = None,
+    device: str | None = None,
+    as_json: bool = False,
+) -> int:
+    """Run an extraction with its progress on the screen.  Returns: the exit status."""
+    from dtcwsi.extraction import run_extraction
+
+    if encoder is not None:
+        from dtcwsi.encoders import load_encoder
+
+        plan = replace(plan, encoder=load_encoder(encoder, device=pick_device(device)))
+    with Progress(len(slides), "slides") as progress:
+        summary = run_extraction(
+            slides,
+            plan,
+            on_slide=lambda outcome: report_slide(progress, outcome),
+            on_patches=progress.counter("patches encoded"),
+        )
+    _conclude(summary, plan.out, as_json=as_json)
+    return 1 if summary.failed else 0
+
+
+def _plan(
+    out: Path, slides: list[Path] | None, cohort: Path | None, spacing: float | None
+) -> "tuple[dict[str, Path], Extraction]":
+    """The slides to work on, from arguments or the cohort table's paths, and a plan with their um/px."""
+    from dtcwsi.bags.cohort import read_labels
+    from dtcwsi.extraction import Extraction
+    from dtcwsi.slides import find_slides
+    from dtcwsi.store.atomic import check_writable
+
+    rows = read_labels(cohort) if cohort else ()
+    places = slides or [row.path for row in rows if row.path]
+    if not places:
+        raise UsageError("no slides were named; expected slide files or folders, or --cohort with a path column")
+    found = find_slides(places)
+    check_writable(out)
+    own = {row.slide_id: row.spacing_um for row in rows if row.spacing_um is not None}
+    return found, Extraction(out=out, spacing_um=spacing, spacing_by_slide=own)
+
+
+def _tissue(
+    seg_spacing: float, saturation: int, median: float, closing: float, min_area: float, min_hole: float
+) -> "TissueParameters":
+    from dtcwsi.tissue import TissueParameters
+
+    return TissueParameters(seg_spacing, saturation, median, closing, min_area, min_hole)
+
+
+def _grid(patch_size: int, patch_spacing: float, min_tissue: float) -> "GridParameters":
+    from dtcwsi.patches import GridParameters
+
+    return GridParameters(patch_size, patch_spacing, min_tissue)
+
+
+def report_slide(progress: Progress, outcome: "SlideResult | tuple[str, str, str]") -> None:
+    """Say how a slide went."""
+    if isinstance(outcome, tuple):
+        slide_id, step, reason = outcome
+        progress.item(f"{slide_id}: FAILED at {step}: {reason}")
+        return
+    patches = "" if outcome.n_patches is None else f", {outcome.n_patches:,} patches"
+    tissue = f"{outcome.tissue_um2 / 1e6:.2f} mm2 tissue"
+    took = f"{sum(outcome.seconds.values()):.1f} s" if outcome.done else "already finished"
+    progress.item(f"{outcome.slide_id}: {tissue}{patches}, {took}", quiet=True)
+
+
+def _conclude(summary: "Summary", out: Path, *, as_json: bool) -> None:
+    patches = sum(result.n_patches or 0 for result in summary.results.values())
+    facts = {
+        "slides": len(summary.results) + len(summary.failed),
+        "finished": len(summary.results),
+        "done_now": len(summary.redone),
+        "patches": patches,
+        "without_tissue": summary.empty,
+        "failed": [dict(zip(("slide", "step", "reason"), failure, strict=True)) for failure in summary.failed],
+        "out": str(out),
+    }
+    if as_json:
+        print_json(facts)
+        return
+    say(
+        f"{facts['finished']} of {facts['slides']} slides finished ({facts['done_now']} now), {patches:,} patches, "
+        f"{len(summary.empty)} without tissue, {len(summary.failed)} failed; see {out / 'slides.csv'}"
+    )
+    if summary.failed:
+        say(f"reasons of the failures: {out / 'failed.csv'}")

@@ -1,0 +1,115 @@
+"""Slides or feature files named on a command line, brought to features as a run wants them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtcwsi.cli.console import Progress
+from dtcwsi.cli.options import pick_device
+from dtcwsi.errors import UsageError
+
+if TYPE_CHECKING:
+    from dtcwsi.inference import Run
+
+__all__ = ["Input", "Reading", "bring_features"]
+
+_FEATURE_SUFFIXES = {".h5", ".hdf5"}
+
+
+@dataclass(frozen=True)
+class Input:
+    """One slide of a command: its feature file and, if it was named as a slide, the slide; or why there is none."""
+
+    slide_id: str
+    features: Path | None = None
+    slide: Path | None = None
+    spacing_um: float | None = None
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How slides are read for a run; ``encoder`` says where its weights are if its name does not."""
+
+    work: Path
+    encoder: str | None = None
+    spacing_um: float | None = None
+    workers: int = 1
+    device: str | None = None
+
+
+def bring_features(run: "Run", places: list[Path], reading: Reading) -> list[Input]:
+    """Find features of everything named; slides go through the pipeline as the run's training slides did.
+
+    The reading's ``work`` keeps what was extracted, so that a second command finds it finished.
+    Raises: UsageError if a place does not exist, ids repeat, or the run's encoder is not known.
+    """
+    files, slides = _sort(places)
+    inputs = [Input(path.stem, features=path) for path in files]
+    if slides:
+        inputs += _extracted(run, slides, reading)
+    ids = [item.slide_id for item in inputs]
+    repeated = next((slide_id for slide_id in ids if ids.count(slide_id) > 1), None)
+    if repeated is not None:
+        raise UsageError(f"the slide id {repeated!r} was named more than once; name each slide once")
+    return inputs
+
+
+def _sort(places: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Tell feature files, also those inside folders, from slides."""
+    files: list[Path] = []
+    slides: list[Path] = []
+    for place in places:
+        inside = sorted(place.glob("*.h5")) if place.is_dir() else []
+        if place.suffix.lower() in _FEATURE_SUFFIXES and not place.exists():
+            raise UsageError(f"{place} does not exist; expected a feature file, a slide or a folder")
+        files += [place] if place.suffix.lower() in _FEATURE_SUFFIXES else inside
+        if place.suffix.lower() not in _FEATURE_SUFFIXES and not inside:
+            slides.append(place)
+    return files, slides
+
+
+def _extracted(run: "Run", places: list[Path], reading: Reading) -> Iterator[Input]:
+    from dtcwsi.cli.extract import report_slide
+    from dtcwsi.encoders import load_encoder
+    from dtcwsi.extraction import Extraction, run_extraction
+    from dtcwsi.patches import GridParameters
+    from dtcwsi.slides import find_slides
+    from dtcwsi.store.atomic import check_writable
+
+    made = run.made_by
+    if not made.get("encoder") or not made.get("patch_size_px"):
+        raise UsageError(
+            f"{run.folder} was trained on features of another tool, whose encoder is not known here; "
+            "name feature files instead of slides"
+        )
+    found = find_slides(places)
+    check_writable(reading.work)
+    encoder = load_encoder(reading.encoder or made["encoder"], device=pick_device(reading.device))
+    if made.get("encoder_digest") not in (None, encoder.digest):
+        raise UsageError(
+            f"the encoder {encoder.name!r} here has other weights than the one that {run.folder} was trained on; "
+            "install the same weights or train again"
+        )
+    plan = Extraction(
+        out=reading.work,
+        grid=GridParameters(int(made["patch_size_px"]), float(made["patch_spacing_um"])),
+        encoder=encoder,
+        spacing_um=reading.spacing_um,
+        workers=reading.workers,
+    )
+    with Progress(len(found), "slides") as progress:
+        summary = run_extraction(
+            found,
+            plan,
+            on_slide=lambda outcome: report_slide(progress, outcome),
+            on_patches=progress.counter("patches encoded"),
+        )
+    failures = {slide_id: reason for slide_id, _, reason in summary.failed}
+    for slide_id, path in found.items():
+        if slide_id in failures:
+            yield Input(slide_id, slide=path, failure=failures[slide_id])
+        else:
+            done = summary.results[slide_id]
+            yield Input(slide_id, features=done.features_file, slide=path, spacing_um=done.spacing_um)

@@ -1,0 +1,70 @@
+"""The command ``dtcwsi``: finds the subcommand, turns errors into one sentence and an exit status."""
+
+import logging
+import sys
+import warnings
+
+import typer
+
+from dtcwsi.cli import demo, evaluate, explain, extract, listing, predict, train
+from dtcwsi.cli.console import complain
+from dtcwsi.errors import DtcwsiError, UsageError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Whole-slide images and slide labels in; trained classifiers, predictions and pictures out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.run)
+app.command("extract")(extract.extract)
+app.command("segment")(extract.segment)
+app.command("patch")(extract.patch)
+app.command("encode")(extract.encode)
+app.command("train")(train.run)
+app.command("evaluate")(evaluate.run)
+app.command("predict")(predict.run)
+app.command("explain")(explain.run)
+app.command("models")(listing.models)
+app.command("encoders")(listing.encoders)
+
+
+_ArgumentError: type[Exception] = typer.BadParameter.__mro__[1]  # typer re-exports only this leaf of its tree
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Exit status: 0 all done; 1 some or all slides or folds failed; 2 before any work; 130 on Ctrl-C.
+    """
+    sys.exit(status_of(sys.argv[1:] if arguments is None else arguments))
+
+
+def status_of(arguments: list[str]) -> int:
+    """Run one command.  Returns: the exit status."""
+    _quieten()
+    try:
+        outcome = typer.main.get_command(app).main(arguments, prog_name="dtcwsi", standalone_mode=False)
+    except _ArgumentError as error:
+        error.show()  # type: ignore[attr-defined]
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        complain("interrupted; what was finished is kept, run the same command again to go on")
+        return 130
+    except UsageError as error:
+        complain(str(error))
+        return 2
+    except DtcwsiError as error:
+        complain(str(error))
+        return 1
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _quieten() -> None:
+    """Libraries' chatter that no user can act on; errors still come as exceptions."""
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=UserWarning, module="torch.utils.data")

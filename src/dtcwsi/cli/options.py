@@ -1,0 +1,55 @@
+"""Options that several commands share."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["DEFAULT_ENCODER", "DEFAULT_WORKERS", "Device", "EncoderName", "Json", "Out", "RunEncoder", "Spacing", "Workers", "pick_device"]
+
+DEFAULT_ENCODER = "efficientnet-lite0"
+DEFAULT_WORKERS = max(1, min(4, (os.cpu_count() or 1) - 1))
+
+Out = Annotated[Path, typer.Option("--out", help="Folder for everything that is written.", show_default=False)]
+EncoderName = Annotated[
+    str,
+    typer.Option(
+        "--encoder",
+        metavar="NAME|PATH",
+        help="A name of `dtcwsi encoders`, any timm model, NAME:/path/to/weights, or a folder with config.json.",
+    ),
+]
+RunEncoder = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        metavar="NAME|PATH",
+        help="Where the run's encoder is, if its name does not say.",
+        show_default=False,
+    ),
+]
+Spacing = Annotated[
+    float | None,
+    typer.Option("--spacing", metavar="UM", help="um per level-0 pixel of slides that record none (never the target)."),
+]
+Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes that read patches; 0 reads in this one.")]
+Device = Annotated[
+    str | None, typer.Option("--device", help="cpu, cuda, cuda:1 ...; the first GPU if there is one.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def pick_device(device: str | None) -> str:
+    """The device asked for, else a GPU if there is one.  Raises: UsageError if it cannot be had."""
+    import torch
+
+    from dtcwsi.errors import UsageError
+
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"the device {device!r} cannot be used ({str(error).splitlines()[0]}); try --device cpu") from error
+    return device

@@ -1,0 +1,79 @@
+"""``dtcwsi predict``: classes and probabilities of new slides."""
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dtcwsi.cli.console import complain, print_json, say
+from dtcwsi.cli.inputs import Input, Reading, bring_features
+from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Json, RunEncoder, Spacing, Workers
+from dtcwsi.errors import DtcwsiError
+
+if TYPE_CHECKING:
+    from dtcwsi.inference import Run
+
+__all__ = ["predict_inputs", "run"]
+
+
+def run(
+    run: Annotated[Path, typer.Argument(help="Run folder of `train`, or one fold of it.", show_default=False)],
+    inputs: Annotated[list[Path], typer.Argument(metavar="SLIDE_OR_FEATURES...", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", help="CSV to write; the screen without.")] = None,
+    work: Annotated[
+        Path | None, typer.Option("--work", help="Keeps what is extracted from slides; RUN/predicted without.")
+    ] = None,
+    encoder: RunEncoder = None,
+    spacing: Spacing = None,
+    workers: Workers = DEFAULT_WORKERS,
+    device: Device = None,
+    as_json: Json = False,
+) -> int:
+    """Classify slides or feature files by the mean of the run's folds; one row a slide."""
+    from dtcwsi.inference import load_run
+    from dtcwsi.store.atomic import write_text
+
+    trained = load_run(run)
+    reading = Reading(work or run / "predicted", encoder, spacing, workers, device)
+    rows = predict_inputs(trained, bring_features(trained, inputs, reading))
+    table = _as_csv(rows)
+    if out is not None:
+        write_text(out, table)
+        say(f"{len(rows)} slides: {out}")
+    if as_json:
+        print_json(rows)
+    elif out is None:
+        typer.echo(table, nl=False)
+    return 1 if any(row["prediction"] == "" for row in rows) else 0
+
+
+def predict_inputs(trained: "Run", inputs: list[Input]) -> list[dict[str, str]]:
+    """Classify every input; a slide that fails keeps its row, with the reason as warning."""
+    from dtcwsi.inference import predict_file
+
+    columns = [f"prob_{name}" for name in trained.class_names]
+    rows = []
+    for item in inputs:
+        row = {"slide_id": item.slide_id, "prediction": "", **dict.fromkeys(columns, ""), "prob_std": ""}
+        try:
+            if item.features is None:
+                raise DtcwsiError(item.failure)
+            found = predict_file(trained, item.features)
+        except DtcwsiError as error:
+            complain(f"{item.slide_id}: {error}")
+            rows.append({**row, "warning": f"failed: {error}"})
+            continue
+        row |= {name: f"{value:.6f}" for name, value in zip(columns, found.probabilities, strict=True)}
+        row |= {"prediction": found.prediction, "prob_std": f"{found.std:.6f}", "warning": found.warning}
+        rows.append(row)
+    return rows
+
+
+def _as_csv(rows: list[dict[str, str]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()

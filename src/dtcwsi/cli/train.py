@@ -1,0 +1,141 @@
+"""``dtcwsi train``: k-fold cross-validation, grouped by patient, into a run folder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+
+from dtcwsi.cli.console import complain, print_json, print_table, say
+from dtcwsi.cli.options import Json
+from dtcwsi.errors import OptionError, UsageError
+from dtcwsi.registry import near
+
+if TYPE_CHECKING:
+    from dtcwsi.training.crossval import RunRecord, TrainingEvent
+
+__all__ = ["metrics_table", "narrate", "run"]
+
+_DEFAULTS: dict[str, Any] = {"model": "dtc-abmil"}
+_KNOWN = (
+    "features",
+    "labels",
+    "model",
+    "out",
+    "folds",
+    "epochs",
+    "seed",
+    "batch_size",
+    "retention",
+    "lr",
+    "weight_decay",
+    "patience",
+    "max_tokens",
+    "device",
+    "set",
+)
+
+
+def run(
+    features: Annotated[Path | None, typer.Option("--features", help="Folder of feature files, or of extract.")] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="CSV: slide_id,label and optional columns.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="A name of `dtcwsi models` (dtc-abmil).")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Run folder to write.")] = None,
+    folds: Annotated[int | None, typer.Option("--folds", help="How many folds (5, or the CSV's fold column).")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Most epochs a fold.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Fixes folds and weights (0).")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Slides an optimiser step.")] = None,
+    retention: Annotated[float | None, typer.Option("--retention", help="Final share of tokens (0.4).")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Adam's learning rate (0.001).")] = None,
+    weight_decay: Annotated[float | None, typer.Option("--weight-decay", help="Adam's weight decay (0).")] = None,
+    patience: Annotated[int | None, typer.Option("--patience", help="Epochs without a better validation loss.")] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Patches computed at once.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="An option of the model.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="YAML with any of these options.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Train and test a model on every fold; a killed run goes on where it stopped."""
+    from dtcwsi.bags.cohort import read_cohort
+    from dtcwsi.explain.report import write_report
+    from dtcwsi.training.crossval import cross_validate
+
+    given = locals()
+    flags = {name: given[name] for name in _KNOWN if name != "set" and given[name] is not None}
+    from_file = _read_config(config) if config else {}
+    settings = {**_DEFAULTS, **from_file, **flags}
+    settings.pop("set", None)
+    where = {name: Path(_required(settings, name)) for name in ("features", "labels", "out")}
+    options = {**from_file.get("set", {}), **_assignments(set_ or [])}
+    cohort = read_cohort(where["labels"], where["features"])
+    rest = {name: value for name, value in settings.items() if name not in where}
+    record = cross_validate(cohort, out=where["out"], options=options, on_event=narrate, **rest)
+    write_report(where["out"] / "report.html", title=f"{settings['model']} on {where['labels'].name}", runs=[where["out"]])
+    _conclude(record, as_json=as_json)
+    return 0 if record.complete else 1
+
+
+def narrate(event: "TrainingEvent") -> None:
+    """Say what training does; of epochs only every tenth."""
+    if event.kind == "fold_failed":
+        complain(event.message)
+    elif event.kind != "epoch" or (event.epoch is not None and event.epoch.epoch % 10 == 0):
+        say(event.message)
+
+
+def metrics_table(metrics: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Lay out a run's metrics: name, mean and deviation over folds, pooled value, 95 % interval."""
+    rows = []
+    for name, told in metrics["metrics"].items():
+        folds = f"{_figure(told['mean'])} ± {_figure(told['std'])}"
+        low, high = told["interval_95"]
+        rows.append((name, folds, _figure(told["pooled"]), f"{_figure(low)} to {_figure(high)}"))
+    return rows
+
+
+def _conclude(record: "RunRecord", *, as_json: bool) -> None:
+    if as_json:
+        print_json(record.metrics)
+        return
+    print_table(("metric", "folds", "pooled", "95 % interval (patients)"), metrics_table(record.metrics))
+    tokens = record.metrics["tokens"]
+    if tokens:
+        say(f"tokens a slide: {tokens['in']:,.0f} in, {tokens['out']:,.0f} out ({tokens['kept_share']:.3f} kept)")
+    say(f"report: {record.folder / 'report.html'}")
+
+
+def _figure(value: float | None) -> str:
+    return "n/a" if value is None or value != value else f"{value:.3f}"
+
+
+def _required(settings: dict[str, Any], name: str) -> Any:
+    if settings.get(name) is None:
+        raise UsageError(f"--{name} is missing; expected a path, here or in the --config file")
+    return settings[name]
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"the config {path} cannot be read ({reason}); expected YAML such as 'epochs: 60'") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"the config {path} holds {type(content).__name__}; expected options such as 'epochs: 60'")
+    content = {str(name).replace("-", "_"): value for name, value in content.items()}
+    for name in content:
+        if name not in _KNOWN:
+            raise OptionError(f"the config {path} has the unknown option {name!r}; near options: {near(name, _KNOWN)}")
+    return content
+
+
+def _assignments(pairs: list[str]) -> dict[str, Any]:
+    options = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise OptionError(f"got --set {pair!r}; expected OPTION=VALUE, such as --set lam=0.7")
+        options[name.strip().replace("-", "_")] = yaml.safe_load(value)
+    return options

@@ -1,0 +1,156 @@
+"""Rasters of a slide's patches: attention, merge groups, what pruning leaves.
+
+All work on whole pictures, so that 100,000 patches cost little more than ten.
+"""
+
+import cv2
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+from dtcwsi.explain.canvas import Canvas
+from dtcwsi.explain.fates import KEPT, MERGED, PRUNED, PatchFates
+
+__all__ = ["ATTENTION_MAP", "FATE_COLOURS", "attention_colours", "paint_attention", "paint_groups", "paint_pruning"]
+
+ATTENTION_MAP = "viridis"
+FATE_COLOURS = {"kept": (0, 158, 115), "merged": (0, 114, 178), "pruned": (213, 94, 0)}
+"""RGB of each fate, told apart by colour-blind readers too (Okabe and Ito's green, blue and vermilion)."""
+
+_GROUP_COLOURS = np.array(
+    [
+        (230, 159, 0),
+        (86, 180, 233),
+        (136, 34, 85),
+        (240, 228, 66),
+        (51, 34, 136),
+        (0, 114, 178),
+        (213, 94, 0),
+        (153, 153, 51),
+        (190, 160, 240),
+        (120, 60, 20),
+    ],
+    np.uint8,
+)
+_GONE = np.array((38, 42, 50), np.float32)
+_LEGIBLE_PX = 5
+
+
+def attention_colours() -> NDArray[np.uint8]:
+    """Give the 101 RGB colours of percentiles 0 to 100."""
+    colours = matplotlib.colormaps[ATTENTION_MAP](np.linspace(0, 1, 101))[:, :3]
+    return np.round(colours * 255).astype(np.uint8)
+
+
+def paint_attention(canvas: Canvas, owner: NDArray[np.int32], fates: PatchFates) -> NDArray[np.uint8]:
+    """Tint every patch with attention by its percentile, over the slide in grey so that no stain reads as a value.
+
+    Patches without attention, and what lies outside the patches, stay grey.
+    """
+    grey = _grey(canvas.picture)
+    drawn = np.repeat(np.round(grey)[..., None], 3, axis=2)
+    shown = _where(owner, fates.attention > 0)
+    colour = attention_colours()[np.round(fates.percentile).astype(int)]
+    light = 0.45 + 0.55 * grey[shown] / 255
+    drawn[shown] = colour[owner[shown]] * light[:, None]
+    return np.round(drawn).astype(np.uint8)
+
+
+def paint_groups(canvas: Canvas, owner: NDArray[np.int32], fates: PatchFates) -> NDArray[np.uint8]:
+    """Give merged patches one interior and one border a group: the group's mean tissue colour, tinted, and the tint.
+
+    Groups that were pruned later are drawn too. Groups that touch get different tints while the palette lasts. Patches
+    that never merged keep their tissue and get a thin outline in the colour of what is kept.
+    """
+    drawn = canvas.picture.astype(np.float32)
+    if not len(fates):
+        return canvas.picture.copy()
+    group = np.where(owner >= 0, fates.group[owner], -1).astype(np.int32)
+    together = _where(owner, fates.group_size > 1)
+    tint = _GROUP_COLOURS[_tints(np.where(together, group, -1), len(fates))].astype(np.float32)
+    mean = _means(canvas.picture, group, len(fates))
+    inside = group[together]
+    drawn[together] = 0.5 * mean[inside] + 0.5 * tint[inside]
+    border = _border_px(owner, len(fates))
+    framed = _edges(group, border) & together
+    drawn[framed] = tint[group[framed]]
+    drawn[_edges(group, (border + 1) // 2) & (owner >= 0) & ~together] = FATE_COLOURS["kept"]
+    return np.round(drawn).astype(np.uint8)
+
+
+def paint_pruning(canvas: Canvas, owner: NDArray[np.int32], fates: PatchFates) -> NDArray[np.uint8]:
+    """Darken what was pruned; outline what is left, patches kept alone in green and merged tokens in blue."""
+    drawn = canvas.picture.astype(np.float32)
+    if not len(fates):
+        return canvas.picture.copy()
+    gone = _where(owner, fates.fate == PRUNED)
+    drawn[gone] = 0.12 * drawn[gone] + 0.88 * _GONE
+    group = np.where(owner >= 0, fates.group[owner], -1).astype(np.int32)
+    border = _edges(group, _border_px(owner, len(fates)))
+    for fate, name in ((KEPT, "kept"), (MERGED, "merged")):
+        drawn[border & _where(owner, fates.fate == fate)] = FATE_COLOURS[name]
+    return np.round(drawn).astype(np.uint8)
+
+
+def _grey(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32)
+
+
+def _where(owner: NDArray[np.int32], chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels whose patch is one of the chosen."""
+    return np.asarray(np.append(chosen, False)[owner])
+
+
+def _border_px(owner: NDArray[np.int32], n_patches: int) -> int:
+    """How thick outlines may be: none where patches are only a few pixels wide."""
+    side = float(np.sqrt((owner >= 0).sum() / max(1, n_patches)))
+    return 0 if side < _LEGIBLE_PX else min(4, max(1, round(side / 14)))
+
+
+def _edges(label: NDArray[np.int32], thickness: int) -> NDArray[np.bool_]:
+    """Pixels less than ``thickness`` away from another label or the picture's rim, across or down."""
+    edge = np.zeros(label.shape, np.bool_)
+    rim = np.pad(label, thickness, constant_values=-2)
+    height, width = label.shape
+    for step in range(1, thickness + 1):
+        for down, across in ((step, 0), (-step, 0), (0, step), (0, -step)):
+            top, left = thickness + down, thickness + across
+            edge |= rim[top : top + height, left : left + width] != label
+    return edge
+
+
+def _means(picture: NDArray[np.uint8], group: NDArray[np.int32], n_groups: int) -> NDArray[np.float32]:
+    """Mean colour of each group, (groups, 3)."""
+    index = (group + 1).ravel()
+    count = np.bincount(index, minlength=n_groups + 1)
+    sums = [np.bincount(index, picture[..., channel].ravel(), n_groups + 1) for channel in range(3)]
+    return np.asarray((np.stack(sums, axis=1) / np.maximum(count, 1)[:, None])[1:], np.float32)
+
+
+def _tints(group: NDArray[np.int32], n_groups: int) -> NDArray[np.int64]:
+    """Choose each group's colour so that it differs from those of the groups that it touches."""
+    neighbours: dict[int, list[int]] = {}
+    for low, high in _touching(group).tolist():
+        neighbours.setdefault(high, []).append(low)
+    palette = len(_GROUP_COLOURS)
+    tint = [0] * n_groups
+    for index in range(n_groups):
+        taken = {tint[other] for other in neighbours.get(index, ())}
+        wanted = (index * 7) % palette
+        choices = ((wanted + step) % palette for step in range(palette))
+        tint[index] = next((choice for choice in choices if choice not in taken), wanted)
+    return np.asarray(tint, np.int64)
+
+
+def _touching(group: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Pairs (pairs, 2) of different groups that share an edge or a corner, the lower number first."""
+    pairs = []
+    for one, other in (
+        (group[:, :-1], group[:, 1:]),
+        (group[:-1], group[1:]),
+        (group[:-1, :-1], group[1:, 1:]),
+        (group[:-1, 1:], group[1:, :-1]),
+    ):
+        meet = (one != other) & (one >= 0) & (other >= 0)
+        pairs.append(np.stack([np.minimum(one[meet], other[meet]), np.maximum(one[meet], other[meet])], axis=1))
+    return np.unique(np.concatenate(pairs).astype(np.int64), axis=0)

@@ -1,0 +1,226 @@
+"""One slide, explained: pictures, tables and numbers of what the models saw in it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dtcwsi.bags.packing import bag_of, pack
+from dtcwsi.classifier import Classifier
+from dtcwsi.errors import FeaturesError, UsageError
+from dtcwsi.explain.canvas import Canvas, ScaleBar, blank_canvas, scale_bar, slide_canvas
+from dtcwsi.explain.fates import KEPT, MERGED, PRUNED, PatchFates, fates_of
+from dtcwsi.explain.pictures import Heading, SlidePictures, draw_pictures, encode_jpeg
+from dtcwsi.explain.scores import lesion_auroc
+from dtcwsi.explain.tables import write_patches_csv, write_patches_geojson
+from dtcwsi.nn.order import infer_step
+from dtcwsi.store.atomic import write_bytes
+from dtcwsi.types import Features, Prediction, SlideInfo, SlideReader
+
+__all__ = ["ExplainedSlide", "SlideView", "TruthMask", "explain_slide", "view_slide"]
+
+_REPORT_PX = 560
+
+
+@dataclass(frozen=True)
+class TruthMask:
+    """Where the lesion really is: ``lesion`` (height, width), each pixel ``downsample`` level-0 pixels a side."""
+
+    lesion: NDArray[np.bool_]
+    downsample: float
+
+
+@dataclass(frozen=True)
+class SlideView:
+    """What models say of one slide.
+
+    ``probabilities`` (classes,) is the mean over the models; ``fates`` are the first model's, with the attention of all
+    models averaged.
+    """
+
+    class_names: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+    fates: PatchFates
+
+    @property
+    def prediction(self) -> str:
+        """The likeliest class."""
+        return self.class_names[int(self.probabilities.argmax())]
+
+
+@dataclass(frozen=True)
+class ExplainedSlide:
+    """What `explain_slide` found and wrote.
+
+    ``files`` are the paths by name: attention.png, compression.png, patches.csv, patches.geojson. ``panels`` are JPEGs
+    for a report: slide, attention, merging, pruning. ``model_told`` says which models were asked. ``lesion_auroc`` is None
+    without a truth mask, or where no patch or every patch is lesion.
+    """
+
+    slide_id: str
+    model: str
+    model_told: str
+    n_models: int
+    prediction: str
+    probabilities: Mapping[str, float]
+    true_label: str | None
+    tokens_in: int
+    tokens_out: int
+    kept: int
+    merged: int
+    merged_tokens: int
+    pruned: int
+    lesion_auroc: float | None
+    scale_bar: ScaleBar
+    files: Mapping[str, Path]
+    panels: Mapping[str, bytes] = field(repr=False)
+
+    @property
+    def probability(self) -> float:
+        """The predicted class's probability."""
+        return self.probabilities[self.prediction]
+
+
+def explain_slide(
+    models: Sequence[Classifier],
+    features: Features,
+    slide: SlideReader | None,
+    out: Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    true_label: str | None = None,
+    truth: TruthMask | None = None,
+    models_told: str | None = None,
+    max_px: int = 1000,
+) -> ExplainedSlide:
+    """Write attention.png, compression.png, patches.csv and patches.geojson of a slide into ``out``.
+
+    Probabilities and attention are means over the models (the folds of a run); fates are the first model's, as the
+    pictures say. Without ``slide`` the patches are drawn on blank ground. ``class_names`` default to the model's;
+    ``models_told`` replaces the words for which models were asked. Pictures have ``max_px`` a side or, where patches
+    would be under 6 px, up to 2000.
+    A slide without tissue gives pictures that say so and tables without rows.
+    Raises: FeaturesError if the features have no coordinates, another width than the models, or patches outside the
+    slide; SlideError if the slide cannot be decoded; StoreError if the disk is full.
+    """
+    coords, patch_size = _places(features)
+    if slide is not None:
+        _check_inside(features.slide_id, coords, patch_size, slide.info)
+    view = view_slide(models, features, class_names=class_names)
+    canvas = _canvas(slide, coords, patch_size, max_px)
+    told = models_told or _told(models)
+    heading = _heading(features.slide_id, view, told, true_label, len(models))
+    pictures = draw_pictures(canvas, coords, patch_size, view.fates, heading)
+    files = _write(out, features.slide_id, coords, patch_size, view.fates, pictures)
+    score = None
+    if truth is not None and len(coords):
+        score = lesion_auroc(view.fates.attention, coords, patch_size, truth.lesion, downsample=truth.downsample)
+    return ExplainedSlide(
+        slide_id=features.slide_id,
+        model=models[0].name,
+        model_told=told,
+        n_models=len(models),
+        prediction=view.prediction,
+        probabilities=dict(zip(view.class_names, view.probabilities.tolist(), strict=True)),
+        true_label=true_label,
+        tokens_in=len(view.fates),
+        tokens_out=view.fates.tokens_out,
+        kept=view.fates.count(KEPT),
+        merged=view.fates.count(MERGED),
+        merged_tokens=view.fates.merged_tokens,
+        pruned=view.fates.count(PRUNED),
+        lesion_auroc=score,
+        scale_bar=scale_bar(canvas),
+        files=files,
+        panels={name: encode_jpeg(picture, max_px=_REPORT_PX) for name, picture in pictures.panels.items()},
+    )
+
+
+def view_slide(
+    models: Sequence[Classifier], features: Features, *, class_names: Sequence[str] | None = None
+) -> SlideView:
+    """Ask every model about a slide, in evaluation mode, and average what they say.
+
+    Raises: UsageError if there is no model, or class names are not one a class; FeaturesError as the models do.
+    """
+    if not models:
+        raise UsageError("no model was given to explain with; expected at least one, such as those of a run's folds")
+    names = tuple(class_names) if class_names is not None else models[0].class_names
+    if len(names) != models[0].n_classes:
+        raise UsageError(f"got {len(names)} class names; expected {models[0].n_classes}, one a class of the model")
+    predictions = [_predict(model, features) for model in models]
+    probabilities = np.mean([p.logits.double().softmax(dim=1)[0].cpu().numpy() for p in predictions], axis=0)
+    attention = np.mean([p.attention.double().cpu().numpy() for p in predictions], axis=0)
+    return SlideView(names, np.asarray(probabilities), fates_of(predictions[0]).with_attention(np.asarray(attention)))
+
+
+@torch.no_grad()
+def _predict(model: Classifier, features: Features) -> Prediction:
+    was_training = model.training
+    device = next(model.parameters()).device
+    prediction: Prediction = model.eval()(pack([bag_of(features)]).to(device))
+    model.train(was_training)
+    return prediction
+
+
+def _places(features: Features) -> tuple[NDArray[np.int64], float]:
+    """Coordinates (N, 2) and the patches' side, both level-0 pixels."""
+    if features.coords is None:
+        raise FeaturesError(
+            f"the features of {features.slide_id!r} have no coordinates, so nothing can be drawn; expected a dataset "
+            "'coords': extract the slide again"
+        )
+    coords = np.asarray(features.coords, np.int64)
+    return coords, float(features.patch_size_level0 or (infer_step(coords) if len(coords) else 1.0))
+
+
+def _check_inside(slide_id: str, coords: NDArray[np.int64], patch_size: float, info: SlideInfo) -> None:
+    if not len(coords):
+        return
+    right, bottom = (coords.max(axis=0) + patch_size).tolist()
+    # Other tools let the last patch of a row reach over the rim.
+    if coords.min() < 0 or right > info.width_px + patch_size or bottom > info.height_px + patch_size:
+        raise FeaturesError(
+            f"the features of {slide_id!r} have patches up to pixel ({right:g}, {bottom:g}), but {info.path.name!r} "
+            f"has {info.width_px} x {info.height_px}; name the slide file that the features were made from"
+        )
+
+
+def _canvas(slide: SlideReader | None, coords: NDArray[np.int64], patch_size: float, max_px: int) -> Canvas:
+    if slide is None:
+        return blank_canvas(coords, patch_size, max_px=max_px)
+    return slide_canvas(slide, max_px=max_px, patch_size_level0=patch_size if len(coords) else None)
+
+
+def _heading(slide_id: str, view: SlideView, told: str, true_label: str | None, n_models: int) -> Heading:
+    truth = "" if true_label is None else f", true class {true_label}"
+    first = "" if n_models == 1 else " (fates of the first)"
+    return Heading(
+        title=f"{slide_id}: predicted {view.prediction} (probability {view.probabilities.max():.2f}){truth}",
+        attention_of=told,
+        fates_of=f"{told}{first}",
+    )
+
+
+def _told(models: Sequence[Classifier]) -> str:
+    name, count = models[0].name, len(models)
+    return name if count == 1 else f"{name}, mean of {count} fold models"
+
+
+def _write(
+    out: Path,
+    slide_id: str,
+    coords: NDArray[np.int64],
+    patch_size: float,
+    fates: PatchFates,
+    pictures: SlidePictures,
+) -> dict[str, Path]:
+    files = {name: out / name for name in ("attention.png", "compression.png", "patches.csv", "patches.geojson")}
+    write_bytes(files["attention.png"], pictures.attention_png)
+    write_bytes(files["compression.png"], pictures.compression_png)
+    write_patches_csv(files["patches.csv"], coords, patch_size, fates)
+    write_patches_geojson(files["patches.geojson"], slide_id, coords, patch_size, fates)
+    return files

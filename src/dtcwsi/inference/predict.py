@@ -1,0 +1,99 @@
+"""One slide through every fold of a run."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dtcwsi.bags.packing import bag_of, pack
+from dtcwsi.classifier import Classifier, load
+from dtcwsi.errors import UsageError
+from dtcwsi.store.features import read_features, read_header
+from dtcwsi.types import Features
+
+__all__ = ["Run", "SlidePrediction", "load_run", "predict_file", "predict_slide"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The trained folds of a run; ``made_by`` says how the features they were trained on were made."""
+
+    folder: Path
+    models: tuple[Classifier, ...]
+    made_by: dict[str, Any]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in the order of the probabilities."""
+        return self.models[0].class_names
+
+
+@dataclass(frozen=True)
+class SlidePrediction:
+    """A slide's class: ``probabilities`` (classes,) are the folds' mean, ``std`` their deviation for that class."""
+
+    slide_id: str
+    prediction: str
+    probabilities: NDArray[np.float64]
+    std: float
+    tokens_in: int
+    tokens_out: int
+    warning: str = ""
+
+
+def load_run(folder: Path) -> Run:
+    """Load the models of a run, or of one of its folds.
+
+    Raises: UsageError if the folder holds no trained fold, or folds of different classes.
+    """
+    folds = [folder] if (folder / "card.json").is_file() else sorted(folder.glob("fold*/card.json"))
+    folds = [fold if fold.is_dir() else fold.parent for fold in folds]
+    if not folds:
+        raise UsageError(f"{folder} holds no trained model; expected a run folder of `dtcwsi train`, or one fold of it")
+    models = tuple(load(fold) for fold in folds)
+    if len({model.class_names for model in models}) > 1:
+        raise UsageError(f"the folds of {folder} have different classes; train them again with one labels file")
+    card = json.loads((folds[0] / "card.json").read_text())
+    return Run(folder, models, card.get("features", {}))
+
+
+def predict_file(run: Run, path: Path) -> SlidePrediction:
+    """Classify a feature file; the warning names what its features were made with if the run's were made otherwise.
+
+    Raises: FeaturesError if the file cannot be read or its width is not the run's.
+    """
+    differing = [
+        f"{name} is {value}, trained with {run.made_by[name]}"
+        for name, value in read_header(path).made_by.items()
+        if None not in (value, run.made_by.get(name)) and value != run.made_by[name]
+    ]
+    found = predict_slide(run.models, read_features(path))
+    return replace(found, warning="; ".join([*filter(None, [found.warning]), *differing]))
+
+
+@torch.inference_mode()
+def predict_slide(models: Sequence[Classifier], features: Features) -> SlidePrediction:
+    """Classify a slide by the mean of the models' probabilities.
+
+    A slide without patches gets the training class shares and the warning ``no_tissue``.
+    Raises: FeaturesError if the features' width is not the models'.
+    """
+    bag = pack([bag_of(features)])
+    outs = [model(bag) for model in models]
+    each = torch.stack([out.logits[0].double().softmax(dim=0) for out in outs]).numpy()
+    mean = each.mean(axis=0)
+    best = int(mean.argmax())
+    return SlidePrediction(
+        slide_id=features.slide_id,
+        prediction=models[0].class_names[best],
+        probabilities=mean,
+        std=float(each[:, best].std()),
+        tokens_in=int(outs[0].tokens_in[0]),
+        tokens_out=int(outs[0].tokens_out[0]),
+        warning="" if len(features.features) else "no_tissue",
+    )

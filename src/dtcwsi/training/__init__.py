@@ -1,0 +1,1 @@
+"""Cohorts to trained models: data, optimisation, cross-validation, metrics."""

@@ -1,0 +1,284 @@
+"""Cross-validation: the folds of a cohort trained one after another into a run folder."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dtcwsi.bags.cohort import Cohort
+from dtcwsi.bags.splits import Split, assign_folds, make_split
+from dtcwsi.classifier import Classifier, create_model
+from dtcwsi.errors import DtcwsiError, OptionError, UsageError
+from dtcwsi.store.atomic import sweep, try_lock
+from dtcwsi.store.digest import fingerprint
+from dtcwsi.training.data import SlideFeatures
+from dtcwsi.training.evaluation import Evaluation, evaluate
+from dtcwsi.training.fitting import device_of, fit
+from dtcwsi.training.metrics import score
+from dtcwsi.training.module import Epoch, Recipe, TrainingModule
+from dtcwsi.training.report import run_metrics
+from dtcwsi.training.run_folder import RunFolder
+
+__all__ = ["DEFAULT_EPOCHS", "RunRecord", "TrainingEvent", "cross_validate", "default_batch_size"]
+
+DEFAULT_EPOCHS = 40
+DEFAULT_PATIENCE = 10
+DEFAULT_MAX_TOKENS = 65_536
+_LARGEST_BATCH = 256
+_STEPS_WANTED = 8
+
+
+@dataclass(frozen=True)
+class TrainingEvent:
+    """Something worth telling while folds are trained.
+
+    ``kind`` is slide_left_out, fold_begins, epoch, fold_ends, fold_kept (finished earlier) or fold_failed.
+    """
+
+    kind: str
+    message: str
+    fold: int | None = None
+    epoch: Epoch | None = None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What cross-validation did.
+
+    ``metrics`` is the content of ``metrics.json``; ``left_out`` and ``failed_folds`` give the reason by slide and fold.
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+    left_out: dict[str, str] = field(default_factory=dict)
+    failed_folds: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """True if no slide was refused and no fold failed; a slide without tissue is no failure."""
+        return not self.failed_folds and not self.metrics["left_out"]["refused"]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What every fold of a run shares."""
+
+    cohort: Cohort
+    features: SlideFeatures
+    folds: tuple[int, ...]
+    folder: RunFolder
+    model: str
+    options: dict[str, Any]
+    recipe: dict[str, Any]
+    seed: int
+    device: str
+    tell: Callable[[TrainingEvent], None]
+
+
+def cross_validate(
+    cohort: Cohort,
+    *,
+    model: str,
+    out: str | Path,
+    folds: int | None = None,
+    epochs: int = DEFAULT_EPOCHS,
+    seed: int = 0,
+    batch_size: int | None = None,
+    retention: float | None = None,
+    options: Mapping[str, Any] | None = None,
+    lr: float = 1e-3,
+    weight_decay: float = 0.0,
+    patience: int = DEFAULT_PATIENCE,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+    device: str = "auto",
+    on_event: Callable[[TrainingEvent], None] | None = None,
+) -> RunRecord:
+    """Train and test a model on every fold of a cohort, and write the run folder.
+
+    Each fold trains on four fifths of the other folds' patients; the last fifth stops training and chooses the
+    checkpoint; the fold itself chooses nothing. ``folds`` is 5 unless given or fixed by the cohort's table; ``epochs``
+    are planned, of which compression tightens over the first half. Folds that are finished under the same settings
+    are not trained again.
+    Returns: metrics, and the reasons for what was left out. A failing fold does not end the others.
+    Raises: CohortError if the cohort cannot be split; OptionError or UnknownNameError for the model; UsageError if
+    ``out`` holds another run, or another process trains into it.
+    """
+    tell = on_event or (lambda _: None)
+    given = {**(options or {}), **({} if retention is None else {"retention": retention})}
+    _check_numbers(epochs=epochs, patience=patience, max_tokens=max_tokens, batch_size=batch_size or 1)
+    device_of(device)
+    create_model(model, in_dim=cohort.in_dim, n_classes=max(2, len(cohort.class_names)), **given)
+    cohort, features = _usable(cohort, tell)
+    assigned = assign_folds(cohort.labels, cohort.patients, folds=folds, seed=seed, fixed=cohort.fixed_folds)
+    recipe = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "patience": patience}
+    folder = RunFolder(Path(out), _settings(cohort, assigned, model, given, recipe, seed))
+    with try_lock(folder.path / ".lock") as free:
+        if not free:
+            raise UsageError(f"another process trains into {folder.path}; wait for it or use another folder")
+        folder.begin()
+        sweep(folder.path)
+        folder.write_folds(cohort, assigned)
+        recipe["max_tokens"] = max_tokens
+        plan = _Plan(cohort, features, assigned, folder, model, given, recipe, seed, device, tell)
+        return _run(plan)
+
+
+def default_batch_size(n_train: int) -> int:
+    """Choose the slides of an optimiser step: the paper's 256, or an eighth of a training part smaller than 2,048.
+
+    With 256, a cohort of 40 slides would see one step an epoch and not learn in the epochs that others need.
+    """
+    return max(1, min(_LARGEST_BATCH, n_train // _STEPS_WANTED))
+
+
+def _run(plan: _Plan) -> RunRecord:
+    records: dict[int, dict[str, Any]] = {}
+    failed: dict[int, str] = {}
+    for fold in sorted(set(plan.folds)):
+        kept = plan.folder.finished(fold)
+        if kept is not None:
+            records[fold] = kept
+            plan.tell(TrainingEvent("fold_kept", f"fold {fold} was finished earlier", fold))
+            continue
+        try:
+            records[fold] = _train_fold(plan, fold)
+        except (DtcwsiError, RuntimeError) as error:
+            failed[fold] = f"{error}".splitlines()[0] if f"{error}" else type(error).__name__
+            plan.tell(TrainingEvent("fold_failed", f"fold {fold} failed: {failed[fold]}", fold))
+    names = plan.cohort.class_names
+    rows = [row for fold in sorted(records) for row in records[fold]["predictions"]]
+    plan.folder.write_predictions(names, rows)
+    metrics = run_metrics(plan.cohort, records, failed, plan.folder, seed=plan.seed)
+    plan.folder.write_metrics(metrics)
+    return RunRecord(plan.folder.path, metrics, _left_out(plan.cohort), failed)
+
+
+def _train_fold(plan: _Plan, fold: int) -> dict[str, Any]:
+    cohort, features = plan.cohort, plan.features
+    split = make_split(cohort.labels, cohort.patients, plan.folds, fold, seed=plan.seed)
+    recipe = _recipe(plan, split)
+    plan.tell(TrainingEvent("fold_begins", f"fold {fold}: {len(split.train)} slides to train on", fold))
+    began = time.perf_counter()
+    with torch.random.fork_rng():
+        torch.manual_seed(_fold_seed(plan.seed, fold))
+        model = _new_model(plan, split)
+        module = TrainingModule(model, recipe, features, split.val, _epoch_teller(plan, fold, recipe.epochs))
+        fit(module, features, split.train, seed=_fold_seed(plan.seed, fold), device=plan.device)
+    train_seconds = time.perf_counter() - began
+    model, device = module.best_model(), device_of(plan.device)
+    tested = evaluate(model.to(device), features, split.test, max_tokens=recipe.max_tokens, device=device)
+    model = model.cpu()
+    notes = {"fold": fold, "seed": plan.seed, "best_epoch": module.best_epoch, "recipe": asdict(recipe)}
+    model.save(plan.folder.fold(fold), features=cohort.headers[0].made_by, **notes)
+    plan.folder.write_split(fold, cohort, split)
+    plan.folder.write_history(fold, module.history)
+    record = _fold_record(plan, fold, split, tested)
+    record |= {"best_epoch": module.best_epoch, "epochs": len(module.history), "train_seconds": train_seconds}
+    plan.folder.finish(fold, record)
+    plan.tell(TrainingEvent("fold_ends", f"fold {fold}: AUC {record['metrics']['auc']:.3f}", fold))
+    return record
+
+
+def _new_model(plan: _Plan, split: Split) -> Classifier:
+    names = plan.cohort.class_names
+    model = create_model(plan.model, in_dim=plan.cohort.in_dim, n_classes=len(names), **plan.options)
+    counts = np.bincount([plan.features.labels[index] for index in split.train], minlength=len(names))
+    model.describe_classes(names, (counts / counts.sum()).tolist())
+    return model
+
+
+def _recipe(plan: _Plan, split: Split) -> Recipe:
+    batch_size = plan.recipe["batch_size"] or default_batch_size(len(split.train))
+    steps = -(-len(split.train) // batch_size)
+    return Recipe(**{**plan.recipe, "batch_size": batch_size}, steps_per_epoch=steps)
+
+
+def _fold_record(plan: _Plan, fold: int, split: Split, tested: Evaluation) -> dict[str, Any]:
+    names = plan.cohort.class_names
+    predictions = [
+        {
+            "slide_id": plan.cohort.slides[index].slide_id,
+            "label": plan.cohort.slides[index].label,
+            "fold": fold,
+            "prediction": names[int(probabilities.argmax())],
+            "probabilities": probabilities.tolist(),
+        }
+        for index, probabilities in zip(split.test, tested.probabilities, strict=True)
+    ]
+    return {
+        "predictions": predictions,
+        "metrics": {**score(tested.labels, tested.probabilities), "loss": tested.loss},
+        "tokens_in": tested.tokens_in.tolist(),
+        "tokens_out": tested.tokens_out.tolist(),
+        "compress_seconds": tested.compress_seconds,
+        "aggregate_seconds": tested.aggregate_seconds,
+        "read_seconds": plan.features.read_seconds / max(1, plan.features.reads) * len(split.test),
+        "slides": {"train": len(split.train), "val": len(split.val), "test": len(split.test)},
+    }
+
+
+def _usable(cohort: Cohort, tell: Callable[[TrainingEvent], None]) -> tuple[Cohort, SlideFeatures]:
+    """Read every slide once; leave out what cannot be used, and say so."""
+    features = _features(cohort)
+    bad = {cohort.slides[index].slide_id: reason for index, reason in features.unusable().items()}
+    if bad:
+        cohort = cohort.without(bad)
+        features = _features(cohort)
+    for slide, reason in _left_out(cohort).items():
+        tell(TrainingEvent("slide_left_out", f"{slide}: {reason}"))
+    return cohort, features
+
+
+def _features(cohort: Cohort) -> SlideFeatures:
+    numbers = {name: number for number, name in enumerate(cohort.class_names)}
+    return SlideFeatures(
+        [header.path for header in cohort.headers],
+        [numbers[label] for label in cohort.labels],
+        [header.n_patches for header in cohort.headers],
+    )
+
+
+def _left_out(cohort: Cohort) -> dict[str, str]:
+    return {
+        **dict.fromkeys(cohort.without_features, "no feature file"),
+        **dict.fromkeys(cohort.without_label, "no row in the labels table"),
+        **dict.fromkeys(cohort.no_tissue, "no tissue"),
+        **cohort.refused,
+    }
+
+
+def _settings(
+    cohort: Cohort,
+    folds: tuple[int, ...],
+    model: str,
+    options: dict[str, Any],
+    recipe: dict[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    slides = [
+        [slide.slide_id, slide.label, slide.patient_id, fold, fingerprint(header.path)]
+        for slide, header, fold in zip(cohort.slides, cohort.headers, folds, strict=True)
+    ]
+    return {"model": model, "options": options, **recipe, "seed": seed, "in_dim": cohort.in_dim, "slides": slides}
+
+
+def _epoch_teller(plan: _Plan, fold: int, epochs: int) -> Callable[[Epoch], None]:
+    def tell(row: Epoch) -> None:
+        message = f"fold {fold} epoch {row.epoch}/{epochs}: validation loss {row.val_loss:.4f}"
+        plan.tell(TrainingEvent("epoch", message, fold, row))
+
+    return tell
+
+
+def _fold_seed(seed: int, fold: int) -> int:
+    return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
+
+
+def _check_numbers(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise OptionError(f"got {name}={value!r}; expected a whole number from 1 on")

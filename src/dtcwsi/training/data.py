@@ -1,0 +1,88 @@
+"""Feature files as batches, kept in memory up to a limit."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+
+from dtcwsi.bags.packing import join, load_bag, pack
+from dtcwsi.bags.sampler import Pass
+from dtcwsi.errors import FeaturesError
+from dtcwsi.types import Bag, PackedBags
+
+__all__ = ["DEFAULT_CACHE_BYTES", "SlideBatch", "SlideFeatures"]
+
+DEFAULT_CACHE_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class SlideBatch:
+    """The bags of one pass, labels included, and the pass's place in its batch."""
+
+    bags: PackedBags
+    part: Pass
+
+
+class SlideFeatures(Dataset[SlideBatch]):
+    """Labelled slides, indexed by `Pass`.
+
+    Slides are kept in memory once read until they fill ``cache_bytes`` (4 GiB); further ones are read from disk each
+    time. ``labels`` are class numbers, ``sizes`` the slides' numbers of patches.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        labels: Sequence[int],
+        sizes: Sequence[int],
+        *,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+    ) -> None:
+        self.files, self.labels, self.sizes = list(files), list(labels), list(sizes)
+        self._room = cache_bytes
+        self._kept: dict[int, PackedBags] = {}
+        self.read_seconds = 0.0
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, part: Pass) -> SlideBatch:
+        """Read a pass's slides as one packed batch.  Raises: FeaturesError if a file cannot be used any more."""
+        return SlideBatch(join([self.slide(index) for index in part.slides]), part)
+
+    def slide(self, index: int) -> PackedBags:
+        """Read one slide, or take it from memory.  Raises: FeaturesError if its file cannot be used."""
+        if index in self._kept:
+            return self._kept[index]
+        began = time.perf_counter()
+        bag = load_bag(self.files[index], self.labels[index])
+        self.read_seconds += time.perf_counter() - began
+        self.reads += 1
+        packed = pack([_placed(bag)])
+        size = packed.features.nbytes
+        if size <= self._room:
+            self._room -= size
+            self._kept[index] = packed
+        return packed
+
+    def unusable(self) -> dict[int, str]:
+        """Read every slide once and say which cannot be used, and why."""
+        reasons: dict[int, str] = {}
+        for index in range(len(self)):
+            try:
+                self.slide(index)
+            except FeaturesError as error:
+                reasons[index] = str(error)
+        return reasons
+
+
+def _placed(bag: Bag) -> Bag:
+    """Put a bag's patches in spatial order once, so that no step has to."""
+    order = pack([bag]).order
+    if order is None or bag.coords is None:
+        return bag
+    return replace(bag, features=torch.index_select(bag.features, 0, order), coords=bag.coords[order])

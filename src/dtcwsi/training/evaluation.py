@@ -1,0 +1,71 @@
+"""Predictions of a trained model on slides, with tokens and seconds of each step."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dtcwsi.bags.sampler import PassSampler
+from dtcwsi.classifier import Classifier
+from dtcwsi.training.data import SlideFeatures
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model says of slides, in their order.
+
+    ``probabilities`` (slides, classes); ``loss`` mean cross-entropy; ``tokens_in`` and ``tokens_out`` (slides,);
+    ``compress_seconds`` and ``aggregate_seconds`` of all slides together.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    loss: float
+    tokens_in: NDArray[np.int64]
+    tokens_out: NDArray[np.int64]
+    compress_seconds: float
+    aggregate_seconds: float
+
+
+@torch.inference_mode()
+def evaluate(
+    model: Classifier, features: SlideFeatures, slides: Sequence[int], *, max_tokens: int, device: torch.device
+) -> Evaluation:
+    """Predict slides in passes of at most ``max_tokens`` patches; the model's mode is given back as it was."""
+    was_training = model.training
+    model.eval()
+    records, compress_seconds, aggregate_seconds = [], 0.0, 0.0
+    passes = PassSampler(slides, features.sizes, batch_size=max(1, len(slides)), max_tokens=max_tokens)
+    for part in passes:
+        bags = features[part].bags.to(device)
+        began = _now(device)
+        tokens = model.compress(bags)
+        between = _now(device)
+        aggregated = model.aggregate(tokens)
+        ended = _now(device)
+        compress_seconds += between - began
+        aggregate_seconds += ended - between
+        records.append(model.predict(tokens, aggregated))
+    model.train(was_training)
+    logits = torch.cat([record.logits for record in records]).double().cpu()
+    labels = torch.tensor([features.labels[index] for index in slides])
+    return Evaluation(
+        labels=labels.numpy(),
+        probabilities=logits.softmax(dim=1).numpy(),
+        loss=float(torch.nn.functional.cross_entropy(logits, labels)),
+        tokens_in=torch.cat([record.tokens_in for record in records]).cpu().numpy(),
+        tokens_out=torch.cat([record.tokens_out for record in records]).cpu().numpy(),
+        compress_seconds=compress_seconds,
+        aggregate_seconds=aggregate_seconds,
+    )
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,89 @@
+"""Running Lightning for one model without its surroundings: no logs, no bars, no files of its own."""
+
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
+
+from dtcwsi.bags.sampler import PassSampler
+from dtcwsi.errors import OptionError
+from dtcwsi.training.data import SlideFeatures
+from dtcwsi.training.module import TrainingModule
+
+__all__ = ["device_of", "fit"]
+
+_DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def device_of(name: str) -> torch.device:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``mps`` into a device; ``auto`` is CUDA where there is one, else the CPU.
+
+    Raises: OptionError if the device is unknown or not there.
+    """
+    if name not in _DEVICES:
+        raise OptionError(f"got device {name!r}; expected one of {', '.join(_DEVICES)}")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device("cuda" if there["cuda"] else "cpu")
+    if not there.get(name, True):
+        raise OptionError(f"device {name!r} is not available on this machine; use 'auto' or 'cpu'")
+    return torch.device(name)
+
+
+def fit(module: TrainingModule, features: SlideFeatures, slides: Sequence[int], *, seed: int, device: str) -> None:
+    """Train until the epochs or the patience are used up.
+
+    Raises: KeyboardInterrupt on Ctrl-C, which Lightning would turn into exit status 1.
+    """
+    recipe = module.recipe
+    sampler = PassSampler(slides, features.sizes, batch_size=recipe.batch_size, max_tokens=recipe.max_tokens, seed=seed)
+    loader = DataLoader(features, sampler=sampler, batch_size=None)
+    with _quiet(), _own_interrupts():
+        trainer = Trainer(
+            accelerator=device_of(device).type,
+            devices=1,
+            max_epochs=recipe.epochs,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(module, loader)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what Lightning says about the machine and about loading in the main process, which is meant."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+            warnings.filterwarnings("ignore", message=".*MPS available but not used.*")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _own_interrupts() -> Iterator[None]:
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if in_main else None
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if in_main and handler is not None:
+            signal.signal(signal.SIGINT, handler)

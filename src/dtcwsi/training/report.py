@@ -1,0 +1,103 @@
+"""The numbers of a whole run: what ``metrics.json`` holds."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dtcwsi.bags.cohort import Cohort
+from dtcwsi.classifier import package_versions
+from dtcwsi.training.metrics import METRICS, interval, over_folds
+from dtcwsi.training.run_folder import RunFolder
+
+__all__ = ["run_metrics"]
+
+
+def run_metrics(
+    cohort: Cohort, records: Mapping[int, Mapping[str, Any]], failed: Mapping[int, str], folder: RunFolder, *, seed: int
+) -> dict[str, Any]:
+    """Put the finished folds' records together.
+
+    Of each metric: the folds' values, their mean and standard deviation, the value over all out-of-fold predictions
+    pooled, and its 95 % interval by drawing patients. Seconds are a mean per tested slide, each step on its own.
+    """
+    done = [records[fold] for fold in sorted(records)]
+    return {
+        "model": folder.settings["model"],
+        "options": folder.settings["options"],
+        "classes": list(cohort.class_names),
+        "n_slides": len(cohort.slides),
+        "n_patients": len(set(cohort.patients)),
+        "n_folds": len(records) + len(failed),
+        "metrics": _metrics(cohort, done, seed),
+        "tokens": _tokens(done),
+        "seconds": _seconds(done),
+        "folds": {
+            str(fold): {
+                key: records[fold][key] for key in ("metrics", "slides", "best_epoch", "epochs", "train_seconds")
+            }
+            for fold in sorted(records)
+        },
+        "failed_folds": {str(fold): reason for fold, reason in failed.items()},
+        "left_out": {
+            "no_tissue": list(cohort.no_tissue),
+            "without_features": list(cohort.without_features),
+            "without_label": list(cohort.without_label),
+            "refused": cohort.refused,
+        },
+        "seed": seed,
+        "settings_digest": folder.digest,
+        "versions": package_versions(),
+    }
+
+
+def _metrics(cohort: Cohort, done: list[Mapping[str, Any]], seed: int) -> dict[str, Any]:
+    rows = [row for record in done for row in record["predictions"]]
+    if not rows:
+        return {}
+    numbers = {name: number for number, name in enumerate(cohort.class_names)}
+    patient_of = {slide.slide_id: slide.patient_id for slide in cohort.slides}
+    labels = np.array([numbers[row["label"]] for row in rows], dtype=np.int64)
+    probabilities = np.array([row["probabilities"] for row in rows], dtype=np.float64)
+    patients = [patient_of[row["slide_id"]] for row in rows]
+    told = {}
+    for name, metric in METRICS.items():
+        values = [_number(record["metrics"][name]) for record in done]
+        mean, std = over_folds(values)
+        low, high = interval(metric, labels, probabilities, patients, seed=seed)
+        told[name] = {
+            "mean": mean,
+            "std": std,
+            "folds": values,
+            "pooled": metric(labels, probabilities),
+            "interval_95": [low, high],
+        }
+    return told
+
+
+def _tokens(done: list[Mapping[str, Any]]) -> dict[str, Any]:
+    tokens_in = np.array([count for record in done for count in record["tokens_in"]])
+    tokens_out = np.array([count for record in done for count in record["tokens_out"]])
+    if not len(tokens_in):
+        return {}
+    return {
+        "in": float(tokens_in.mean()),
+        "out": float(tokens_out.mean()),
+        "kept_share": float(tokens_out.sum() / tokens_in.sum()),
+        "in_range": [int(tokens_in.min()), int(tokens_in.max())],
+        "out_range": [int(tokens_out.min()), int(tokens_out.max())],
+    }
+
+
+def _seconds(done: list[Mapping[str, Any]]) -> dict[str, Any]:
+    slides = sum(record["slides"]["test"] for record in done)
+    if not slides:
+        return {}
+    per_slide = {
+        step: sum(record[f"{step}_seconds"] for record in done) / slides for step in ("read", "compress", "aggregate")
+    }
+    return {**per_slide, "train_per_fold": float(np.mean([record["train_seconds"] for record in done]))}
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value

@@ -1,0 +1,123 @@
+"""The files of a training run; each is whole or absent."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from dtcwsi.bags.cohort import Cohort
+from dtcwsi.bags.splits import Split
+from dtcwsi.errors import UsageError
+from dtcwsi.store.atomic import write_json, write_text
+from dtcwsi.store.digest import digest
+from dtcwsi.training.module import Epoch
+
+__all__ = ["RunFolder"]
+
+_SETTINGS, _FOLD = "settings.json", "fold.json"
+
+
+class RunFolder:
+    """A run's folder: ``settings.json``, ``folds.csv``, ``predictions.csv``, ``metrics.json`` and one folder a fold.
+
+    A fold is finished when its ``fold.json``, written last, bears the digest of the run's settings.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path, self.settings = path, dict(settings)
+        self.digest = digest(**self.settings)
+
+    def begin(self) -> None:
+        """Note the settings.
+
+        Raises: UsageError if the folder is a run of other settings, or no run and not empty.
+        """
+        known = _read_json(self.path / _SETTINGS)
+        if known is None:
+            if self.path.exists() and any(entry.name != ".lock" for entry in self.path.iterdir()):
+                raise UsageError(f"{self.path} is not empty and no training run; use a new folder")
+            write_json(self.path / _SETTINGS, {"digest": self.digest, **self.settings})
+        elif known.get("digest") != self.digest:
+            changed = sorted(
+                key for key, value in self.settings.items() if digest(value=value) != digest(value=known.get(key))
+            )
+            raise UsageError(
+                f"{self.path} is a run of other settings (changed: {', '.join(changed) or 'unknown'}); "
+                "use a new folder, or the same settings to go on with it"
+            )
+
+    def fold(self, number: int) -> Path:
+        """Name a fold's folder."""
+        return self.path / f"fold{number}"
+
+    def finished(self, number: int) -> dict[str, Any] | None:
+        """Read a finished fold's record, or None if the fold is to be trained."""
+        record = _read_json(self.fold(number) / _FOLD)
+        return record if record is not None and record.get("digest") == self.digest else None
+
+    def finish(self, number: int, record: Mapping[str, Any]) -> None:
+        """Mark a fold as finished."""
+        write_json(self.fold(number) / _FOLD, plain({"digest": self.digest, **record}))
+
+    def write_split(self, number: int, cohort: Cohort, split: Split) -> None:
+        """Write ``split.csv``: slide_id, part."""
+        parts = split.part_of()
+        rows = [(slide.slide_id, parts[index]) for index, slide in enumerate(cohort.slides)]
+        write_table(self.fold(number) / "split.csv", ("slide_id", "part"), rows)
+
+    def write_history(self, number: int, epochs: Sequence[Epoch]) -> None:
+        """Write ``history.csv``: one row an epoch."""
+        columns = [column.name for column in fields(Epoch)]
+        write_table(self.fold(number) / "history.csv", columns, [list(asdict(row).values()) for row in epochs])
+
+    def write_folds(self, cohort: Cohort, folds: Sequence[int]) -> None:
+        """Write ``folds.csv``: slide_id, patient_id, label, and the fold that tests the slide."""
+        rows = [
+            (slide.slide_id, slide.patient_id, slide.label, fold)
+            for slide, fold in zip(cohort.slides, folds, strict=True)
+        ]
+        write_table(self.path / "folds.csv", ("slide_id", "patient_id", "label", "fold"), rows)
+
+    def write_predictions(self, class_names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write ``predictions.csv``: slide_id, label, fold, prediction, prob_<class>... out of fold."""
+        columns = ["slide_id", "label", "fold", "prediction", *(f"prob_{name}" for name in class_names)]
+        table = [[row["slide_id"], row["label"], row["fold"], row["prediction"], *row["probabilities"]] for row in rows]
+        write_table(self.path / "predictions.csv", columns, table)
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Write ``metrics.json``; what could not be measured is null."""
+        write_json(self.path / "metrics.json", plain(metrics))
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV whole or not at all."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
+def plain(value: Any) -> Any:
+    """Make a value JSON: numbers that are not finite become null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read ({error}); delete it or use a new folder") from error
+    return content
