@@ -44,8 +44,8 @@ class SlideJob:
     """One slide, where its files go, and how they are made.
 
     ``spacing_um`` stands in for a missing um/px, or replaces the recorded one with ``override_spacing``. Without
-    ``grid`` the job ends after the tissue, without ``encoder`` after the patches. ``on_step`` hears what begins, open or
-    a step's name; ``on_patches`` how many more patches are encoded.
+    ``grid`` the job ends after the tissue, without ``encoder`` after the patches. ``on_step`` hears what begins (open,
+    tissue, patches, features), ``on_patches`` how many more patches are encoded.
     """
 
     path: Path
@@ -251,7 +251,7 @@ def _embedded(encoder: Encoder, pixels: NDArray[np.uint8]) -> NDArray[np.float32
 def _described(info: SlideInfo, made: str) -> dict[str, Any]:
     return {
         "digest": made,
-        "slide_id": info.slide_id,
+        "slide_id": info.slide_id.encode(errors="backslashreplace").decode(),  # file names need not be UTF-8
         "slide_spacing_um": info.spacing_um,
         "width_level0": info.width_px,
         "height_level0": info.height_px,

@@ -4,9 +4,8 @@ import csv
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,6 +29,11 @@ __all__ = ["DEMO_MODELS", "DemoResult", "DemoSettings", "lesion_scores", "run_de
 DEMO_MODELS = ("mean", "abmil", "dtc-abmil")
 _TRUTH_DOWNSAMPLE = 16
 _NEW_SEED = 10_000
+_NOTES = (
+    "The slides are drawn by a program, not scanned: the figures say that the way from slide files to pictures works and "
+    "how the models compare on a lesion of a few percent, not how they do on patients.",
+    "The slides below are of patients that no model has seen; predictions are the mean of the fold models.",
+)
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ def run_demo(
         }
     with _stage("predict and explain new slides", result, say):
         _new_slides(out, plan, result)
-    _write_results(out, plan, result)
+    _report(out, plan, result)
     return result
 
 
@@ -208,9 +212,29 @@ def _new_slides(out: Path, plan: DemoSettings, result: DemoResult) -> None:
             )
 
 
-def _write_results(out: Path, plan: DemoSettings, result: DemoResult) -> None:
-    facts: dict[str, Any] = {"seed": plan.seed, "seconds": result.seconds, "lesion_auroc": result.lesion_auroc}
-    write_json(out / "demo.json", facts)
+def _report(out: Path, plan: DemoSettings, result: DemoResult) -> None:
+    """Write ``demo.json`` and the page."""
+    stages = {name: took for name, took in result.seconds.items() if name not in ("tissue", "read", "encode")}
+    write_json(
+        out / "demo.json",
+        {"settings": asdict(plan), "seconds": result.seconds, "lesion_auroc": result.lesion_auroc, "table": result.table()},
+    )
+    lesion = ", ".join(f"{model} {score:.3f}" for model, score in result.lesion_auroc.items())
+    write_report(
+        result.report,
+        title="DTC-WSI demo",
+        runs=[out / "runs" / model for model in plan.models],
+        slides=result.new_slides,
+        extraction=out,
+        seconds=stages,
+        facts={
+            "Command": "dtcwsi demo",
+            "Slides": f"{plan.slides} synthetic, {plan.side_px} px a side, difficulty {plan.difficulty:g}",
+            "Encoder": plan.encoder,
+            "Heatmaps": f"mean AUROC of out-of-fold attention against the lesion's mask: {lesion}",
+        },
+        notes=_NOTES,
+    )
 
 
 @contextmanager

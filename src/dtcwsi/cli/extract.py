@@ -8,7 +8,7 @@ import typer
 
 from dtcwsi.cli.console import Progress, print_json, say
 from dtcwsi.cli.options import DEFAULT_ENCODER, DEFAULT_WORKERS, Device, EncoderName, Json, Out, Spacing, Workers, pick_device
-from dtcwsi.errors import UsageError
+from dtcwsi.errors import CohortError, UsageError
 
 if TYPE_CHECKING:
     from dtcwsi.extraction import Extraction, Summary
@@ -160,7 +160,13 @@ def _plan(
     from dtcwsi.store.atomic import check_writable
 
     rows = read_labels(cohort) if cohort else ()
-    places = slides or [row.path for row in rows if row.path]
+    for row in rows:
+        if row.path is not None and row.path.stem != row.slide_id:
+            raise CohortError(
+                f"{cohort}: slide {row.slide_id!r} has the path {row.path.name}; ids are file names without suffix: "
+                f"use {row.path.stem!r} or rename the file"
+            )
+    places = slides or [row.path for row in rows if row.path is not None]
     if not places:
         raise UsageError("no slides were named; expected slide files or folders, or --cohort with a path column")
     found = find_slides(places)

@@ -49,11 +49,19 @@ def bring_features(run: "Run", places: list[Path], reading: Reading) -> list[Inp
     inputs = [Input(path.stem, features=path) for path in files]
     if slides:
         inputs += _extracted(run, slides, reading)
+    inputs.sort(key=lambda item: _rank(item, places))
     ids = [item.slide_id for item in inputs]
     repeated = next((slide_id for slide_id in ids if ids.count(slide_id) > 1), None)
     if repeated is not None:
         raise UsageError(f"the slide id {repeated!r} was named more than once; name each slide once")
     return inputs
+
+
+def _rank(item: Input, places: list[Path]) -> tuple[int, str]:
+    """The order in which places were named; by id within a folder."""
+    source = item.slide or item.features
+    assert source is not None
+    return next(number for number, place in enumerate(places) if place in (source, source.parent)), item.slide_id
 
 
 def _sort(places: list[Path]) -> tuple[list[Path], list[Path]]:

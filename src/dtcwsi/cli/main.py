@@ -31,6 +31,7 @@ app.command("models")(listing.models)
 app.command("encoders")(listing.encoders)
 
 
+_INTERRUPTED = 130  # newer typer turns Ctrl-C into this status itself
 _ArgumentError: type[Exception] = typer.BadParameter.__mro__[1]  # typer re-exports only this leaf of its tree
 
 
@@ -45,14 +46,20 @@ def main(arguments: list[str] | None = None) -> None:
 def status_of(arguments: list[str]) -> int:
     """Run one command.  Returns: the exit status."""
     _quieten()
+    status = _status(arguments)
+    if status == _INTERRUPTED:
+        complain("interrupted; what was finished is kept, run the same command again to go on")
+    return status
+
+
+def _status(arguments: list[str]) -> int:
     try:
         outcome = typer.main.get_command(app).main(arguments, prog_name="dtcwsi", standalone_mode=False)
     except _ArgumentError as error:
         error.show()  # type: ignore[attr-defined]
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted; what was finished is kept, run the same command again to go on")
-        return 130
+        return _INTERRUPTED
     except UsageError as error:
         complain(str(error))
         return 2

@@ -1,5 +1,7 @@
 """``dtcwsi train``: k-fold cross-validation, grouped by patient, into a run folder."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,7 +74,9 @@ def run(
     cohort = read_cohort(where["labels"], where["features"])
     rest = {name: value for name, value in settings.items() if name not in where}
     record = cross_validate(cohort, out=where["out"], options=options, on_event=narrate, **rest)
-    write_report(where["out"] / "report.html", title=f"{settings['model']} on {where['labels'].name}", runs=[where["out"]])
+    title = f"{settings['model']} on {where['labels'].name}"
+    if record.metrics["metrics"]:
+        write_report(where["out"] / "report.html", title=title, runs=[where["out"]], facts={"Command": _command()})
     _conclude(record, as_json=as_json)
     return 0 if record.complete else 1
 
@@ -103,7 +107,12 @@ def _conclude(record: "RunRecord", *, as_json: bool) -> None:
     tokens = record.metrics["tokens"]
     if tokens:
         say(f"tokens a slide: {tokens['in']:,.0f} in, {tokens['out']:,.0f} out ({tokens['kept_share']:.3f} kept)")
-    say(f"report: {record.folder / 'report.html'}")
+    if record.metrics["metrics"]:
+        say(f"report: {record.folder / 'report.html'}")
+
+
+def _command() -> str:
+    return shlex.join(["dtcwsi", *sys.argv[1:]])
 
 
 def _figure(value: float | None) -> str:

@@ -144,7 +144,8 @@ def _tints(group: NDArray[np.int32], n_groups: int) -> NDArray[np.int64]:
 
 def _touching(group: NDArray[np.int32]) -> NDArray[np.int64]:
     """Pairs (pairs, 2) of different groups that share an edge or a corner, the lower number first."""
-    pairs = []
+    many = int(group.max(initial=0)) + 1
+    keys = []
     for one, other in (
         (group[:, :-1], group[:, 1:]),
         (group[:-1], group[1:]),
@@ -152,5 +153,6 @@ def _touching(group: NDArray[np.int32]) -> NDArray[np.int64]:
         (group[:-1, 1:], group[1:, :-1]),
     ):
         meet = (one != other) & (one >= 0) & (other >= 0)
-        pairs.append(np.stack([np.minimum(one[meet], other[meet]), np.maximum(one[meet], other[meet])], axis=1))
-    return np.unique(np.concatenate(pairs).astype(np.int64), axis=0)
+        low, high = np.minimum(one[meet], other[meet]), np.maximum(one[meet], other[meet])
+        keys.append(np.unique(low.astype(np.int64) * many + high))
+    return np.stack(np.divmod(np.unique(np.concatenate(keys)), many), axis=1)

@@ -123,6 +123,7 @@ def _concentration(fates: PatchFates) -> str:
     top = -(-len(fates) // 10)
     share = float(np.sort(fates.attention)[-top:].sum())
     unseen = int((fates.attention <= 0).sum())
-    pruned = ", pruned" if fates.count(PRUNED) else ""
-    grey = f" Grey: no attention ({unseen:,} patches{pruned})." if unseen else ""
+    pruned = fates.count(PRUNED)
+    why = ", pruned" if unseen == pruned else ", pruned by every model" if pruned else ""
+    grey = f" Grey: no attention ({unseen:,} patches{why})." if unseen else ""
     return f"The tenth of the patches with the most attention holds {share:.0%} of it.{grey}"

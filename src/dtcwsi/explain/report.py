@@ -58,6 +58,7 @@ def write_report(
         "notes": list(notes),
         "metric_names": METRICS,
         "runs": read,
+        "fold_numbers": sorted({fold.number for run in read.values() for fold in run.folds}),
         "differences": _differences(read),
         "roc": roc_lines(read),
         "binary": all(len(run.classes) == 2 for run in read.values()),

@@ -25,20 +25,22 @@ def patch_batches(
 
     Each worker process has its own slide handle and holds at most two batches, so memory is bounded by
     ``(2 workers + 2) batch_size patch_size_px^2 3`` bytes whatever the slide's size; 0 workers read in this process.
+    A script that is its own main module needs the usual ``if __name__ == "__main__":`` for workers.
     Yields: (up to batch_size, patch_size_px, patch_size_px, 3) uint8 RGB.
     Raises: SlideError if a patch cannot be decoded, or a worker process dies.
     """
     batches = _PatchBatches(info.path, info.spacing_um, grid, batch_size)
     workers = min(workers, len(batches))
     ahead = {"num_workers": workers, "prefetch_factor": 2, "multiprocessing_context": _clean_processes()}
-    loader = iter(DataLoader(batches, batch_size=None, **(ahead if workers else {})))
+    loader = None
     for _ in range(len(batches)):
         try:
+            loader = loader or iter(DataLoader(batches, batch_size=None, **(ahead if workers else {})))
             batch = next(loader)
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, EOFError) as error:
             raise SlideError(
-                f"{info.path.name!r} lost a process that read it ({_first_line(error)}); it may have run out of memory, "
-                "or of shared memory in a container: use fewer --workers, 0 reads without them"
+                f"{info.path.name!r} lost a process that read it ({_brief(error)}); it may have run out of "
+                "memory, or of shared memory in a container: use fewer --workers, 0 reads without them"
             ) from error
         if isinstance(batch, SlideError):
             raise batch
@@ -59,8 +61,8 @@ def _clean_processes() -> BaseContext:
     return context
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].rstrip(". ")
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:160].rstrip(". ")
 
 
 class _PatchBatches(Dataset["NDArray[np.uint8] | SlideError"]):
@@ -83,7 +85,7 @@ class _PatchBatches(Dataset["NDArray[np.uint8] | SlideError"]):
             return error
         except Exception as error:  # noqa: BLE001 - the loader would print a worker's traceback
             kind = type(error).__name__
-            return SlideError(f"{self._path.name!r} cannot be read ({kind}: {_first_line(error)}); copy it again")
+            return SlideError(f"{self._path.name!r} cannot be read ({kind}: {_brief(error)}); copy it again")
 
     def _read(self, number: int) -> NDArray[np.uint8]:
         if self._reader is None:

@@ -28,8 +28,8 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it has t
 class TiffReader:
     """An open TIFF whose tiles or strips are decoded as they are asked for; see `dtcwsi.types.SlideReader`.
 
-    Of several images in the file the largest is the slide. Memory: the segments under the box read; a file stored as one
-    compressed strip is decoded whole.
+    Of several images in the file the largest is the slide. Memory: the segments under the box read; a file stored as
+    one compressed strip is decoded whole.
     Raises: SlideError if the file is cut off or not 8-bit RGB; SpacingError if no um/px is known.
     """
 

@@ -13,6 +13,8 @@ from dtcwsi.types import Polygon, TissueMask
 
 __all__ = ["TissueParameters", "segment_tissue"]
 
+_WIDEST_FILTER_PX = 200
+
 
 @dataclass(frozen=True)
 class TissueParameters:
@@ -38,6 +40,13 @@ class TissueParameters:
             value = getattr(self, name)
             if not 0 <= value < float("inf") or (name == "seg_spacing_um" and value < 0.05):
                 raise OptionError(f"{name} is {value:g}; expected a positive number: correct the option or the table")
+        for name in ("median_um", "closing_um"):
+            width_px = getattr(self, name) / self.seg_spacing_um
+            if width_px > _WIDEST_FILTER_PX:
+                raise OptionError(
+                    f"{name} is {width_px:.0f} pixels wide at {self.seg_spacing_um:g} um/px; expected at most "
+                    f"{_WIDEST_FILTER_PX}: lower it or raise seg_spacing_um"
+                )
         if not 0 <= self.saturation_threshold <= 255:
             raise OptionError(f"saturation_threshold is {self.saturation_threshold}; expected 0 to 255")
 

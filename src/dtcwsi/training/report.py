@@ -8,7 +8,7 @@ import numpy as np
 from dtcwsi.bags.cohort import Cohort
 from dtcwsi.classifier import package_versions
 from dtcwsi.training.metrics import METRICS, interval, over_folds
-from dtcwsi.training.run_folder import RunFolder
+from dtcwsi.training.run_folder import RunFolder, plain
 
 __all__ = ["run_metrics"]
 
@@ -19,10 +19,11 @@ def run_metrics(
     """Put the finished folds' records together.
 
     Of each metric: the folds' values, their mean and standard deviation, the value over all out-of-fold predictions
-    pooled, and its 95 % interval by drawing patients. Seconds are a mean per tested slide, each step on its own.
+    pooled, and its 95 % interval by drawing patients; None where there is no such number. Seconds are a mean per tested
+    slide, each step on its own.
     """
     done = [records[fold] for fold in sorted(records)]
-    return {
+    told = {
         "model": folder.settings["model"],
         "options": folder.settings["options"],
         "classes": list(cohort.class_names),
@@ -49,6 +50,8 @@ def run_metrics(
         "settings_digest": folder.digest,
         "versions": package_versions(),
     }
+    content: dict[str, Any] = plain(told)
+    return content
 
 
 def _metrics(cohort: Cohort, done: list[Mapping[str, Any]], seed: int) -> dict[str, Any]:

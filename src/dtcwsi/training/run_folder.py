@@ -16,7 +16,7 @@ from dtcwsi.store.atomic import write_json, write_text
 from dtcwsi.store.digest import digest
 from dtcwsi.training.module import Epoch
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "plain"]
 
 _SETTINGS, _FOLD = "settings.json", "fold.json"
 
@@ -89,8 +89,8 @@ class RunFolder:
         write_table(self.path / "predictions.csv", columns, table)
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Write ``metrics.json``; what could not be measured is null."""
-        write_json(self.path / "metrics.json", plain(metrics))
+        """Write ``metrics.json``."""
+        write_json(self.path / "metrics.json", metrics)
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -103,7 +103,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def plain(value: Any) -> Any:
-    """Make a value JSON: numbers that are not finite become null."""
+    """Make a value fit for JSON: keys become text, numbers that are not finite None."""
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -156,7 +156,7 @@ def _territories(rng: np.random.Generator, cells: int) -> tuple[NDArray[np.int64
 def _composition(slide: SyntheticSlide) -> dict[str, float]:
     patient_rng, slide_rng = slide.patient_rng("composition"), slide.rng("composition")
     return {
-        name: common + slide.nuisance * (patient_rng.normal(0.0, 0.8) + slide_rng.normal(0.0, 0.4))
+        name: common + slide.nuisance * (patient_rng.normal(0.0, 1.0) + slide_rng.normal(0.0, 0.5))
         for name, common in _COMMONNESS.items()
     }
 
@@ -180,7 +180,7 @@ def _vessel(rng: np.random.Generator, inside_px: NDArray[np.float32]) -> Iterato
 def _lesion(slide: SyntheticSlide, inside_px: NDArray[np.float32]) -> Region:
     """Grow one or two foci until they cover the slide's share of the tissue exactly."""
     rng = slide.rng("lesion place")
-    share = rng.uniform(0.9, 1.1) * (0.085 - 0.05 * slide.difficulty)
+    share = rng.uniform(0.9, 1.1) * (0.06 - 0.037 * slide.difficulty)
     foci = 1 + int(rng.random() < slide.difficulty - 0.2)
     deep = inside_px > min(150.0, 0.6 * float(inside_px.max()))
     candidates = np.argwhere(deep)

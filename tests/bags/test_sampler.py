@@ -1,0 +1,49 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dtcwsi.bags.sampler import PassSampler, cut_passes
+from dtcwsi.errors import OptionError
+
+
+@given(st.lists(st.integers(1, 50), max_size=20), st.integers(1, 60))
+def test_passes_hold_all_slides_in_order_within_the_limit(sizes, limit):
+    passes = cut_passes(range(len(sizes)), sizes, limit)
+    assert [slide for part in passes for slide in part] == list(range(len(sizes)))
+    for part in passes:
+        assert len(part) == 1 or sum(sizes[slide] for slide in part) <= limit
+
+
+@given(st.integers(1, 20), st.integers(1, 6), st.integers(1, 60))
+def test_shares_sum_to_one_in_each_batch(count, batch_size, limit):
+    sizes = [7 * (slide % 5) + 1 for slide in range(count)]
+    sampler = PassSampler(range(count), sizes, batch_size=batch_size, max_tokens=limit, seed=1)
+    steps, share, slides = 0, 0.0, []
+    for part in sampler:
+        share += part.share
+        slides += part.slides
+        if part.ends_batch:
+            assert share == pytest.approx(1)
+            steps, share = steps + 1, 0.0
+    assert steps == sampler.steps_per_epoch
+    assert share == 0
+    assert sorted(slides) == list(range(count))
+
+
+def test_epochs_differ_and_the_seed_repeats_them():
+    def epochs(seed):
+        sampler = PassSampler(range(30), [1] * 30, batch_size=30, max_tokens=99, seed=seed)
+        return [next(iter(sampler)).slides for _ in range(3)]
+
+    assert epochs(3) == epochs(3)
+    assert len({*epochs(3), *epochs(4)}) == 6
+
+
+def test_only_the_given_slides_are_sampled():
+    sampler = PassSampler([4, 2], [1] * 5, batch_size=8, max_tokens=9)
+    assert [part.slides for part in sampler] == [(4, 2)]
+
+
+def test_sizes_must_be_positive():
+    with pytest.raises(OptionError, match="got batch_size=0 and max_tokens=5"):
+        PassSampler([0], [1], batch_size=0, max_tokens=5)

@@ -1,0 +1,81 @@
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dtcwsi.bags.splits import assign_folds, make_split
+from dtcwsi.errors import CohortError
+
+
+def cohort(per_class, slides_per_patient=2):
+    labels, patients = [], []
+    for number, count in enumerate(per_class):
+        for patient in range(count):
+            labels += [f"c{number}"] * slides_per_patient
+            patients += [f"p{number}-{patient}"] * slides_per_patient
+    return labels, patients
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(5, 14), min_size=2, max_size=4), st.integers(1, 3), st.integers(0, 50))
+def test_no_patient_is_in_two_parts_and_every_class_is_trained_on(per_class, slides_per_patient, seed):
+    labels, patients = cohort(per_class, slides_per_patient)
+    folds = assign_folds(labels, patients, folds=5, seed=seed)
+    assert set(folds) == set(range(5))
+    for fold in range(5):
+        split = make_split(labels, patients, folds, fold, seed=seed)
+        assert sorted([*split.train, *split.val, *split.test]) == list(range(len(labels)))
+        people = [{patients[i] for i in part} for part in (split.train, split.val, split.test)]
+        assert len(set.union(*people)) == sum(map(len, people))
+        assert {labels[i] for i in split.train} == {labels[i] for i in split.val} == set(labels)
+        assert {folds[i] for i in split.test} == {fold}
+
+
+def test_parts_are_stratified():
+    labels, patients = cohort([50, 25], slides_per_patient=1)
+    folds = assign_folds(labels, patients, seed=3)
+    for fold in range(5):
+        split = make_split(labels, patients, folds, fold)
+        assert Counter(labels[i] for i in split.test) == {"c0": 10, "c1": 5}
+        assert Counter(labels[i] for i in split.val) == {"c0": 8, "c1": 4}
+        assert split.part_of()[split.val[0]] == "val"
+
+
+def test_the_seed_decides_the_folds():
+    labels, patients = cohort([20, 20], slides_per_patient=1)
+    assert assign_folds(labels, patients, seed=1) == assign_folds(labels, patients, seed=1)
+    assert assign_folds(labels, patients, seed=1) != assign_folds(labels, patients, seed=2)
+
+
+def test_a_patient_with_two_labels_stays_together():
+    labels, patients = cohort([10, 10], slides_per_patient=1)
+    labels, patients = [*labels, "c0", "c1"], [*patients, "both", "both"]
+    folds = assign_folds(labels, patients, seed=0)
+    assert folds[-1] == folds[-2]
+    for fold in range(5):
+        parts = make_split(labels, patients, folds, fold).part_of()
+        assert parts[len(labels) - 1] == parts[len(labels) - 2]
+
+
+def test_fixed_folds_are_used_as_they_are():
+    labels, patients = ["a", "b"] * 3, list("uvwxyz")
+    assert assign_folds(labels, patients, fixed=[0, 0, 1, 1, 2, 2]) == (0, 0, 1, 1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "patients", "options", "message"),
+    [
+        (["a"] * 4, list("wxyz"), {}, "all 4 slides have the label 'a'; expected two classes or more"),
+        (["a"] * 9 + ["b"] * 4, range(13), {}, "class 'b' has 4 patients; expected at least 5"),
+        (["a"] * 9 + ["b"] * 6, ["u"] * 9 + list("uvwxyz"), {}, "class 'a' has 1 patient; expected at least 5"),
+        (["a", "b"] * 5, range(10), {"folds": 1}, "got 1 folds; expected 2 or more"),
+        (["a", "b"] * 2, list("wxyz"), {"fixed": [0, 0, 2, 2]}, r"holds \[0, 2\]; expected 0, 1, ... without gaps"),
+        (["a", "b"] * 2, list("wxyz"), {"fixed": [0, 0, 1, 1], "folds": 3}, "got 3 folds, but the column"),
+        (["a", "b"] * 2, list("wxyw"), {"fixed": [0, 0, 1, 1]}, "patient 'w' is in folds 0 and 1"),
+        (["a", "b", "a", "a"], list("wxyz"), {"fixed": [0, 0, 1, 1]}, "fold 0 tests every slide of class 'b'"),
+    ],
+)
+def test_what_cannot_be_split_is_told(labels, patients, options, message):
+    with pytest.raises(CohortError, match=message):
+        assign_folds(labels, [str(patient) for patient in patients], **options)

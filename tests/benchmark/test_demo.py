@@ -1,0 +1,27 @@
+import csv
+import json
+
+from dtcwsi.cli.main import status_of
+
+
+def test_the_smoke_demo_makes_all_it_promises_and_resumes(tmp_path, capsys):
+    assert status_of(["demo", "--smoke", "--out", str(tmp_path)]) == 0
+    for name in ("report.html", "labels.csv", "slides.csv", "predictions.csv", "demo.json"):
+        assert (tmp_path / name).is_file()
+    for model in ("mean", "abmil", "dtc-abmil"):
+        assert (tmp_path / "runs" / model / "metrics.json").is_file()
+    assert len(list((tmp_path / "slides").glob("*.tif"))) == 12
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        new = list(csv.DictReader(file))
+    with (tmp_path / "labels.csv").open(newline="") as file:
+        known = {row["slide_id"] for row in csv.DictReader(file)}
+    assert new
+    assert not known & {row["slide_id"] for row in new}
+    tokens = json.loads((tmp_path / "runs/dtc-abmil/metrics.json").read_text())["tokens"]
+    assert 0.38 < tokens["kept_share"] < 0.48
+    features = sorted((tmp_path / "features/colour-texture").glob("*.h5"))
+    weights = tmp_path / "runs/dtc-abmil/fold0/model.safetensors"
+    before = [path.stat().st_mtime_ns for path in (*features, weights)]
+    assert status_of(["demo", "--smoke", "--out", str(tmp_path)]) == 0
+    assert [path.stat().st_mtime_ns for path in (*features, weights)] == before
+    capsys.readouterr()

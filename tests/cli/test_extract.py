@@ -1,0 +1,125 @@
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import pytest
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_extract_writes_one_file_a_slide_and_lists_the_empty_one(run, slides, tmp_path):
+    done = run("extract", slides, "--out", tmp_path, "--encoder", "colour-texture", "--workers", "0", "--json")
+    assert done.status == 0
+    facts = json.loads(done.out)
+    assert facts["finished"] == 3
+    assert facts["without_tissue"] == ["glass"]
+    assert [row["slide_id"] for row in rows_of(tmp_path / "empty.csv")] == ["glass"]
+    with h5py.File(tmp_path / "features/colour-texture/one.h5") as file:
+        assert file["features"].shape == (len(file["coords"]), 48)
+        assert len(file["coords"]) > 10
+    with h5py.File(tmp_path / "features/colour-texture/glass.h5") as file:
+        assert file["features"].shape == (0, 48)
+
+
+def test_the_steps_alone_lead_to_the_same_features(run, slides, tmp_path):
+    whole, steps = tmp_path / "whole", tmp_path / "steps"
+    cut = ("--patch-size", "128", "--min-tissue", "0.9")
+    assert run("extract", slides, "--out", whole, "--encoder", "colour-texture", "--workers", "0", *cut).status == 0
+    assert run("segment", slides, "--out", steps).status == 0
+    assert not (steps / "patches").exists()
+    assert run("patch", slides, "--out", steps, *cut).status == 0
+    assert not (steps / "features").exists()
+    assert run("encode", slides, "--out", steps, "--encoder", "colour-texture", "--workers", "0").status == 0
+    one, other = (folder / "features/colour-texture/one.h5" for folder in (whole, steps))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_encode_without_patches_says_what_to_run(run, slides, tmp_path):
+    done = run("encode", slides / "one.tif", "--out", tmp_path, "--encoder", "colour-texture")
+    assert done.status == 1
+    assert "'one.tif' has no patches" in done.err
+    assert "run `dtcwsi patch`" in done.err
+
+
+def test_bad_slides_are_listed_and_the_rest_is_done(run, slides, tmp_path):
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    (folder / "good.tif").symlink_to(slides / "two.tif")
+    (folder / "text.svs").write_text("not a slide")
+    done = run("extract", folder, "--out", tmp_path / "out", "--encoder", "colour-texture", "--workers", "0")
+    assert done.status == 1
+    assert "1 of 2 slides finished" in done.err
+    assert [row["slide"] for row in rows_of(tmp_path / "out/failed.csv")] == ["text"]
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["extract", "nowhere", "--out", "out"], "nowhere does not exist; expected a slide file or a folder"),
+        (["extract", "--out", "out"], "no slides were named"),
+        (["extract", "SLIDES", "--out", "out", "--encoder", "effnet-lite0"], "near names: efficientnet-lite0"),
+        (["extract", "SLIDES", "--out", "out", "--patch-size", "2"], "patch_size_px is 2; expected at least 8"),
+        (["extract", "SLIDES", "--out", "out", "--saturation", "300"], "saturation_threshold is 300; expected 0 to 255"),
+        (["extract", "SLIDES", "--out", "file"], "cannot write to"),
+        (["extract", "SLIDES", "--out", "out", "--device", "cuda:9"], "the device 'cuda:9' cannot be used"),
+        (["extract", "SLIDES", "--out", "out", "--workers", "-1"], "Invalid value for '--workers'"),
+        (["extract", "SLIDES"], "Missing option '--out'"),
+    ],
+)
+def test_what_cannot_begin_exits_with_2_and_one_sentence(run, slides, tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    done = run(*[slides if word == "SLIDES" else word for word in arguments])
+    assert done.status == (1 if "effnet" in str(arguments) else 2)
+    assert sentence in " ".join(done.err.replace("│", " ").split())
+    assert "Traceback" not in done.err
+
+
+def test_spacing_column_of_the_cohort_replaces_what_the_slide_records(run, slides, tmp_path):
+    table = tmp_path / "cohort.csv"
+    table.write_text(f"slide_id,label,path,spacing_um\none,a,{slides / 'one.tif'},0.25\ntwo,b,{slides / 'two.tif'},\n")
+    assert run("patch", "--cohort", table, "--out", tmp_path / "out").status == 0
+    spacing = {row["slide_id"]: float(row["spacing_um"]) for row in rows_of(tmp_path / "out/slides.csv")}
+    assert spacing == {"one": 0.25, "two": 0.5}
+
+
+def test_a_cohort_row_must_name_its_own_file(run, slides, tmp_path):
+    table = tmp_path / "cohort.csv"
+    table.write_text(f"slide_id,label,path\nother,a,{slides / 'one.tif'}\n")
+    done = run("patch", "--cohort", table, "--out", tmp_path / "out")
+    assert done.status == 2
+    assert "slide 'other' has the path one.tif; ids are file names without suffix" in done.err
+
+
+def test_ctrl_c_exits_with_130_and_keeps_what_was_finished(slides, tmp_path):
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(300):
+        (many / f"s{number:03d}.tif").symlink_to(slides / "one.tif")
+    command = [sys.executable, "-m", "dtcwsi", "extract", many, "--out", tmp_path / "out", "--encoder", "colour-texture"]
+    process = subprocess.Popen([*map(str, command), "--workers", "0"], stderr=subprocess.PIPE, text=True)
+    try:
+        features = tmp_path / "out/features/colour-texture"
+        deadline = time.monotonic() + 60
+        while len(list(features.glob("*.h5"))) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "what was finished is kept" in said
+    assert "Traceback" not in said
+    assert not list((tmp_path / "out").rglob(".*.part-*"))
+    for path in features.glob("*.h5"):
+        with h5py.File(path) as file:
+            assert len(file["features"]) == len(file["coords"])

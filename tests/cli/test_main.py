@@ -1,0 +1,27 @@
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("command", [["--help"], ["models"], ["encoders"]])
+def test_commands_of_a_real_process_end_well(command):
+    done = subprocess.run([sys.executable, "-m", "dtcwsi", *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout
+
+
+def test_listing_encoders_imports_no_torch():
+    code = "import sys; from dtcwsi.cli.main import status_of; status_of(['encoders']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_an_unknown_command_names_the_near_one(run):
+    done = run("extrct")
+    assert done.status == 2
+    assert "extract" in done.err
+
+
+def test_models_lists_plain_and_compressed(run):
+    done = run("models")
+    assert {"abmil", "mean", "dtc-abmil", "dtc-mean"} <= {line.split()[0] for line in done.out.splitlines()}

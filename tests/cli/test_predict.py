@@ -1,0 +1,113 @@
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from dtcwsi.bags.packing import load_bag
+from dtcwsi.classifier import load
+
+from .conftest import write_bag
+
+
+def table(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_one_row_a_slide_in_the_order_named_and_probabilities_are_the_folds_mean(run, cohort, trained):
+    named = [cohort / "features" / f"{name}.h5" for name in ("s05", "s00")]
+    done = run("predict", trained, *named)
+    assert done.status == 0
+    rows = table(done.out)
+    assert [row["slide_id"] for row in rows] == ["s05", "s00"]
+    bag = load_bag(named[0])
+    with torch.inference_mode():
+        each = [load(trained / fold)(bag).logits.softmax(dim=1)[0, 1].item() for fold in ("fold0", "fold1")]
+    assert float(rows[0]["prob_b"]) == pytest.approx(np.mean(each), abs=1e-5)
+    assert float(rows[0]["prob_a"]) + float(rows[0]["prob_b"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_failing_input_keeps_its_row_and_the_rest_is_predicted(run, cohort, trained, tmp_path):
+    wide = tmp_path / "wide.h5"
+    write_bag(wide, np.zeros((3, 9)))
+    broken = tmp_path / "nan.h5"
+    broken.write_bytes(b"")
+    out = tmp_path / "p.csv"
+    done = run("predict", trained, wide, cohort / "features/s01.h5", broken, "--out", out)
+    assert done.status == 1
+    rows = {row["slide_id"]: row for row in table(out.read_text())}
+    assert rows["s01"]["prediction"]
+    assert "features have width 9" in rows["wide"]["warning"]
+    assert "is not a whole HDF5 file" in rows["nan"]["warning"]
+    assert "Traceback" not in done.err
+
+
+def test_a_slide_without_tissue_gets_the_class_shares_and_a_warning(run, trained, tmp_path):
+    write_bag(tmp_path / "bare.h5", np.zeros((0, 8)))
+    done = run("predict", trained / "fold0", tmp_path / "bare.h5", "--json")
+    row = json.loads(done.out)[0]
+    shares = json.loads((trained / "fold0/card.json").read_text())["class_shares"]
+    assert done.status == 0
+    assert row["warning"] == "no_tissue"
+    assert float(row["prob_a"]) == pytest.approx(shares[0], abs=1e-5)
+
+
+def test_other_features_than_the_run_was_trained_on_are_named(run, trained, tmp_path):
+    write_bag(tmp_path / "x.h5", np.zeros((3, 8)), encoder="another")
+    done = run("predict", trained, tmp_path / "x.h5")
+    assert "encoder is another, trained with test" in table(done.out)[0]["warning"]
+
+
+def test_no_run_and_repeated_slides_are_refused(run, cohort, trained, tmp_path):
+    file = cohort / "features/s01.h5"
+    assert "holds no trained model" in run("predict", tmp_path, file).err
+    done = run("predict", trained, file, cohort / "features")
+    assert done.status == 2
+    assert "'s01' was named more than once" in done.err
+
+
+def test_evaluate_prints_the_run_and_scores_another_cohort(run, cohort, trained):
+    own = run("evaluate", trained, "--json")
+    assert own.status == 0
+    assert json.loads(own.out)["metrics"]["auc"]["mean"] is not None
+    other = run("evaluate", trained, "--features", cohort / "features", "--labels", cohort / "labels.csv", "--json")
+    assert other.status == 0
+    assert 0 <= json.loads(other.out)["metrics"]["auc"]["pooled"] <= 1
+    half = run("evaluate", trained, "--features", cohort / "features")
+    assert half.status == 2
+    assert "go together" in half.err
+
+
+def test_evaluate_refuses_a_class_the_run_does_not_know(run, cohort, trained, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("slide_id,label\ns00,a\ns01,c\n")
+    done = run("evaluate", trained, "--features", cohort / "features", "--labels", labels)
+    assert done.status == 2
+    assert "has the label 'c', which" in done.err
+
+
+def test_a_slide_goes_the_whole_way_in_one_command(run, slides, tmp_path):
+    """Train on two slides' features in pieces, then predict and explain a slide file."""
+    work = tmp_path / "work"
+    copies = tmp_path / "slides"
+    copies.mkdir()
+    rows = ["slide_id,label"]
+    for number in range(8):
+        name = "one" if number % 2 else "two"
+        (copies / f"c{number}.tif").symlink_to(slides / f"{name}.tif")
+        rows.append(f"c{number},{name}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    assert run("extract", copies, "--out", work, "--encoder", "colour-texture", "--workers", "0").status == 0
+    cohort = ("--features", work, "--labels", tmp_path / "labels.csv")
+    assert run("train", *cohort, "--out", tmp_path / "run", "--folds", "2", "--epochs", "2").status == 0
+    done = run("predict", tmp_path / "run", slides / "one.tif", slides / "glass.tif", "--workers", "0")
+    assert done.status == 0
+    assert [row["warning"] for row in table(done.out)] == ["", "no_tissue"]
+    done = run("explain", tmp_path / "run", slides / "one.tif", "--out", tmp_path / "explained", "--json", "--workers", "0")
+    assert done.status == 0
+    facts = json.loads(done.out)
+    assert facts["tokens_out"] < facts["tokens_in"]
+    for name in ("attention.png", "compression.png", "patches.csv", "patches.geojson", "report.html"):
+        assert (tmp_path / "explained" / name).stat().st_size > 500

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from dtcwsi.errors import SlideError
+from dtcwsi.slides import open_slide
+from dtcwsi.slides.batches import patch_batches
+from dtcwsi.types import PatchGrid
+
+
+@pytest.fixture
+def grid():
+    cells = np.stack(np.meshgrid(np.arange(8), np.arange(8)), axis=-1).reshape(-1, 2) * 128
+    return PatchGrid(cells.astype(np.int64), np.ones(64, np.float32), 64, 128, 1.0)
+
+
+def test_batches_come_in_grid_order_the_same_from_any_number_of_workers(make_slide, grid):
+    slide = open_slide(make_slide("a.tif"))
+    expected = np.stack([slide.read((x, y), (128, 128), (64, 64)) for x, y in grid.coords.tolist()])
+    for workers in (0, 1, 2):
+        batches = list(patch_batches(slide.info, grid, batch_size=10, workers=workers))
+        assert [len(batch) for batch in batches] == [10] * 6 + [4]
+        np.testing.assert_array_equal(np.concatenate(batches), expected)
+
+
+def test_no_patches_no_batches_and_more_workers_than_batches(make_slide, grid):
+    info = open_slide(make_slide("a.tif")).info
+    none = PatchGrid(grid.coords[:0], grid.tissue_fraction[:0], 64, 128, 1.0)
+    assert list(patch_batches(info, none, batch_size=10, workers=2)) == []
+    assert sum(len(batch) for batch in patch_batches(info, grid, batch_size=64, workers=4)) == 64
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_slide_that_goes_bad_while_it_is_read_is_one_sentence(make_slide, grid, workers):
+    path = make_slide("a.tif")
+    info = open_slide(path).info
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(SlideError, match=r"^'a.tif' [^\n]*copy it again$"):
+        list(patch_batches(info, grid, batch_size=10, workers=workers))
+
+
+def test_a_worker_process_that_is_killed_is_one_sentence(make_slide, grid):
+    import multiprocessing
+    import os
+    import signal
+
+    batches = patch_batches(open_slide(make_slide("a.tif")).info, grid, batch_size=2, workers=1)
+    next(batches)
+    for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGKILL)
+    with pytest.raises(SlideError, match=r"^'a.tif' lost a process that read it \([^\n]*use fewer --workers"):
+        list(batches)
+
+
+def test_workers_stop_when_the_reader_of_batches_stops(make_slide, grid):
+    import multiprocessing
+
+    batches = patch_batches(open_slide(make_slide("a.tif")).info, grid, batch_size=2, workers=2)
+    next(batches)
+    assert len(multiprocessing.active_children()) == 2
+    batches.close()
+    assert multiprocessing.active_children() == []

@@ -1,0 +1,239 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dtcwsi
+from dtcwsi.errors import FeaturesError, OptionError, UnknownNameError, UsageError
+
+DIM = 6
+
+
+def build(name, seed=0, **options):
+    torch.manual_seed(seed)
+    model = dtcwsi.create_model(name, in_dim=DIM, n_classes=3, **options)
+    importance = getattr(model.compressor, "importance", None)
+    if importance is not None:
+        torch.nn.init.normal_(importance.layers[-1].weight, std=2.0)
+    return model.eval()
+
+
+def bags_of(*sizes, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [dtcwsi.Bag(torch.randn(size, DIM, generator=generator)) for size in sizes]
+
+
+@pytest.fixture(params=dtcwsi.list_models())
+def name(request):
+    return request.param
+
+
+def test_models_are_listed_plain_and_compressed():
+    assert {"abmil", "mean", "dtc-abmil", "dtc-mean"} <= set(dtcwsi.list_models())
+
+
+def test_the_whole_record_comes_back(name):
+    out = build(name)(dtcwsi.pack(bags_of(20, 0, 7)))
+    assert out.logits.shape == (3, 3)
+    assert out.tokens_in.tolist() == [20, 0, 7]
+    assert out.tokens_out.tolist() == ([8, 0, 3] if name.startswith("dtc-") else [20, 0, 7])
+    assert out.offsets.tolist() == [0, 20, 20, 27]
+    assert out.attention.shape == out.patch_to_token.shape == out.patch_stage.shape == (27,)
+    assert out.tokens_by_stage.shape[1] == 27
+    assert torch.equal(out.tokens_by_stage[-1], out.patch_to_token)
+    assert out.losses == {}
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=4), st.sampled_from([0.1, 0.4, 1.0]), st.integers(0, 999))
+def test_attention_is_a_share_of_each_bag_and_none_of_the_pruned(sizes, retention, seed):
+    out = build("dtc-abmil", seed, retention=retention)(dtcwsi.pack(bags_of(*sizes, seed=seed)))
+    for start, end in zip(out.offsets[:-1], out.offsets[1:], strict=True):
+        share = out.attention[start:end]
+        assert float(share.sum().detach()) == pytest.approx(float(end > start), abs=1e-5)
+        assert share.ge(0).all()
+    assert out.attention[out.patch_to_token < 0].eq(0).all()
+    assert out.patch_stage[out.patch_to_token < 0].gt(0).all()
+
+
+def test_a_tensor_a_bag_and_a_batch_agree(name):
+    model, (one, two) = build(name), bags_of(30, 11)
+    batch = model(dtcwsi.pack([one, two]))
+    for number, bag in enumerate((one, two)):
+        for alone in (model(bag.features), model(bag)):
+            torch.testing.assert_close(alone.logits[0], batch.logits[number], atol=1e-5, rtol=0)
+
+
+def test_patchwise_outputs_follow_the_order_given(name):
+    model, (bag,) = build(name), bags_of(49)
+    coords = torch.cartesian_prod(torch.arange(7), torch.arange(7)) * 256
+    mixed = torch.randperm(49, generator=torch.Generator().manual_seed(1))
+    first, second = model(bag.features, coords=coords), model(bag.features[mixed], coords=coords[mixed])
+    torch.testing.assert_close(first.logits, second.logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(first.attention[mixed], second.attention, atol=1e-6, rtol=0)
+    assert torch.equal(first.patch_to_token[mixed], second.patch_to_token)
+    assert torch.equal(first.patch_stage[mixed], second.patch_stage)
+
+
+def test_keeping_all_is_exactly_the_plain_model():
+    plain, compressed = build("abmil"), build("dtc-abmil", retention=1.0)
+    packed = dtcwsi.pack(bags_of(30, 2, 17))
+    assert torch.equal(plain(packed).logits, compressed(packed).logits)
+    assert torch.equal(plain(packed).attention, compressed(packed).attention)
+
+
+@pytest.mark.parametrize("name", ["dtc-abmil", "dtc-mean"])
+def test_merging_identical_patches_changes_nothing(name):
+    features = torch.randn(40, DIM).repeat_interleave(2, dim=0)
+    compressed = build(name, schedule=(0.5,), merge_share=1.0)
+    plain = build(name.removeprefix("dtc-"))
+    out, whole = compressed(features), plain(features)
+    assert out.tokens_out.tolist() == [40]
+    torch.testing.assert_close(out.logits, whole.logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.attention, whole.attention, atol=1e-6, rtol=0)
+
+
+def test_logits_depend_on_no_pruned_patch_and_on_every_other():
+    model = build("dtc-abmil", retention=0.2)
+    features = torch.randn(60, DIM, requires_grad=True)
+    out = model(features)
+    slopes = torch.autograd.grad(out.logits[0, 0], features)[0]
+    pruned = out.patch_to_token < 0
+    assert 0 < int(pruned.sum()) < 60
+    assert slopes[pruned].eq(0).all()
+    assert slopes[~pruned].abs().sum(dim=1).gt(0).all()
+
+
+def test_training_at_full_budget_equals_evaluation(name):
+    model, packed = build(name), dtcwsi.pack(bags_of(60, 9))
+    evaluated = model(packed).logits
+    model.train()
+    model.set_progress(0.5)
+    torch.testing.assert_close(model(packed).logits, evaluated, atol=1e-6, rtol=0)
+    model.set_progress(0.1)
+    changed = not torch.allclose(model(packed).logits, evaluated, atol=1e-6)
+    assert changed == name.startswith("dtc-")
+
+
+def test_the_loss_is_cross_entropy_plus_weighted_terms():
+    model, packed, labels = build("dtc-abmil"), dtcwsi.pack(bags_of(30, 9)), torch.tensor([2, 0])
+    out = model.train()(packed)
+    assert set(out.losses) == {"attention_taught"}
+    expected = torch.nn.functional.cross_entropy(out.logits, labels) + out.losses["attention_taught"]
+    torch.testing.assert_close(model.loss(out, labels), expected)
+    plain = build("abmil").train()
+    assert plain(packed).losses == {}
+
+
+def test_one_step_lowers_the_loss_of_every_model(name):
+    model, packed, labels = build(name).train(), dtcwsi.pack(bags_of(30, 9)), torch.tensor([2, 0])
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    before = model.loss(model(packed), labels)
+    before.backward()
+    optimizer.step()
+    assert model.loss(model(packed), labels).item() < before.item()
+
+
+def test_a_bag_without_patches_gets_the_training_shares(name):
+    model = build(name)
+    model.describe_classes(["a", "b", "c"], [0.5, 0.3, 0.2])
+    for packed in (dtcwsi.pack(bags_of(0)), dtcwsi.pack(bags_of(0, 5))):
+        out = model(packed)
+        assert out.logits[0].softmax(0).tolist() == pytest.approx([0.5, 0.3, 0.2])
+        assert out.tokens_out[0] == 0
+        assert torch.isfinite(out.logits).all()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_tiny_bags_keep_a_token(name, size):
+    out = build(name, **({"retention": 0.01} if name.startswith("dtc-") else {}))(torch.randn(size, DIM))
+    assert torch.isfinite(out.logits).all()
+    assert out.tokens_out.item() == (1 if name.startswith("dtc-") else size)
+    assert out.attention.sum().item() == pytest.approx(1)
+
+
+def test_weights_go_from_plain_to_compressed_and_back(name):
+    plain_name = name.removeprefix("dtc-")
+    plain, other = build(plain_name), build(name, seed=5)
+    shared = {key: tensor for key, tensor in other.state_dict().items() if not key.startswith("compressor.")}
+    assert list(shared) == list(plain.state_dict())
+    plain.load_state_dict(shared)
+    missing = other.load_state_dict(build(plain_name).state_dict(), strict=False)
+    assert all(key.startswith("compressor.") for key in missing.missing_keys)
+    assert missing.unexpected_keys == []
+
+
+def test_one_seed_gives_plain_and_compressed_models_the_same_start():
+    plain, compressed = build("abmil", seed=3).state_dict(), build("dtc-abmil", seed=3).state_dict()
+    assert all(torch.equal(tensor, compressed[key]) for key, tensor in plain.items())
+
+
+def test_a_saved_model_comes_back_the_same(name, tmp_path):
+    given = {"dropout": 0.1, **({"schedule": (0.6, 0.5), "merge_share": 0.25} if name.startswith("dtc-") else {})}
+    model = build(name, **given)
+    model.describe_classes(["a", "b", "c"], [0.5, 0.3, 0.2])
+    model.save(tmp_path / "model", seed=7)
+    again = dtcwsi.load(tmp_path / "model")
+    packed = dtcwsi.pack(bags_of(40, 0))
+    assert not again.training
+    assert torch.equal(again(packed).logits, model(packed).logits)
+    assert (again.class_names, again.class_shares) == (model.class_names, model.class_shares)
+    card = json.loads((tmp_path / "model" / "card.json").read_text())
+    assert card["seed"] == 7
+    assert card["options"]["dropout"] == 0.1
+    assert card["versions"]["torch"] == str(torch.__version__)
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["card.json", "model.safetensors"]
+
+
+def test_what_is_no_model_cannot_be_loaded(tmp_path):
+    with pytest.raises(UsageError, match="holds no readable card.json"):
+        dtcwsi.load(tmp_path)
+    build("mean").save(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"short")
+    with pytest.raises(UsageError, match="cannot be loaded"):
+        dtcwsi.load(tmp_path)
+    (tmp_path / "card.json").write_text('{"format": "other"}')
+    with pytest.raises(UsageError, match="has format 'other'; this version reads"):
+        dtcwsi.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "message"),
+    [
+        ("dtc-abmi", {}, UnknownNameError, "no model is called 'dtc-abmi'; near names: .*dtc-abmil"),
+        ("identity-abmil", {}, UnknownNameError, "no model is called 'identity-abmil'"),
+        ("abmil", {"retention": 0.4}, OptionError, "does not compress and takes no option 'retention'; use 'dtc-abmil'"),
+        ("abmil", {"gate": True}, OptionError, "takes no option 'gate'; near options: gated"),
+        ("dtc-abmil", {"retentoin": 0.4}, OptionError, "takes no option 'retentoin'; near options: retention"),
+    ],
+)
+def test_what_cannot_be_built_is_told(name, options, error, message):
+    with pytest.raises(error, match=message):
+        dtcwsi.create_model(name, in_dim=DIM, n_classes=2, **options)
+
+
+def test_features_that_do_not_fit_are_told(name):
+    model = build(name)
+    with pytest.raises(FeaturesError, match=f"features have width 9; {name} was built for 6"):
+        model(torch.randn(4, 9))
+    with pytest.raises(FeaturesError, match="NaN or infinite features in 1 of 4 patches"):
+        model(torch.tensor([[0.0] * DIM] * 3 + [[float("inf")] * DIM]))
+    with pytest.raises(OptionError, match="a Bag carries its own"):
+        model(bags_of(3)[0], coords=torch.zeros(3, 2))
+
+
+def test_wrong_class_counts_and_progress_are_told():
+    model = build("abmil")
+    with pytest.raises(OptionError, match="got 2 names and 2 shares; expected 3 of each"):
+        model.describe_classes(["a", "b"], [0.5, 0.5])
+    with pytest.raises(OptionError, match="got progress 1.5"):
+        model.set_progress(1.5)
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, dtcwsi; dtcwsi.list_models; print([m for m in ('lightning', 'timm', 'cv2') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
