@@ -12,15 +12,15 @@ import time
 from pathlib import Path
 
 import numpy as np
-from composed_slides import compose_cohort
-from provenance import provenance, save
 
+from composed_slides import compose_cohort
 from dtcwsi.bags.cohort import read_cohort
 from dtcwsi.benchmark.demo import DEMO_MODELS, DemoSettings, run_demo
 from dtcwsi.encoders import load_encoder
 from dtcwsi.extraction import Extraction, run_extraction
 from dtcwsi.slides import find_slides
 from dtcwsi.training.crossval import cross_validate
+from provenance import provenance, save
 
 
 def main() -> None:
@@ -52,7 +52,9 @@ def tissue(arguments: argparse.Namespace) -> list[dict]:
     compose_cohort(arguments.tiles, work, seed=0)
     seconds = {"compose slides": time.perf_counter() - start}
     start = time.perf_counter()
-    summary = run_extraction(find_slides([work / "slides"]), Extraction(work, encoder=load_encoder("efficientnet-lite0")))
+    summary = run_extraction(
+        find_slides([work / "slides"]), Extraction(work, encoder=load_encoder("efficientnet-lite0"))
+    )
     assert not summary.failed, summary.failed
     seconds["extract features"] = time.perf_counter() - start
     cohort = read_cohort(work / "labels.csv", work)
@@ -96,9 +98,11 @@ def show(rows: list[dict]) -> None:
     for one in rows:
         low, high = one["auc_interval_95"]
         print(
-            f"{one['model']:10} seed {one['seed']}: AUC {one['auc']:.3f} ± {one['auc_std']:.3f}, pooled "
-            f"{one['auc_pooled']:.3f} ({low:.3f} to {high:.3f}), accuracy {one['accuracy']:.3f} ± {one['accuracy_std']:.3f}, "
-            f"tokens {one['tokens_in']:.0f} -> {one['tokens_out']:.0f}, lesion AUROC {one.get('lesion_auroc', float('nan')):.3f}"
+            f"{one['model']:10} seed {one['seed']}: AUC {one['auc']:.3f} ± {one['auc_std']:.3f}, "
+            f"pooled {one['auc_pooled']:.3f} ({low:.3f} to {high:.3f}), "
+            f"accuracy {one['accuracy']:.3f} ± {one['accuracy_std']:.3f}, "
+            f"tokens {one['tokens_in']:.0f} -> {one['tokens_out']:.0f}, "
+            f"lesion AUROC {one.get('lesion_auroc', float('nan')):.3f}"
         )
 
 

@@ -39,7 +39,9 @@ def draw_tissue(side: int, discs: list[tuple[int, int, int]], seed: int = 0) -> 
     return picture
 
 
-def save_pyramid(path: Path, picture: np.ndarray, spacing_um: float | None = 0.5, levels: int = 3, tile: int = 256) -> Path:
+def save_pyramid(
+    path: Path, picture: np.ndarray, spacing_um: float | None = 0.5, levels: int = 3, tile: int = 256
+) -> Path:
     """A generic pyramidal TIFF: JPEG tiles, one page a level, resolution tags unless the spacing is None."""
     with tifffile.TiffWriter(path) as tiff:
         for level in range(levels):

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -196,7 +197,7 @@ def load(folder: str | Path) -> Classifier:
     model = create_model(card["name"], in_dim=card["in_dim"], n_classes=card["n_classes"], **card["options"])
     try:
         model.load_state_dict(load_file(folder / _WEIGHTS))
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"{folder / _WEIGHTS} cannot be loaded ({reason}); train or copy the model again") from error
     model.describe_classes(card["class_names"], card["class_shares"])

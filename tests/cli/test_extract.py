@@ -67,7 +67,10 @@ def test_bad_slides_are_listed_and_the_rest_is_done(run, slides, tmp_path):
         (["extract", "--out", "out"], "no slides were named"),
         (["extract", "SLIDES", "--out", "out", "--encoder", "effnet-lite0"], "near names: efficientnet-lite0"),
         (["extract", "SLIDES", "--out", "out", "--patch-size", "2"], "patch_size_px is 2; expected at least 8"),
-        (["extract", "SLIDES", "--out", "out", "--saturation", "300"], "saturation_threshold is 300; expected 0 to 255"),
+        (
+            ["extract", "SLIDES", "--out", "out", "--saturation", "300"],
+            "saturation_threshold is 300; expected 0 to 255",
+        ),
         (["extract", "SLIDES", "--out", "file"], "cannot write to"),
         (["extract", "SLIDES", "--out", "out", "--device", "cuda:9"], "the device 'cuda:9' cannot be used"),
         (["extract", "SLIDES", "--out", "out", "--workers", "-1"], "Invalid value for '--workers'"),
@@ -104,7 +107,17 @@ def test_ctrl_c_exits_with_130_and_keeps_what_was_finished(slides, tmp_path):
     many.mkdir()
     for number in range(300):
         (many / f"s{number:03d}.tif").symlink_to(slides / "one.tif")
-    command = [sys.executable, "-m", "dtcwsi", "extract", many, "--out", tmp_path / "out", "--encoder", "colour-texture"]
+    command = [
+        sys.executable,
+        "-m",
+        "dtcwsi",
+        "extract",
+        many,
+        "--out",
+        tmp_path / "out",
+        "--encoder",
+        "colour-texture",
+    ]
     process = subprocess.Popen([*map(str, command), "--workers", "0"], stderr=subprocess.PIPE, text=True)
     try:
         features = tmp_path / "out/features/colour-texture"

@@ -12,7 +12,9 @@ def test_commands_of_a_real_process_end_well(command):
 
 
 def test_listing_encoders_imports_no_torch():
-    code = "import sys; from dtcwsi.cli.main import status_of; status_of(['encoders']); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from dtcwsi.cli.main import status_of; status_of(['encoders']); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 

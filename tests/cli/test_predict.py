@@ -105,7 +105,9 @@ def test_a_slide_goes_the_whole_way_in_one_command(run, slides, tmp_path):
     done = run("predict", tmp_path / "run", slides / "one.tif", slides / "glass.tif", "--workers", "0")
     assert done.status == 0
     assert [row["warning"] for row in table(done.out)] == ["", "no_tissue"]
-    done = run("explain", tmp_path / "run", slides / "one.tif", "--out", tmp_path / "explained", "--json", "--workers", "0")
+    done = run(
+        "explain", tmp_path / "run", slides / "one.tif", "--out", tmp_path / "explained", "--json", "--workers", "0"
+    )
     assert done.status == 0
     facts = json.loads(done.out)
     assert facts["tokens_out"] < facts["tokens_in"]

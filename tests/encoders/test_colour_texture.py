@@ -13,7 +13,10 @@ def test_equal_patches_get_equal_bytes_in_any_batch():
     patches = _patches()
     whole = ENCODER.encode(patches)
     assert (whole.shape, whole.dtype) == ((6, 48), np.float32)
-    assert whole.tobytes() == np.concatenate([ENCODER.encode(patches[:1]), load_encoder("colour-texture").encode(patches[1:])]).tobytes()
+    assert (
+        whole.tobytes()
+        == np.concatenate([ENCODER.encode(patches[:1]), load_encoder("colour-texture").encode(patches[1:])]).tobytes()
+    )
 
 
 def test_a_patch_of_one_colour_by_hand():

@@ -66,5 +66,7 @@ def test_a_missing_package_names_the_install_line(monkeypatch, missing):
 
     monkeypatch.delitem(sys.modules, missing, raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(EncoderError, match=rf'needs {missing}, which is not installed: pip install "dtcwsi\[encoders\]"'):
+    with pytest.raises(
+        EncoderError, match=rf'needs {missing}, which is not installed: pip install "dtcwsi\[encoders\]"'
+    ):
         load_encoder("efficientnet-lite0")

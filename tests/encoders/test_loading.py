@@ -12,7 +12,8 @@ def test_the_names_are_listed_without_loading_weights():
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("efficientnet-lite", "efficientnet-lite0"), ("color-texture", "colour-texture"), ("resnet-18", "resnet18")]
+    ("name", "near"),
+    [("efficientnet-lite", "efficientnet-lite0"), ("color-texture", "colour-texture"), ("resnet-18", "resnet18")],
 )
 def test_an_unknown_name_lists_the_near_ones(name, near):
     pytest.importorskip("timm")

@@ -87,6 +87,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     cohort = read_cohort(folder / "labels.csv", folder / "features")
     made = []
     for name in ("abmil", "dtc-abmil"):
-        cross_validate(cohort, model=name, out=folder / "runs" / name, folds=2, epochs=3)
+        cross_validate(cohort, model=name, out=folder / "runs" / name, folds=2, epochs=2)
         made.append(folder / "runs" / name)
     return tuple(made)

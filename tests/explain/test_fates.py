@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from dtcwsi.explain.fates import KEPT, MERGED, PRUNED, attention_percentile, fates_of
-from dtcwsi.types import Bag, Prediction
 from dtcwsi.bags.packing import pack
+from dtcwsi.explain.fates import KEPT, MERGED, PRUNED, FateCounts, attention_percentile, fates_of
+from dtcwsi.types import Bag, Prediction
 
 
 def prediction(by_stage: list[list[int]], attention: list[float], stage: list[int]) -> Prediction:
@@ -26,9 +26,7 @@ def prediction(by_stage: list[list[int]], attention: list[float], stage: list[in
 def test_every_way_a_patch_can_go():
     # kept; merged at 1 (pair); pruned alone at 1; merged at 1 and pruned together at 2 (pair)
     fates = fates_of(
-        prediction(
-            [[0, 1, 1, -1, 2, 2], [0, 1, 1, -1, -1, -1]], [0.4, 0.3, 0.3, 0, 0, 0], [0, 1, 1, 1, 1, 1]
-        )
+        prediction([[0, 1, 1, -1, 2, 2], [0, 1, 1, -1, -1, -1]], [0.4, 0.3, 0.3, 0, 0, 0], [0, 1, 1, 1, 1, 1])
     )
     assert fates.fate.tolist() == [KEPT, MERGED, MERGED, PRUNED, PRUNED, PRUNED]
     assert fates.stage.tolist() == [0, 1, 1, 1, 2, 2]
@@ -37,28 +35,28 @@ def test_every_way_a_patch_can_go():
     assert fates.group[1] == fates.group[2]
     assert fates.group[4] == fates.group[5]
     assert len(set(fates.group.tolist())) == 4
-    assert (fates.tokens_out, fates.merged_tokens) == (2, 1)
+    assert fates.counts == FateCounts(tokens_in=6, tokens_out=2, kept=1, merged=2, merged_tokens=1, pruned=3)
 
 
 def test_a_plain_model_keeps_everything(sample, make_model):
     model = make_model("abmil")
     fates = fates_of(model(torch.from_numpy(sample.features.features)))
-    assert fates.count(KEPT) == len(fates) == 60
+    assert fates.counts == FateCounts(tokens_in=60, tokens_out=60, kept=60, merged=0, merged_tokens=0, pruned=0)
     assert not fates.stage.any()
-    assert fates.tokens_out == 60
-    assert fates.merged_tokens == 0
 
 
 @pytest.mark.parametrize("bag", [0, 1, 2])
 @pytest.mark.parametrize("options", [{}, {"schedule": (0.74, 0.74, 0.74)}, {"retention": 0.2, "merge_share": 1.0}])
 def test_fates_are_a_partition_of_the_bag(make_model, bag, options):
     torch.manual_seed(3)
-    bags = [Bag(torch.randn(n, 8), torch.stack([torch.arange(n) % 7, torch.arange(n) // 7], 1) * 100) for n in (40, 1, 93)]
+    bags = [
+        Bag(torch.randn(n, 8), torch.stack([torch.arange(n) % 7, torch.arange(n) // 7], 1) * 100) for n in (40, 1, 93)
+    ]
     out = make_model("dtc-abmil", **options)(pack(bags))
     fates = fates_of(out, bag)
-    counts = [fates.count(fate) for fate in (KEPT, MERGED, PRUNED)]
-    assert sum(counts) == len(fates) == int(out.tokens_in[bag])
-    assert counts[KEPT] + fates.merged_tokens == fates.tokens_out == int(out.tokens_out[bag])
+    counts = fates.counts
+    assert counts.kept + counts.merged + counts.pruned == counts.tokens_in == len(fates) == int(out.tokens_in[bag])
+    assert counts.kept + counts.merged_tokens == counts.tokens_out == int(out.tokens_out[bag])
     assert ((fates.token < 0) == (fates.fate == PRUNED)).all()
     assert ((fates.stage == 0) == (fates.fate == KEPT)).all()
     assert fates.attention.sum() == pytest.approx(1, abs=1e-5)

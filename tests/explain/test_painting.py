@@ -32,9 +32,7 @@ def canvas() -> Canvas:
 
 @pytest.fixture
 def fates() -> PatchFates:
-    return fates_with(
-        [KEPT, MERGED, MERGED, PRUNED, PRUNED, PRUNED], [0, 1, 1, 2, 3, 3], [0.5, 0.2, 0.3, 0, 0, 0]
-    )
+    return fates_with([KEPT, MERGED, MERGED, PRUNED, PRUNED, PRUNED], [0, 1, 1, 2, 3, 3], [0.5, 0.2, 0.3, 0, 0, 0])
 
 
 def inside(index: int) -> tuple[slice, slice]:
@@ -46,7 +44,9 @@ def test_attention_tints_patches_by_percentile_and_leaves_the_rest_grey(canvas, 
     drawn = paint_attention(canvas, owners(canvas, COORDS, SIDE), fates)
     top = drawn[inside(0)].astype(float)
     expected = attention_colours()[100].astype(float)
-    np.testing.assert_allclose(top / top.max(axis=2, keepdims=True), np.broadcast_to(expected / expected.max(), top.shape), atol=0.02)
+    np.testing.assert_allclose(
+        top / top.max(axis=2, keepdims=True), np.broadcast_to(expected / expected.max(), top.shape), atol=0.02
+    )
     for grey in (drawn[inside(3)], drawn[45:, :]):
         assert (grey == grey[..., :1]).all()
 
@@ -106,8 +106,8 @@ def test_a_hundred_thousand_patches():
     group = np.arange(len(coords)) // 2
     fate = rng.permuted(np.repeat([KEPT, MERGED, PRUNED], [20_000, 40_000, 40_000]))
     fates = fates_with(fate.tolist(), group.tolist(), rng.random(len(coords)).tolist())
-    canvas = Canvas(np.full((2000, 2000, 3), 220, np.uint8), side * 256 / 2000)
+    canvas = Canvas(np.full((1200, 1200, 3), 220, np.uint8), side * 256 / 1200)
     owner = owners(canvas, coords, 256)
     assert len(np.unique(owner)) == len(coords) + 1
     for paint in (paint_attention, paint_groups, paint_pruning):
-        assert paint(canvas, owner, fates).shape == (2000, 2000, 3)
+        assert paint(canvas, owner, fates).shape == (1200, 1200, 3)

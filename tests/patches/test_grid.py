@@ -73,7 +73,9 @@ def test_a_patch_covers_the_same_microns_on_every_slide(spacing, size, level0):
 
 
 def test_a_slide_too_coarse_is_refused_with_the_remedy():
-    with pytest.raises(SpacingError, match=r"'a.svs' has 1 um/px, too coarse for patches of 0.5 .*--patch-spacing of at least 1"):
+    with pytest.raises(
+        SpacingError, match=r"'a.svs' has 1 um/px, too coarse for patches of 0.5 .*--patch-spacing of at least 1"
+    ):
         make_grid(_info(spacing=1.0), _mask(_box(0, 0, 4096, 4096)), GridParameters())
 
 

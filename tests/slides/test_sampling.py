@@ -6,7 +6,8 @@ from dtcwsi.slides.sampling import best_level, overview, sample
 
 
 @pytest.mark.parametrize(
-    ("wanted", "level"), [(0.5, 0), (1.0, 0), (1.99, 1), (2.0, 1), (3.9, 1), (4.0, 2), (15.8, 2), (15.9, 3), (17, 3), (99, 3)]
+    ("wanted", "level"),
+    [(0.5, 0), (1.0, 0), (1.99, 1), (2.0, 1), (3.9, 1), (4.0, 2), (15.8, 2), (15.9, 3), (17, 3), (99, 3)],
 )
 def test_the_coarsest_level_that_is_fine_enough_whatever_the_numbering(wanted, level):
     assert best_level((1.0, 2.0002, 4.001, 16.003), wanted) == level

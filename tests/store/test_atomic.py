@@ -16,6 +16,13 @@ def _part(folder, name="a.h5", pid=None, host=None):
     return path
 
 
+def _stop_halfway(path):
+    with beside(path) as part:
+        part.write_text("half")
+        assert path.read_text() == "old"
+        raise KeyError
+
+
 def _dead_pid():
     child = subprocess.Popen(["true"])
     child.wait()
@@ -25,10 +32,8 @@ def _dead_pid():
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "new" / "a.txt"
     write_text(path, "old")
-    with pytest.raises(KeyError), beside(path) as part:
-        part.write_text("half")
-        assert path.read_text() == "old"
-        raise KeyError
+    with pytest.raises(KeyError):
+        _stop_halfway(path)
     assert path.read_text() == "old"
     assert os.listdir(path.parent) == ["a.txt"]
 

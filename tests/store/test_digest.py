@@ -5,7 +5,14 @@ from dtcwsi.store.digest import digest, fingerprint
 
 def test_a_digest_knows_every_parameter_but_not_their_order_or_kind_of_number():
     assert digest("x", a=1, b={"c": 8.0}) == digest("x", b={"c": 8}, a=1.0)
-    different = {digest("x", a=1), digest("x", a=2), digest("y", a=1), digest("x", b=1), digest(a=1), digest("x", a="1")}
+    different = {
+        digest("x", a=1),
+        digest("x", a=2),
+        digest("y", a=1),
+        digest("x", b=1),
+        digest(a=1),
+        digest("x", a="1"),
+    }
     assert len(different) == 6
 
 

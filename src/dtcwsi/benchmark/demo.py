@@ -11,7 +11,7 @@ import numpy as np
 
 from dtcwsi.bags.cohort import read_cohort, read_labels
 from dtcwsi.encoders import load_encoder
-from dtcwsi.errors import DtcwsiError, UsageError
+from dtcwsi.errors import DtcwsiError
 from dtcwsi.explain.report import write_report
 from dtcwsi.explain.scores import lesion_auroc, read_mask
 from dtcwsi.explain.slide import ExplainedSlide, TruthMask, explain_slide, view_slide
@@ -26,12 +26,12 @@ from dtcwsi.training.crossval import RunRecord, cross_validate
 
 __all__ = ["DEMO_MODELS", "DemoResult", "DemoSettings", "lesion_scores", "run_demo"]
 
-DEMO_MODELS = ("mean", "abmil", "dtc-abmil")
+DEMO_MODELS = ("abmil", "mean", "dtc-abmil")
 _TRUTH_DOWNSAMPLE = 16
 _NEW_SEED = 10_000
 _NOTES = (
-    "The slides are drawn by a program, not scanned: the figures say that the way from slide files to pictures works and "
-    "how the models compare on a lesion of a few percent, not how they do on patients.",
+    "The slides are drawn by a program, not scanned: the figures say that the way from slide files to pictures works, "
+    "and how the models compare on a lesion of a few percent, not how they do on patients.",
     "The slides below are of patients that no model has seen; predictions are the mean of the fold models.",
 )
 
@@ -72,7 +72,15 @@ class DemoResult:
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """The comparison of models: a header, and a row a model."""
-        header = ["model", "AUC (folds)", "AUC 95 % interval", "accuracy (folds)", "tokens in", "tokens out", "lesion AUROC"]
+        header = [
+            "model",
+            "AUC (folds)",
+            "AUC 95 % interval",
+            "accuracy (folds)",
+            "tokens in",
+            "tokens out",
+            "lesion AUROC",
+        ]
         return header, [self._row(name) for name in self.runs]
 
     def _row(self, name: str) -> list[str]:
@@ -181,6 +189,7 @@ def _new_slides(out: Path, plan: DemoSettings, result: DemoResult) -> None:
         side_px=plan.side_px,
         difficulty=plan.difficulty,
         seed=plan.seed + _NEW_SEED,
+        prefix="new-",
         workers=plan.workers,
     )
     summary = run_extraction(find_slides([new / "slides"]), _extraction(new, plan))
@@ -214,10 +223,16 @@ def _new_slides(out: Path, plan: DemoSettings, result: DemoResult) -> None:
 
 def _report(out: Path, plan: DemoSettings, result: DemoResult) -> None:
     """Write ``demo.json`` and the page."""
-    stages = {name: took for name, took in result.seconds.items() if name not in ("tissue", "read", "encode")}
+    told_elsewhere = ("tissue", "read", "encode", "extract features", *(f"train {model}" for model in plan.models))
+    stages = {name: took for name, took in result.seconds.items() if name not in told_elsewhere}
     write_json(
         out / "demo.json",
-        {"settings": asdict(plan), "seconds": result.seconds, "lesion_auroc": result.lesion_auroc, "table": result.table()},
+        {
+            "settings": asdict(plan),
+            "seconds": result.seconds,
+            "lesion_auroc": result.lesion_auroc,
+            "table": result.table(),
+        },
     )
     lesion = ", ".join(f"{model} {score:.3f}" for model, score in result.lesion_auroc.items())
     write_report(

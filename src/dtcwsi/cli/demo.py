@@ -28,8 +28,12 @@ def run(
     from dtcwsi.benchmark.demo import DemoSettings, run_demo
 
     settings = DemoSettings.smoke(seed) if smoke else DemoSettings(seed=seed)
-    changed = {name: value for name, value in (("slides", slides), ("difficulty", difficulty)) if value is not None}
-    result = run_demo(out, replace(settings, **changed), tell=say)
+    settings = replace(
+        settings,
+        slides=settings.slides if slides is None else slides,
+        difficulty=settings.difficulty if difficulty is None else difficulty,
+    )
+    result = run_demo(out, settings, tell=say)
     for what, reason in result.failed.items():
         complain(f"{what}: {reason}")
     if as_json:

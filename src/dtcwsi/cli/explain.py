@@ -1,8 +1,9 @@
 """``dtcwsi explain``: pictures, a table and GeoJSON of one slide."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,10 @@ from dtcwsi.cli.console import print_json, say
 from dtcwsi.cli.inputs import Reading, bring_features
 from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Json, Out, RunEncoder, Spacing, Workers
 from dtcwsi.errors import SlideError, UsageError
+
+if TYPE_CHECKING:
+    from dtcwsi.classifier import Classifier
+    from dtcwsi.inference import Run
 
 __all__ = ["run"]
 
@@ -41,12 +46,14 @@ def run(
     if found.features is None:
         raise SlideError(found.failure)
     features = read_features(found.features)
+    models, told = _models(trained, found.slide_id)
     if found.slide is None:
-        explained = explain_slide(trained.models, features, None, out)
+        explained = explain_slide(models, features, None, out, models_told=told)
     else:
         with closing(open_slide(found.slide, spacing_um=spacing)) as opened:
-            explained = explain_slide(trained.models, features, opened, out)
-    write_report(out / "report.html", title=f"{found.slide_id}: {explained.model}", runs=[], slides=[explained])
+            explained = explain_slide(models, features, opened, out, models_told=told)
+    whole_runs = [run] if (run / "metrics.json").is_file() else []
+    write_report(out / "report.html", title=f"{found.slide_id}: {explained.model}", runs=whole_runs, slides=[explained])
     facts = {
         "slide_id": explained.slide_id,
         "prediction": explained.prediction,
@@ -60,3 +67,15 @@ def run(
     else:
         say(f"{explained.slide_id}: {explained.prediction} ({explained.probability:.3f}); pictures and tables in {out}")
     return 0
+
+
+def _models(trained: "Run", slide_id: str) -> "tuple[Sequence[Classifier], str | None]":
+    """The fold model that never saw the slide if it is of the run's cohort, else all; and the words for the former."""
+    from dtcwsi.classifier import load
+    from dtcwsi.explain import held_out_fold
+
+    fold = held_out_fold(trained.folder, slide_id)
+    if fold is None:
+        return trained.models, None
+    model = load(fold)
+    return [model], f"{model.name}, {fold.name}, not trained on this slide or its patient"

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dtcwsi.cli.console import Progress, print_json, say
-from dtcwsi.cli.options import DEFAULT_ENCODER, DEFAULT_WORKERS, Device, EncoderName, Json, Out, Spacing, Workers, pick_device
+from dtcwsi.cli.options import (
+    DEFAULT_ENCODER,
+    DEFAULT_WORKERS,
+    Device,
+    EncoderName,
+    Json,
+    Out,
+    Spacing,
+    Workers,
+    pick_device,
+)
 from dtcwsi.errors import CohortError, UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +40,9 @@ PatchSize = Annotated[int, typer.Option("--patch-size", metavar="PX", help="Side
 PatchSpacing = Annotated[float, typer.Option("--patch-spacing", metavar="UM", help="um/px at which patches are read.")]
 MinTissue = Annotated[float, typer.Option("--min-tissue", help="Least share of tissue in a patch, 0 to 1.")]
 SegSpacing = Annotated[float, typer.Option("--seg-spacing", metavar="UM", help="um/px at which tissue is looked for.")]
-Saturation = Annotated[int, typer.Option("--saturation", help="HSV saturation above which a pixel is tissue, 0 to 255.")]
+Saturation = Annotated[
+    int, typer.Option("--saturation", help="HSV saturation above which a pixel is tissue, 0 to 255.")
+]
 Median = Annotated[float, typer.Option("--median", metavar="UM", help="Width of the median filter.")]
 Closing = Annotated[float, typer.Option("--closing", metavar="UM", help="Width of the morphological closing.")]
 MinArea = Annotated[float, typer.Option("--min-area", metavar="UM2", help="Smallest piece of tissue kept.")]

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["DEFAULT_ENCODER", "DEFAULT_WORKERS", "Device", "EncoderName", "Json", "Out", "RunEncoder", "Spacing", "Workers", "pick_device"]
+__all__ = [
+    "DEFAULT_ENCODER",
+    "DEFAULT_WORKERS",
+    "Device",
+    "EncoderName",
+    "Json",
+    "Out",
+    "RunEncoder",
+    "Spacing",
+    "Workers",
+    "pick_device",
+]
 
 DEFAULT_ENCODER = "efficientnet-lite0"
 DEFAULT_WORKERS = max(1, min(4, (os.cpu_count() or 1) - 1))
@@ -35,7 +46,8 @@ Spacing = Annotated[
 ]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes that read patches; 0 reads in this one.")]
 Device = Annotated[
-    str | None, typer.Option("--device", help="cpu, cuda, cuda:1 ...; the first GPU if there is one.", show_default=False)
+    str | None,
+    typer.Option("--device", help="cpu, cuda, cuda:1 ...; the first GPU if there is one.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -51,5 +63,7 @@ def pick_device(device: str | None) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"the device {device!r} cannot be used ({str(error).splitlines()[0]}); try --device cpu") from error
+        raise UsageError(
+            f"the device {device!r} cannot be used ({str(error).splitlines()[0]}); try --device cpu"
+        ) from error
     return device

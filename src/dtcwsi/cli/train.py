@@ -76,7 +76,13 @@ def run(
     record = cross_validate(cohort, out=where["out"], options=options, on_event=narrate, **rest)
     title = f"{settings['model']} on {where['labels'].name}"
     if record.metrics["metrics"]:
-        write_report(where["out"] / "report.html", title=title, runs=[where["out"]], facts={"Command": _command()})
+        write_report(
+            where["out"] / "report.html",
+            title=title,
+            runs=[where["out"]],
+            extraction=_extraction_of(where["features"]),
+            facts={"Command": _command()},
+        )
     _conclude(record, as_json=as_json)
     return 0 if record.complete else 1
 
@@ -109,6 +115,12 @@ def _conclude(record: "RunRecord", *, as_json: bool) -> None:
         say(f"tokens a slide: {tokens['in']:,.0f} in, {tokens['out']:,.0f} out ({tokens['kept_share']:.3f} kept)")
     if record.metrics["metrics"]:
         say(f"report: {record.folder / 'report.html'}")
+
+
+def _extraction_of(features: Path) -> Path | None:
+    """The output folder of extract that the features lie in, if they do."""
+    places = (features, *list(features.resolve().parents)[:2])
+    return next((place for place in places if (place / "slides.csv").is_file()), None)
 
 
 def _command() -> str:

@@ -8,10 +8,25 @@ from torch import Tensor
 
 from dtcwsi.types import Prediction
 
-__all__ = ["FATES", "KEPT", "MERGED", "PRUNED", "PatchFates", "attention_percentile", "fates_of"]
+__all__ = ["FATES", "KEPT", "MERGED", "PRUNED", "FateCounts", "PatchFates", "attention_percentile", "fates_of"]
 
 FATES = ("kept", "merged", "pruned")
 KEPT, MERGED, PRUNED = range(3)
+
+
+@dataclass(frozen=True)
+class FateCounts:
+    """A slide in numbers: ``tokens_in`` = ``kept`` + ``merged`` + ``pruned`` patches.
+
+    ``tokens_out`` = ``kept`` + ``merged_tokens``, the tokens that hold several patches.
+    """
+
+    tokens_in: int
+    tokens_out: int
+    kept: int
+    merged: int
+    merged_tokens: int
+    pruned: int
 
 
 @dataclass(frozen=True)
@@ -40,18 +55,16 @@ class PatchFates:
         return np.bincount(self.group)[self.group] if len(self) else np.zeros(0, np.int64)
 
     @property
-    def tokens_out(self) -> int:
-        """How many tokens are left."""
-        return len(np.unique(self.token[self.token >= 0]))
-
-    @property
-    def merged_tokens(self) -> int:
-        """How many of the tokens left hold several patches."""
-        return len(np.unique(self.token[self.fate == MERGED]))
-
-    def count(self, fate: int) -> int:
-        """How many patches had a fate."""
-        return int((self.fate == fate).sum())
+    def counts(self) -> FateCounts:
+        """How many patches and tokens had which fate."""
+        return FateCounts(
+            tokens_in=len(self),
+            tokens_out=len(np.unique(self.token[self.token >= 0])),
+            kept=int((self.fate == KEPT).sum()),
+            merged=int((self.fate == MERGED).sum()),
+            merged_tokens=len(np.unique(self.token[self.fate == MERGED])),
+            pruned=int((self.fate == PRUNED).sum()),
+        )
 
     def with_attention(self, attention: NDArray[np.float64]) -> "PatchFates":
         """Copy the fates with another attention, such as the mean over several models."""

@@ -21,7 +21,7 @@ _MARGIN, _GAP, _HEADER, _FOOTER = 28, 24, 112, 124
 _FEWEST_PX = 420
 _USUAL_PX = 1300
 _INK, _SOFT = "#16191f", "#4a5160"
-_LETTER_WIDTH = 0.58
+_LETTER_WIDTH, _BOLD_LETTER_WIDTH = 0.58, 0.66
 _PNG_EFFORT = 4
 
 
@@ -66,7 +66,7 @@ def draw_figure(
     Titles and names are drawn as they are: nothing in them is taken for mathematics.
     """
     page = _Page(panels)
-    page.write(0, 34, title, size=22, width=page.inner, weight="bold")
+    page.write(0, 34, title, size=page.title_size(title), width=page.inner, weight="bold")
     page.write(0, 64, subtitle, size=15, width=page.inner, colour=_SOFT)
     for number, panel in enumerate(panels):
         page.write(number * page.step, _HEADER - 12, panel.title, size=16, width=page.slot)
@@ -106,6 +106,11 @@ class _Page:
         """Size of letters in points."""
         return float(size * self.scale * 72 / _DPI)
 
+    def title_size(self, title: str) -> float:
+        """Size of a title that fits the page: 22 units, down to 13 for long slide names."""
+        fitting = self.inner / self.scale / (_BOLD_LETTER_WIDTH * max(1, len(title)))
+        return float(np.clip(fitting, 13, 22))
+
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
         """Lay bare axes over a box; ``left`` and ``width`` are pixels, ``top`` and ``height`` units."""
         across, down = self._total
@@ -137,7 +142,8 @@ class _Page:
         align: Literal["left", "right"] = "left",
     ) -> None:
         """Write text of ``size`` units at a place, wrapped to ``width`` and cut after ``lines`` with an ellipsis."""
-        letters = max(8, int(width / (size * self.scale * _LETTER_WIDTH)))
+        letter = _BOLD_LETTER_WIDTH if weight == "bold" else _LETTER_WIDTH
+        letters = max(8, int(width / (size * self.scale * letter)))
         wrapped = textwrap.wrap(text, letters, max_lines=lines, placeholder=" …", break_on_hyphens=False)
         self._figure.text(
             (left + self._margin) / self._total[0],
@@ -155,8 +161,8 @@ class _Page:
     def png(self) -> bytes:
         """Render the words, paste the pictures in and encode all."""
         canvas = FigureCanvasAgg(self._figure)
-        canvas.draw()
-        drawn = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        canvas.draw()  # type: ignore[no-untyped-call]
+        drawn = np.array(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
         for left, top, picture in self._pictures:
             drawn[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
         options = [cv2.IMWRITE_PNG_COMPRESSION, _PNG_EFFORT]

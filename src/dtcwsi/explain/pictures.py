@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtcwsi.explain.canvas import Canvas, owners, scale_bar
-from dtcwsi.explain.fates import FATES, KEPT, MERGED, PRUNED, PatchFates
+from dtcwsi.explain.fates import FATES, PatchFates
 from dtcwsi.explain.figures import ColourBar, LegendEntry, Panel, draw_figure
 from dtcwsi.explain.painting import FATE_COLOURS, attention_colours, paint_attention, paint_groups, paint_pruning
 
@@ -99,17 +99,21 @@ def _slide_title(canvas: Canvas) -> str:
 
 
 def _ratio(fates: PatchFates) -> str:
-    if not len(fates):
+    counts = fates.counts
+    if not counts.tokens_in:
         return "no tissue patches"
-    return f"{len(fates):,} patches in, {fates.tokens_out:,} tokens out ({fates.tokens_out / len(fates):.0%})"
+    if counts.tokens_out == counts.tokens_in:
+        return f"all {counts.tokens_in:,} patches are tokens, nothing is merged or pruned"
+    share = counts.tokens_out / counts.tokens_in
+    return f"{counts.tokens_in:,} patches in, {counts.tokens_out:,} tokens out ({share:.0%})"
 
 
 def _legend(fates: PatchFates) -> list[LegendEntry]:
-    counts = [fates.count(fate) for fate in (KEPT, MERGED, PRUNED)]
+    counts = fates.counts
     texts = (
-        f"kept: {counts[KEPT]:,} patches, each a token of its own",
-        f"merged: {counts[MERGED]:,} patches into {fates.merged_tokens:,} tokens (right: blue)",
-        f"pruned: {counts[PRUNED]:,} patches, dark on the right",
+        f"kept: {counts.kept:,} patches, each a token of its own",
+        f"merged: {counts.merged:,} patches into {counts.merged_tokens:,} tokens (right: blue)",
+        f"pruned: {counts.pruned:,} patches, dark on the right",
     )
     faces = ((255, 255, 255), (255, 255, 255), (68, 72, 80))
     edges = (FATE_COLOURS["kept"], FATE_COLOURS["merged"], (38, 42, 50))
@@ -123,7 +127,7 @@ def _concentration(fates: PatchFates) -> str:
     top = -(-len(fates) // 10)
     share = float(np.sort(fates.attention)[-top:].sum())
     unseen = int((fates.attention <= 0).sum())
-    pruned = fates.count(PRUNED)
+    pruned = fates.counts.pruned
     why = ", pruned" if unseen == pruned else ", pruned by every model" if pruned else ""
     grey = f" Grey: no attention ({unseen:,} patches{why})." if unseen else ""
     return f"The tenth of the patches with the most attention holds {share:.0%} of it.{grey}"

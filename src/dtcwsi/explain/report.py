@@ -21,13 +21,20 @@ _GRADIENT_STEPS = 10
 
 
 @dataclass(frozen=True)
+class _HeldOut:
+    """What a run says of a slide out of fold."""
+
+    prediction: str
+    probability: float
+
+
+@dataclass(frozen=True)
 class _Card:
-    """A slide as the report shows it; ``out_of_fold`` is what the run's held-out model said, if it is in a run."""
+    """A slide as the report shows it; ``held_out`` is None if the slide is in no run of its model."""
 
     slide: ExplainedSlide
     images: Mapping[str, str]
-    out_of_fold: str | None
-    seen_in_training: bool
+    held_out: _HeldOut | None
 
 
 def write_report(
@@ -153,10 +160,9 @@ def _card(slide: ExplainedSlide, runs: Mapping[str, RunSummary]) -> _Card:
     images = {name: "data:image/jpeg;base64," + base64.b64encode(jpeg).decode() for name, jpeg in slide.panels.items()}
     run = next((run for run in runs.values() if run.model == slide.model and slide.slide_id in run.slide_ids), None)
     if run is None:
-        return _Card(slide, images, None, seen_in_training=False)
+        return _Card(slide, images, None)
     chances = run.probabilities[run.slide_ids.index(slide.slide_id)]
-    said = f"{run.classes[int(chances.argmax())]} ({chances.max():.2f})"
-    return _Card(slide, images, said, seen_in_training=slide.n_models > 1)
+    return _Card(slide, images, _HeldOut(run.classes[int(chances.argmax())], float(chances.max())))
 
 
 def _gradient() -> str:

@@ -12,7 +12,7 @@ from dtcwsi.bags.packing import bag_of, pack
 from dtcwsi.classifier import Classifier
 from dtcwsi.errors import FeaturesError, UsageError
 from dtcwsi.explain.canvas import Canvas, ScaleBar, blank_canvas, scale_bar, slide_canvas
-from dtcwsi.explain.fates import KEPT, MERGED, PRUNED, PatchFates, fates_of
+from dtcwsi.explain.fates import FateCounts, PatchFates, fates_of
 from dtcwsi.explain.pictures import Heading, SlidePictures, draw_pictures, encode_jpeg
 from dtcwsi.explain.scores import lesion_auroc
 from dtcwsi.explain.tables import write_patches_csv, write_patches_geojson
@@ -56,8 +56,8 @@ class ExplainedSlide:
     """What `explain_slide` found and wrote.
 
     ``files`` are the paths by name: attention.png, compression.png, patches.csv, patches.geojson. ``panels`` are JPEGs
-    for a report: slide, attention, merging, pruning. ``model_told`` says which models were asked. ``lesion_auroc`` is None
-    without a truth mask, or where no patch or every patch is lesion.
+    for a report: slide, attention, merging, pruning. ``model_told`` says which models were asked. ``lesion_auroc`` is
+    None without a truth mask, or where no patch or every patch is lesion.
     """
 
     slide_id: str
@@ -67,12 +67,7 @@ class ExplainedSlide:
     prediction: str
     probabilities: Mapping[str, float]
     true_label: str | None
-    tokens_in: int
-    tokens_out: int
-    kept: int
-    merged: int
-    merged_tokens: int
-    pruned: int
+    counts: FateCounts
     lesion_auroc: float | None
     scale_bar: ScaleBar
     files: Mapping[str, Path]
@@ -82,6 +77,16 @@ class ExplainedSlide:
     def probability(self) -> float:
         """The predicted class's probability."""
         return self.probabilities[self.prediction]
+
+    @property
+    def tokens_in(self) -> int:
+        """How many patches the slide has."""
+        return self.counts.tokens_in
+
+    @property
+    def tokens_out(self) -> int:
+        """How many tokens are left of them."""
+        return self.counts.tokens_out
 
 
 def explain_slide(
@@ -115,9 +120,6 @@ def explain_slide(
     heading = _heading(features.slide_id, view, told, true_label, len(models))
     pictures = draw_pictures(canvas, coords, patch_size, view.fates, heading)
     files = _write(out, features.slide_id, coords, patch_size, view.fates, pictures)
-    score = None
-    if truth is not None and len(coords):
-        score = lesion_auroc(view.fates.attention, coords, patch_size, truth.lesion, downsample=truth.downsample)
     return ExplainedSlide(
         slide_id=features.slide_id,
         model=models[0].name,
@@ -126,13 +128,8 @@ def explain_slide(
         prediction=view.prediction,
         probabilities=dict(zip(view.class_names, view.probabilities.tolist(), strict=True)),
         true_label=true_label,
-        tokens_in=len(view.fates),
-        tokens_out=view.fates.tokens_out,
-        kept=view.fates.count(KEPT),
-        merged=view.fates.count(MERGED),
-        merged_tokens=view.fates.merged_tokens,
-        pruned=view.fates.count(PRUNED),
-        lesion_auroc=score,
+        counts=view.fates.counts,
+        lesion_auroc=_score(view.fates, coords, patch_size, truth),
         scale_bar=scale_bar(canvas),
         files=files,
         panels={name: encode_jpeg(picture, max_px=_REPORT_PX) for name, picture in pictures.panels.items()},
@@ -203,6 +200,12 @@ def _heading(slide_id: str, view: SlideView, told: str, true_label: str | None, 
         attention_of=told,
         fates_of=f"{told}{first}",
     )
+
+
+def _score(fates: PatchFates, coords: NDArray[np.int64], patch_size: float, truth: TruthMask | None) -> float | None:
+    if truth is None or not len(coords):
+        return None
+    return lesion_auroc(fates.attention, coords, patch_size, truth.lesion, downsample=truth.downsample)
 
 
 def _told(models: Sequence[Classifier]) -> str:

@@ -5,6 +5,7 @@ from functools import cache
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,7 +32,11 @@ def patch_batches(
     """
     batches = _PatchBatches(info.path, info.spacing_um, grid, batch_size)
     workers = min(workers, len(batches))
-    ahead = {"num_workers": workers, "prefetch_factor": 2, "multiprocessing_context": _clean_processes()}
+    ahead: dict[str, Any] = {
+        "num_workers": workers,
+        "prefetch_factor": 2,
+        "multiprocessing_context": _clean_processes(),
+    }
     loader = None
     for _ in range(len(batches)):
         try:

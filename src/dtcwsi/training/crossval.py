@@ -111,7 +111,8 @@ def cross_validate(
     given = {**(options or {}), **({} if retention is None else {"retention": retention})}
     _check_numbers(epochs=epochs, patience=patience, max_tokens=max_tokens, batch_size=batch_size or 1)
     device_of(device)
-    create_model(model, in_dim=cohort.in_dim, n_classes=max(2, len(cohort.class_names)), **given)
+    with torch.random.fork_rng():  # a trial, so that a wrong option is told before slides are read
+        create_model(model, in_dim=cohort.in_dim, n_classes=max(2, len(cohort.class_names)), **given)
     cohort, features = _usable(cohort, tell)
     assigned = assign_folds(cohort.labels, cohort.patients, folds=folds, seed=seed, fixed=cohort.fixed_folds)
     recipe = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "patience": patience}

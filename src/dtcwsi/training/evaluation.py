@@ -32,7 +32,6 @@ class Evaluation:
     aggregate_seconds: float
 
 
-@torch.inference_mode()
 def evaluate(
     model: Classifier, features: SlideFeatures, slides: Sequence[int], *, max_tokens: int, device: torch.device
 ) -> Evaluation:
@@ -42,15 +41,16 @@ def evaluate(
     records, compress_seconds, aggregate_seconds = [], 0.0, 0.0
     passes = PassSampler(slides, features.sizes, batch_size=max(1, len(slides)), max_tokens=max_tokens)
     for part in passes:
-        bags = features[part].bags.to(device)
-        began = _now(device)
-        tokens = model.compress(bags)
-        between = _now(device)
-        aggregated = model.aggregate(tokens)
-        ended = _now(device)
+        bags = features[part].bags.to(device)  # outside inference mode: what is kept in memory is trained on later
+        with torch.inference_mode():
+            began = _now(device)
+            tokens = model.compress(bags)
+            between = _now(device)
+            aggregated = model.aggregate(tokens)
+            ended = _now(device)
+            records.append(model.predict(tokens, aggregated))
         compress_seconds += between - began
         aggregate_seconds += ended - between
-        records.append(model.predict(tokens, aggregated))
     model.train(was_training)
     logits = torch.cat([record.logits for record in records]).double().cpu()
     labels = torch.tensor([features.labels[index] for index in slides])

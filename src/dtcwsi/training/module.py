@@ -111,10 +111,11 @@ class TrainingModule(LightningModule):  # type: ignore[misc]  # lightning has no
         self.model.set_progress(self.progress)
         out = self.model(batch.bags)
         loss = self.model.loss(out, _labels(batch))
-        if not bool(torch.isfinite(loss)):
-            raise DtcwsiError(f"the loss became {float(loss)} at step {self._steps}; train with a lower learning rate")
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DtcwsiError(f"the loss became {value} at step {self._steps}; train with a lower learning rate")
         self.manual_backward(loss * batch.part.share)
-        self._count(batch, float(loss.detach()), out.tokens_in, out.tokens_out)
+        self._count(batch, value, out.tokens_in, out.tokens_out)
         if batch.part.ends_batch:
             optimizer = self.optimizers()
             optimizer.step()

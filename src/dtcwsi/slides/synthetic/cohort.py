@@ -24,7 +24,7 @@ _SIGNATURE = "dtcwsi synthetic slide "
 
 
 def plan_cohort(
-    *, slides: int = 60, side_px: int = 4096, difficulty: float = 0.5, seed: int = 0
+    *, slides: int = 60, side_px: int = 4096, difficulty: float = 0.5, seed: int = 0, prefix: str = ""
 ) -> list[SyntheticSlide]:
     """Decide which slides there are, of which patients, and from which random numbers each is drawn.
 
@@ -47,8 +47,8 @@ def plan_cohort(
         spacing_um = spacing_of.setdefault(name, float(rng.choice(_SPACINGS_UM)))
         cohort.append(
             SyntheticSlide(
-                slide_id=f"slide-{number + 1:03d}",
-                patient_id=f"patient-{name + 1:03d}",
+                slide_id=f"{prefix}slide-{number + 1:03d}",
+                patient_id=f"{prefix}patient-{name + 1:03d}",
                 label=label,
                 seed=_mixed(seed, 1, number),
                 patient_seed=_mixed(seed, 2, name),
@@ -67,20 +67,21 @@ def write_cohort(
     side_px: int = 4096,
     difficulty: float = 0.5,
     seed: int = 0,
+    prefix: str = "",
     workers: int = 2,
     on_slide: Callable[[str], None] | None = None,
 ) -> Path:
     """Write a cohort as `slides/ID.tif`, `truth/ID.png` and `labels.csv` (`slide_id,label,patient_id`).
 
-    ``side_px`` level-0 pixels a side; ``difficulty`` 0..1. ``on_slide`` is called in this process with the id of each
-    slide once it is on disk. The files depend on the parameters alone, not on ``workers``. A slide that is there
+    ``side_px`` level-0 pixels a side; ``difficulty`` 0..1; ``prefix`` goes before all ids. ``on_slide`` is called
+    in this process with the id of each slide once it is on disk. The files depend on the parameters alone, not on ``workers``. A slide that is there
     already and was drawn from the same parameters is kept; one from other parameters is drawn again, and slides of an
     earlier cohort that are not in this one are removed. `truth` masks are 255 in the lesion, 16 level-0 pixels a pixel.
     Returns: ``folder``.
     Raises: CohortError if a parameter is outside its range; UsageError or StoreError if the disk refuses; DtcwsiError
     if a worker process is killed.
     """
-    cohort = plan_cohort(slides=slides, side_px=side_px, difficulty=difficulty, seed=seed)
+    cohort = plan_cohort(slides=slides, side_px=side_px, difficulty=difficulty, seed=seed, prefix=prefix)
     check_writable(folder)
     _remove_strangers(folder, {slide.slide_id for slide in cohort})
     # The table comes first: one left over from another cohort would give these slides wrong labels.

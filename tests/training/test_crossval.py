@@ -1,0 +1,235 @@
+import csv
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+import dtcwsi
+from dtcwsi.bags.cohort import read_cohort
+from dtcwsi.errors import CohortError, OptionError, UsageError
+from dtcwsi.store.atomic import try_lock
+from dtcwsi.training import crossval
+from dtcwsi.training.crossval import cross_validate, default_batch_size
+from dtcwsi.training.metrics import accuracy, auc
+
+QUICK = {"model": "dtc-abmil", "folds": 2, "epochs": 2}
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_needles_are_found_by_attention_and_compression_but_not_by_the_mean(needle_cohort, tmp_path):
+    cohort = needle_cohort(slides=60, slides_per_patient=1)
+    pooled = {}
+    for model, retention in (("mean", None), ("abmil", None), ("dtc-abmil", 0.2)):
+        record = cross_validate(cohort, model=model, out=tmp_path / model, folds=2, epochs=25, retention=retention)
+        assert record.complete
+        pooled[model] = record.metrics["metrics"]["auc"]["pooled"]
+        kept = 1.0 if retention is None else retention
+        assert record.metrics["tokens"]["kept_share"] == pytest.approx(kept, abs=0.01)
+    assert pooled["mean"] < 0.8
+    assert pooled["abmil"] > 0.9
+    assert pooled["dtc-abmil"] > 0.9
+
+
+def test_the_run_folder_is_whole(run):
+    cohort, record = run
+    names = {path.relative_to(record.folder).as_posix() for path in record.folder.rglob("*") if path.is_file()}
+    in_fold = ("card.json", "model.safetensors", "split.csv", "history.csv", "fold.json")
+    assert names - {".lock"} == {"settings.json", "folds.csv", "predictions.csv", "metrics.json"} | {
+        f"fold{fold}/{name}" for fold in (0, 1) for name in in_fold
+    }
+    folds = {row["slide_id"]: row for row in rows_of(record.folder / "folds.csv")}
+    assert [folds[slide.slide_id]["label"] for slide in cohort.slides] == list(cohort.labels)
+    for fold in (0, 1):
+        parts = rows_of(record.folder / f"fold{fold}" / "split.csv")
+        tested = {row["slide_id"] for row in parts if row["part"] == "test"}
+        assert tested == {slide for slide, row in folds.items() if row["fold"] == str(fold)}
+        assert len(rows_of(record.folder / f"fold{fold}" / "history.csv")) == 2
+
+
+def test_no_patient_is_on_two_sides_of_a_fold(run):
+    _, record = run
+    patient = {row["slide_id"]: row["patient_id"] for row in rows_of(record.folder / "folds.csv")}
+    for fold in (0, 1):
+        parts = {}
+        for row in rows_of(record.folder / f"fold{fold}" / "split.csv"):
+            parts.setdefault(row["part"], set()).add(patient[row["slide_id"]])
+        assert parts.keys() == {"train", "val", "test"}
+        assert sum(map(len, parts.values())) == len(set.union(*parts.values()))
+
+
+def test_predictions_are_out_of_fold_and_the_saved_models(run):
+    cohort, record = run
+    rows = {row["slide_id"]: row for row in rows_of(record.folder / "predictions.csv")}
+    assert rows.keys() == {slide.slide_id for slide in cohort.slides}
+    paths = {header.slide_id: header.path for header in cohort.headers}
+    models = [dtcwsi.load(record.folder / f"fold{fold}") for fold in (0, 1)]
+    for slide, row in rows.items():
+        told = [float(row[f"prob_kind {number}"]) for number in range(3)]
+        bag = dtcwsi.load_bag(paths[slide])
+        expected = models[int(row["fold"])](bag).logits[0].softmax(0)
+        assert told == pytest.approx(expected.tolist(), abs=1e-5)
+        assert row["prediction"] == f"kind {int(np.argmax(told))}"
+
+
+def test_metrics_are_those_of_the_predictions(run):
+    cohort, record = run
+    metrics = json.loads((record.folder / "metrics.json").read_text())
+    assert metrics == record.metrics
+    rows = rows_of(record.folder / "predictions.csv")
+    labels = np.array([int(row["label"][-1]) for row in rows])
+    probabilities = np.array([[float(row[f"prob_kind {number}"]) for number in range(3)] for row in rows])
+    assert metrics["metrics"]["auc"]["pooled"] == pytest.approx(auc(labels, probabilities))
+    assert metrics["metrics"]["accuracy"]["pooled"] == pytest.approx(accuracy(labels, probabilities))
+    by_fold = metrics["metrics"]["auc"]["folds"]
+    assert metrics["metrics"]["auc"]["mean"] == pytest.approx(np.mean(by_fold))
+    assert metrics["metrics"]["auc"]["std"] == pytest.approx(np.std(by_fold, ddof=1))
+    assert metrics["tokens"]["in"] == pytest.approx(np.mean([header.n_patches for header in cohort.headers]))
+    assert set(metrics["seconds"]) == {"read", "compress", "aggregate", "train_per_fold"}
+    assert (metrics["seed"], metrics["n_slides"], metrics["n_patients"]) == (5, 24, 12)
+
+
+def test_a_finished_fold_is_not_trained_again(run, monkeypatch):
+    cohort, record = run
+    before = {path: path.read_bytes() for path in record.folder.rglob("model.safetensors")}
+    shutil.rmtree(record.folder / "fold1")
+    trained = []
+    train_fold = crossval._train_fold
+    monkeypatch.setattr(crossval, "_train_fold", lambda plan, fold: trained.append(fold) or train_fold(plan, fold))
+    events = []
+    again = cross_validate(cohort, out=record.folder, seed=5, on_event=events.append, **QUICK)
+    assert trained == [1]
+    assert [event.kind for event in events if event.fold == 0] == ["fold_kept"]
+    assert {path: path.read_bytes() for path in before} == before
+    assert again.metrics["metrics"] == record.metrics["metrics"]
+
+
+def test_a_killed_fold_is_trained_anew(run):
+    cohort, record = run
+    before = (record.folder / "fold1" / "model.safetensors").read_bytes()
+    (record.folder / "fold1" / "fold.json").unlink()
+    (record.folder / "fold1" / "model.safetensors").write_bytes(b"half")
+    cross_validate(cohort, out=record.folder, seed=5, **QUICK)
+    assert (record.folder / "fold1" / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [({"seed": 6}, "seed"), ({"epochs": 3}, "epochs"), ({"retention": 0.3}, "options"), ({"model": "mean"}, "model")],
+)
+def test_other_settings_need_another_folder(run, changes, told):
+    cohort, record = run
+    with pytest.raises(UsageError, match=f"is a run of other settings .*{told}.*; use a new folder"):
+        cross_validate(cohort, **{"out": record.folder, "seed": 5, **QUICK, **changes})
+
+
+def test_a_changed_feature_file_is_another_setting(run):
+    cohort, record = run
+    with h5py.File(cohort.headers[0].path, "r+") as file:
+        file["features"][0, 0] = 9.0
+    with pytest.raises(UsageError, match="changed: slides"):
+        cross_validate(cohort, out=record.folder, seed=5, **QUICK)
+
+
+def test_a_folder_that_is_no_run_or_in_use_is_left_alone(needle_cohort, tmp_path):
+    cohort = needle_cohort(slides=24)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("dear")
+    with pytest.raises(UsageError, match="is not empty and no training run"):
+        cross_validate(cohort, out=tmp_path / "other", **QUICK)
+    with try_lock(tmp_path / "busy" / ".lock"), pytest.raises(UsageError, match="another process trains into"):
+        cross_validate(cohort, out=tmp_path / "busy", **QUICK)
+
+
+def test_slides_that_cannot_be_used_are_left_out_and_told(needle_cohort, tmp_path):
+    needle_cohort(slides=24)
+    with h5py.File(tmp_path / "features" / "s00.h5", "r+") as file:
+        file["features"][0, 0] = np.nan
+    with h5py.File(tmp_path / "features" / "s01.h5", "w") as file:
+        file["features"] = np.zeros((0, 64), np.float32)
+        file["coords"] = np.zeros((0, 2), np.int64)
+    events = []
+    cohort = read_cohort(tmp_path / "labels.csv", tmp_path / "features")
+    record = cross_validate(cohort, out=tmp_path / "run", on_event=events.append, **QUICK)
+    assert "NaN" in record.left_out["s00"]
+    assert record.left_out["s01"] == "no tissue"
+    assert record.metrics["left_out"]["no_tissue"] == ["s01"]
+    assert list(record.metrics["left_out"]["refused"]) == ["s00"]
+    assert not record.complete
+    assert len([event for event in events if event.kind == "slide_left_out"]) == 2
+    assert len(rows_of(record.folder / "predictions.csv")) == 22
+
+
+def test_a_failing_fold_does_not_end_the_others(needle_cohort, tmp_path, monkeypatch):
+    cohort = needle_cohort(slides=24)
+    train_fold = crossval._train_fold
+
+    def failing(plan, fold):
+        if fold == 0:
+            raise RuntimeError("out of memory\nlong trace")
+        return train_fold(plan, fold)
+
+    monkeypatch.setattr(crossval, "_train_fold", failing)
+    record = cross_validate(cohort, out=tmp_path / "run", **QUICK)
+    assert record.failed_folds == {0: "out of memory"}
+    assert record.metrics["failed_folds"] == {"0": "out of memory"}
+    assert not record.complete
+    assert {row["fold"] for row in rows_of(tmp_path / "run" / "predictions.csv")} == {"1"}
+    monkeypatch.undo()
+    assert cross_validate(cohort, out=tmp_path / "run", **QUICK).complete
+
+
+def test_the_seed_decides_everything(needle_cohort, tmp_path):
+    cohort = needle_cohort(slides=24)
+    weights = []
+    for number, seed in enumerate((1, 1, 2)):
+        torch.manual_seed(number)
+        cross_validate(cohort, out=tmp_path / f"run{number}", seed=seed, **QUICK)
+        weights.append((tmp_path / f"run{number}" / "fold0" / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_training_leaves_the_callers_random_state_alone(needle_cohort, tmp_path):
+    cohort = needle_cohort(slides=24)
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    cross_validate(cohort, out=tmp_path / "run", **QUICK)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_fixed_folds_of_the_table_are_used(needle_cohort, tmp_path):
+    cohort = needle_cohort(slides=24)
+    lines = (tmp_path / "labels.csv").read_text().splitlines()
+    fold = {slide.slide_id: int(slide.patient_id[1:]) // 2 % 3 for slide in cohort.slides}
+    table = [f"{line},{'fold' if number == 0 else fold[line[:3]]}" for number, line in enumerate(lines)]
+    (tmp_path / "labels.csv").write_text("\n".join(table))
+    cohort = read_cohort(tmp_path / "labels.csv", tmp_path / "features")
+    record = cross_validate(cohort, model="mean", out=tmp_path / "run", epochs=1)
+    assert {row["slide_id"]: int(row["fold"]) for row in rows_of(record.folder / "folds.csv")} == fold
+    assert len(record.metrics["metrics"]["auc"]["folds"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"model": "abmil", "retention": 0.4}, OptionError, "use 'dtc-abmil'"),
+        ({"epochs": 0}, OptionError, "got epochs=0; expected a whole number from 1 on"),
+        ({"device": "gpu"}, OptionError, "got device 'gpu'"),
+        ({"folds": 7}, CohortError, "class 'kind 0' has 6 patients; expected at least 7"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_anything_is_written(needle_cohort, tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        cross_validate(needle_cohort(slides=24), **{"out": tmp_path / "run", **QUICK, **changes})
+    assert not (tmp_path / "run").exists()
+
+
+def test_small_cohorts_take_several_steps_an_epoch():
+    assert [default_batch_size(count) for count in (1, 24, 640, 5000)] == [1, 3, 80, 256]
