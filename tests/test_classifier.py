@@ -206,7 +206,12 @@ def test_what_is_no_model_cannot_be_loaded(tmp_path):
     [
         ("dtc-abmi", {}, UnknownNameError, "no model is called 'dtc-abmi'; near names: .*dtc-abmil"),
         ("identity-abmil", {}, UnknownNameError, "no model is called 'identity-abmil'"),
-        ("abmil", {"retention": 0.4}, OptionError, "does not compress and takes no option 'retention'; use 'dtc-abmil'"),
+        (
+            "abmil",
+            {"retention": 0.4},
+            OptionError,
+            "does not compress and takes no option 'retention'; use 'dtc-abmil'",
+        ),
         ("abmil", {"gate": True}, OptionError, "takes no option 'gate'; near options: gated"),
         ("dtc-abmil", {"retentoin": 0.4}, OptionError, "takes no option 'retentoin'; near options: retention"),
     ],
@@ -235,5 +240,7 @@ def test_wrong_class_counts_and_progress_are_told():
 
 
 def test_importing_the_package_imports_nothing_heavy():
-    code = "import sys, dtcwsi; dtcwsi.list_models; print([m for m in ('lightning', 'timm', 'cv2') if m in sys.modules])"
+    code = (
+        "import sys, dtcwsi; dtcwsi.list_models; print([m for m in ('lightning', 'timm', 'cv2') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -26,7 +26,7 @@ from dtcwsi.store.atomic import write_bytes
 from dtcwsi.store.contours import read_contours, read_provenance, write_contours
 from dtcwsi.store.digest import digest, fingerprint
 from dtcwsi.store.features import features_writer
-from dtcwsi.store.hdf5 import read_attributes
+from dtcwsi.store.hdf5 import read_attributes, read_digest
 from dtcwsi.store.patches import count_patches, read_patches, write_patches
 from dtcwsi.tissue import TissueParameters, draw_overlay, segment_tissue
 from dtcwsi.types import SlideInfo, SlideReader
@@ -35,7 +35,7 @@ _OVERLAY_PX = 1200
 
 __all__ = ["SlideJob", "SlideResult", "extract_slide"]
 
-_VERSION = {"tissue": 1, "patches": 1, "features": 1}
+_VERSION = {"tissue": 1, "patches": 2, "features": 1}
 """Raised when a step's algorithm changes, so that the files of the older one are made anew."""
 
 
@@ -95,8 +95,8 @@ class SlideJob:
         """The digests that the files on disk carry; None where a file is absent or damaged."""
         return {
             "tissue": read_provenance(self.contours_file).get("digest"),
-            "patches": read_attributes(self.patches_file).get("digest"),
-            "features": read_attributes(self.features_file).get("digest"),
+            "patches": read_digest(self.patches_file),
+            "features": read_digest(self.features_file),
         }
 
     def likely_spacing(self, seen: dict[str, Any]) -> float | None:

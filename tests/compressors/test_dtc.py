@@ -252,7 +252,7 @@ def test_coords_are_those_of_a_patch_inside():
     [
         ({"merge_share": 1.5}, "got merge_share=1.5; expected a number from 0 to 1"),
         ({"lam": -0.1}, "got lam=-0.1"),
-        ({"teach": -1}, "got teach=-1"),
+        ({"teach": -1.0}, "got teach=-1.0"),
         ({"matching": "full"}, "got matching='full'; expected one of: aligned"),
         ({"preset": "paper"}, "got preset='paper'; expected one of: default"),
         ({"retention": 0.4, "schedule": (0.5,)}, "give one of them"),

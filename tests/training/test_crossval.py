@@ -32,9 +32,9 @@ def test_needles_are_found_by_attention_and_compression_but_not_by_the_mean(need
         pooled[model] = record.metrics["metrics"]["auc"]["pooled"]
         kept = 1.0 if retention is None else retention
         assert record.metrics["tokens"]["kept_share"] == pytest.approx(kept, abs=0.01)
-    assert pooled["mean"] < 0.8
-    assert pooled["abmil"] > 0.9
-    assert pooled["dtc-abmil"] > 0.9
+    assert pooled["mean"] < 0.85
+    assert pooled["abmil"] > 0.95
+    assert pooled["dtc-abmil"] > 0.95
 
 
 def test_the_run_folder_is_whole(run):

@@ -61,9 +61,9 @@ class DtcCompressor(Compressor):
     ) -> None:
         super().__init__()
         self.shares = cumulative_shares(retention, schedule, stages)
-        self.merge_share = _within("merge_share", merge_share, 0, 1)
-        self.lam = _within("lam", lam, 0, 1)
-        self.teach = _within("teach", teach, 0, float("inf"))
+        self.merge_share = _within("merge_share", merge_share, 0.0, 1.0)
+        self.lam = _within("lam", lam, 0.0, 1.0)
+        self.teach = _within("teach", teach, 0.0, float("inf"))
         self.pairs_of = MATCHINGS[_one_of("matching", matching, MATCHINGS)]
         _one_of("preset", preset, ["default"])
         self.importance = Importance(dim)
@@ -227,7 +227,7 @@ def _take(
     )
 
 
-def _within(name: str, value: float, low: float, high: float) -> float:
+def _within(name: str, value: object, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise OptionError(f"got {name}={value!r}; expected a number from {low:g} to {high:g}")
     return float(value)

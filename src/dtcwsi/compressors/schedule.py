@@ -16,7 +16,7 @@ DEFAULT_STAGES = 3
 
 
 def cumulative_shares(
-    retention: float | None, schedule: Sequence[float] | None, stages: int | None
+    retention: object, schedule: Sequence[object] | None, stages: object
 ) -> tuple[float, ...]:
     """Work out the share of patches left after each stage.
 
@@ -54,7 +54,7 @@ def merges(removed: Int[Tensor, "bags"], pairs: Int[Tensor, "bags"], merge_share
     return torch.minimum(torch.floor(removed.double() * merge_share + 0.5).long(), pairs)
 
 
-def _share(name: str, value: float) -> float:
+def _share(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
         raise OptionError(f"got {name}={value!r}; expected a share above 0 and at most 1")
     return float(value)

@@ -23,7 +23,7 @@ class ColourTextureEncoder:
 
     name = "colour-texture"
     dim = 3 * (2 + _BINS + 4) + 6
-    digest = "colour-texture-1"
+    digest = "colour-texture-2"
     batch_size = 64
 
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -34,7 +34,7 @@ class NetworkEncoder:
     ) -> None:
         self.name, self.input_px = name, input_px
         self._device = _device(device)
-        self.digest = state_digest(network, input_px=input_px, mean=mean, std=std)
+        self.digest = state_digest(network, input_px=input_px, mean=mean, std=std, resize="bilinear-8bit")
         self._network = network.eval().to(self._device).to(memory_format=torch.channels_last)
         self._mean = torch.tensor(mean, device=self._device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=self._device).view(1, 3, 1, 1)

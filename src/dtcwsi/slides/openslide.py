@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import openslide
 from numpy.typing import NDArray
@@ -75,8 +76,10 @@ class OpenSlideReader:
                 f"{self._info.path.name!r} cannot be decoded near level-0 pixel {top_left_level0} ({error}); "
                 "the file is damaged or cut off: copy it again"
             ) from error
-        rgb = rgba[..., :3].copy()
-        rgb[rgba[..., 3] == 0] = 255
+        rgb = np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), np.uint8)
+        outside = rgba[..., 3] == 0
+        if outside.any():
+            rgb[outside] = 255
         return rgb
 
 

@@ -10,7 +10,10 @@ import h5py
 from dtcwsi.errors import FeaturesError, StoreError
 from dtcwsi.store.atomic import beside
 
-__all__ = ["read_attributes", "read_hdf5", "write_hdf5"]
+__all__ = ["read_attributes", "read_digest", "read_hdf5", "write_hdf5"]
+
+_DAMAGE = (FeaturesError, OSError, RuntimeError, KeyError, ValueError)
+"""HDF5 meets damage in many ways."""
 
 
 @contextmanager
@@ -56,5 +59,14 @@ def read_attributes(path: Path) -> dict[str, Any]:
     try:
         with read_hdf5(path) as file:
             return {name: value.item() if hasattr(value, "item") else value for name, value in file.attrs.items()}
-    except (FeaturesError, OSError, RuntimeError, KeyError, ValueError):  # HDF5 meets damage in many ways
+    except _DAMAGE:
         return {}
+
+
+def read_digest(path: Path) -> str | None:
+    """Read the digest that a file carries, or None if the file is absent or unreadable."""
+    try:
+        with read_hdf5(path) as file:
+            return str(file.attrs["digest"])
+    except _DAMAGE:
+        return None

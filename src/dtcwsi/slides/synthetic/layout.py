@@ -180,8 +180,8 @@ def _vessel(rng: np.random.Generator, inside_px: NDArray[np.float32]) -> Iterato
 def _lesion(slide: SyntheticSlide, inside_px: NDArray[np.float32]) -> Region:
     """Grow one or two foci until they cover the slide's share of the tissue exactly."""
     rng = slide.rng("lesion place")
-    share = rng.uniform(0.9, 1.1) * (0.06 - 0.037 * slide.difficulty)
-    foci = 1 + int(rng.random() < slide.difficulty - 0.2)
+    share = rng.uniform(0.9, 1.1) * (0.068 - 0.041 * slide.difficulty)
+    foci = 1 + int(rng.random() < slide.difficulty - 0.5)
     deep = inside_px > min(150.0, 0.6 * float(inside_px.max()))
     candidates = np.argwhere(deep)
     place = np.indices(inside_px.shape, dtype=np.float32)
