@@ -8,9 +8,16 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+import torch
+from jaxtyping import install_import_hook
 
-from dtcwsi.encoders import load_encoder
-from dtcwsi.extraction import Extraction, Summary, run_extraction
+# Shapes are enforced wherever tensors pass; the hook must stand before these modules are imported.
+TENSOR_MODULES = ["types", "nn", "bags", "compressors", "aggregators", "classifier", "inference", "training"]
+install_import_hook([f"dtcwsi.{name}" for name in TENSOR_MODULES], "beartype.beartype")
+torch.set_num_threads(1)  # the tests' matrices are small
+
+from dtcwsi.encoders import load_encoder  # noqa: E402
+from dtcwsi.extraction import Extraction, Summary, run_extraction  # noqa: E402
 
 GLASS = (243, 241, 244)
 

@@ -162,7 +162,7 @@ def test_slides_that_cannot_be_used_are_left_out_and_told(needle_cohort, tmp_pat
     assert record.metrics["left_out"]["no_tissue"] == ["s01"]
     assert list(record.metrics["left_out"]["refused"]) == ["s00"]
     assert not record.complete
-    assert len([event for event in events if event.kind == "slide_left_out"]) == 2
+    assert len([event for event in events if event.kind == "slides_left_out"]) == 2
     assert len(rows_of(record.folder / "predictions.csv")) == 22
 
 

@@ -16,7 +16,7 @@ def infer_step(coords: NDArray[np.number]) -> float:
     return min(positive) if positive else 1.0
 
 
-def grid_cells(coords: NDArray[np.number], step: float) -> NDArray[np.int64]:
+def grid_cells(coords: NDArray[np.number], step: float | int) -> NDArray[np.int64]:
     """Give each patch its (column, row) on the grid of ``step`` level-0 pixels that starts at the smallest x and y."""
     if not len(coords):
         return np.zeros((0, 2), np.int64)
@@ -44,7 +44,7 @@ def hilbert_rank(cells: NDArray[np.int64]) -> NDArray[np.int64]:
     return rank
 
 
-def spatial_order(coords: NDArray[np.number], step: float) -> NDArray[np.int64]:
+def spatial_order(coords: NDArray[np.number], step: float | int) -> NDArray[np.int64]:
     """Order patches along the Hilbert curve of their cells; within a cell by y, then x.
 
     ``coords`` (N, 2). Returns: (N,) indices, the same sequence of patches whatever order they came in.

@@ -30,13 +30,14 @@ DEFAULT_PATIENCE = 10
 DEFAULT_MAX_TOKENS = 65_536
 _LARGEST_BATCH = 256
 _STEPS_WANTED = 8
+_NAMED = 5
 
 
 @dataclass(frozen=True)
 class TrainingEvent:
     """Something worth telling while folds are trained.
 
-    ``kind`` is slide_left_out, fold_begins, epoch, fold_ends, fold_kept (finished earlier) or fold_failed.
+    ``kind`` is slides_left_out, fold_begins, epoch, fold_ends, fold_kept (finished earlier) or fold_failed.
     """
 
     kind: str
@@ -229,8 +230,8 @@ def _usable(cohort: Cohort, tell: Callable[[TrainingEvent], None]) -> tuple[Coho
     if bad:
         cohort = cohort.without(bad)
         features = _features(cohort)
-    for slide, reason in _left_out(cohort).items():
-        tell(TrainingEvent("slide_left_out", f"{slide}: {reason}"))
+    for sentence in _left_out_sentences(cohort):
+        tell(TrainingEvent("slides_left_out", sentence))
     return cohort, features
 
 
@@ -250,6 +251,21 @@ def _left_out(cohort: Cohort) -> dict[str, str]:
         **dict.fromkeys(cohort.no_tissue, "no tissue"),
         **cohort.refused,
     }
+
+
+def _left_out_sentences(cohort: Cohort) -> list[str]:
+    """One sentence a reason, since a whole archive may have no label; each refused slide has its own."""
+    groups = {
+        "no feature file": cohort.without_features,
+        "no row in the labels table": cohort.without_label,
+        "no tissue": cohort.no_tissue,
+    }
+    told = [
+        f"{len(slides)} slides left out, {reason}: {', '.join(slides[:_NAMED])}{' ...' if len(slides) > _NAMED else ''}"
+        for reason, slides in groups.items()
+        if slides
+    ]
+    return [*told, *(f"{slide} left out: {reason}" for slide, reason in cohort.refused.items())]
 
 
 def _settings(
