@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the slides and features")
     parser.add_argument("--side", type=int, default=60_000, help="pixels a side of the large slide")
-    parser.add_argument("--encoder", default="colour-texture", help="of the two runs with 256-px patches")
+    parser.add_argument("--encoder", default="efficientnet-lite0", help="of the two runs with 256-px patches")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="JSON to write; OUT/extract_memory.json without")
@@ -60,8 +60,6 @@ def main() -> None:
     plans = [(small, arguments.encoder, 256), (large, arguments.encoder, 256), (large, "colour-texture", 128)]
     rows = []
     for slide, encoder, patch_px in plans:
-        if rows and rows[0]["encoder"] == encoder:
-            announce(rows[0], arguments.side, patch_px)
         rows.append(measure(slide, arguments.out, encoder, patch_px, arguments.workers))
         print(rows[-1], flush=True)
     settings = {name: str(value) for name, value in vars(arguments).items()}
@@ -78,18 +76,6 @@ def make(out: Path, side: int, seed: int) -> Path:
         seconds = time.perf_counter() - start
         print(f"made {path.name}: {path.stat().st_size / 1e6:,.0f} MB in {seconds:.0f} s", flush=True)
     return path
-
-
-def announce(small: dict, side: int, patch_px: int) -> None:
-    """Say how long the next run should take, and what takes the time, from the small slide's steps."""
-    pixels = (side / SMALL_PX) ** 2
-    steps = {name: seconds * pixels for name, seconds in small["step_seconds"].items()}
-    dominant = max(steps, key=lambda name: steps[name])
-    print(
-        f"expected for {side} px with {patch_px}-px patches: about {sum(steps.values()) / 60:.1f} min, "
-        f"mostly {dominant} ({steps[dominant] / 60:.1f} min)",
-        flush=True,
-    )
 
 
 def measure(slide: Path, out: Path, encoder: str, patch_px: int, workers: int) -> dict:
