@@ -212,6 +212,25 @@ def test_attention_teaches_the_scorer_before_anything_is_pruned():
     assert compressor(teach=0.0).auxiliary(tokens, teacher) == {}
 
 
+def test_the_scorer_is_done_when_it_says_what_attention_says():
+    made = compressor(retention=0.3, merge_share=0.7).train()
+    tokens = made(pack(make_bags([40])))
+    assert tokens.log_size.max() > 0
+    slopes = []
+    for bias in (tokens.log_size, torch.zeros_like(tokens.log_size)):
+        teacher = (tokens.score + bias).softmax(0).detach()
+        loss = made.auxiliary(tokens, teacher)["attention_taught"]
+        slopes.append(torch.autograd.grad(loss, made.importance.layers[-1].weight, retain_graph=True)[0].norm())
+    assert slopes[0] < 1e-6 < slopes[1]
+
+
+def test_merged_tokens_are_scored_anew():
+    made = compressor(retention=0.3, merge_share=0.7)
+    tokens = made(pack(make_bags([40, 7])))
+    assert tokens.log_size.max() > 0
+    torch.testing.assert_close(tokens.score.double(), made.importance.values(tokens.features), atol=1e-5, rtol=0)
+
+
 def test_what_merges_is_alike_and_what_goes_scores_least():
     torch.manual_seed(0)
     patterns = torch.randn(8, DIM)

@@ -54,7 +54,8 @@ def test_merges_round_halves_up_and_stop_at_the_pairs():
     [
         ((0.4, (0.5,), None), r"got retention=0.4 and schedule=\(0.5,\); give one of them"),
         ((None, (0.5, 0.5), 3), "got stages=3 and a schedule of 2"),
-        ((None, (), None), "the schedule is empty"),
+        ((None, (), None), r"got schedule=\(\); expected one share a stage"),
+        ((None, 0.5, None), "got schedule=0.5; expected one share a stage"),
         ((0.0, None, None), "got retention=0.0; expected a share above 0 and at most 1"),
         ((1.5, None, None), "got retention=1.5"),
         (("half", None, None), "got retention='half'"),

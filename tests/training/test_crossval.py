@@ -143,6 +143,8 @@ def test_a_folder_that_is_no_run_or_in_use_is_left_alone(needle_cohort, tmp_path
     (tmp_path / "other" / "thesis.txt").write_text("dear")
     with pytest.raises(UsageError, match="is not empty and no training run"):
         cross_validate(cohort, out=tmp_path / "other", **QUICK)
+    with pytest.raises(UsageError, match="thesis.txt is a file; expected a folder"):
+        cross_validate(cohort, out=tmp_path / "other" / "thesis.txt", **QUICK)
     with try_lock(tmp_path / "busy" / ".lock"), pytest.raises(UsageError, match="another process trains into"):
         cross_validate(cohort, out=tmp_path / "busy", **QUICK)
 

@@ -1,4 +1,5 @@
 import copy
+import signal
 
 import pytest
 import torch
@@ -99,7 +100,19 @@ def test_training_writes_nothing_and_says_nothing(features, tmp_path, monkeypatc
     trained(features, model_of("abmil"), epochs=1)
     assert list((tmp_path / "here").iterdir()) == []
     assert capfd.readouterr() == ("", "")
-    assert [str(warning.message) for warning in recwarn if "lightning" not in warning.filename] == []
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_ctrl_c_stays_a_keyboard_interrupt_and_the_handler_stays(features):
+    def interrupt(row):
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    recipe = Recipe(4, 2, 4, 1e-3, 0.0, 10, 10_000)
+    module = TrainingModule(model_of("abmil"), recipe, features, [0, 1], interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit(module, features, range(8), seed=0, device="cpu")
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_unknown_devices_are_told():

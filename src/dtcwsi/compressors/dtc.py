@@ -40,8 +40,9 @@ class DtcCompressor(Compressor):
 
     ``retention`` is the final share of tokens (0.4 unless given), split evenly over ``stages`` (3 unless given); or
     ``schedule`` is the share that each stage keeps. ``merge_share`` is the part of a stage's reduction that merging
-    does, pruning does the rest. ``lam`` weighs likeness against agreement of scores in choosing pairs. ``teach`` weighs
-    the cross-entropy by which the scorer learns from the aggregator's attention.
+    does, pruning does the rest; 0.25 had the best mean AUC among 0, 0.25, 0.5, 0.75 and 1 on bags with two needles in a
+    hundred patches, at retention 0.1. ``lam`` weighs likeness against agreement of scores in choosing pairs. ``teach``
+    weighs the cross-entropy by which the scorer learns from the aggregator's attention.
     Raises: OptionError if an option is unknown or out of range.
     Source: Sections 2.3 to 2.4 and Algorithm 1; tokens are removed in training too, where the paper scales them.
     """
@@ -53,7 +54,7 @@ class DtcCompressor(Compressor):
         retention: float | None = None,
         schedule: Sequence[float] | None = None,
         stages: int | None = None,
-        merge_share: float = 0.5,
+        merge_share: float = 0.25,
         lam: float = 0.5,
         matching: str = "aligned",
         teach: float = 0.1,

@@ -49,9 +49,8 @@ def merge_utility(
     ``score_gap`` is |sigmoid(s_i) - sigmoid(s_j)|, not the printed difference of softmax weights, which vanishes for
     large bags. A zero vector is like nothing. Returns: (pairs,) float64, rounded as scores are.
     """
-    wide = wide_dtype(features)
     likeness = [
-        _cosine(features.index_select(0, left).to(wide), features.index_select(0, right).to(wide))
+        _cosine(features.index_select(0, left), features.index_select(0, right))
         for left, right in _chunks(features, left_rows, right_rows)
     ]
     cosines = torch.cat(likeness) if likeness else score_gap.new_zeros(0)
@@ -66,10 +65,9 @@ def _chunks(
 
 
 def _cosine(one: Float[Tensor, "pairs dim"], other: Float[Tensor, "pairs dim"]) -> Float[Tensor, "pairs"]:
-    lengths = _dot(one, one).sqrt() * _dot(other, other).sqrt()
-    return _dot(one, other) / lengths.clamp_min(1e-30)
-
-
-def _dot(one: Float[Tensor, "pairs dim"], other: Float[Tensor, "pairs dim"]) -> Float[Tensor, "pairs"]:
-    products: Tensor = torch.linalg.vecdot(one, other)
-    return products
+    """Cosine of each pair: products in float32, which no batch changes, and wide sums, which float error does not."""
+    wide, product = wide_dtype(one), torch.promote_types(one.dtype, torch.float32)
+    one, other = one.to(product), other.to(product)
+    length: Tensor = torch.linalg.vector_norm(one, dim=1, dtype=wide)
+    length = length * torch.linalg.vector_norm(other, dim=1, dtype=wide)
+    return (one * other).sum(dim=1, dtype=wide) / length.clamp_min(1e-30)

@@ -1,7 +1,6 @@
 """How many tokens are left after each stage."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from jaxtyping import Int
@@ -15,9 +14,7 @@ DEFAULT_RETENTION = 0.4
 DEFAULT_STAGES = 3
 
 
-def cumulative_shares(
-    retention: object, schedule: Sequence[object] | None, stages: object
-) -> tuple[float, ...]:
+def cumulative_shares(retention: object, schedule: object, stages: object) -> tuple[float, ...]:
     """Work out the share of patches left after each stage.
 
     ``retention`` is the final share, split evenly over ``stages``; ``schedule`` is the share that each stage keeps of
@@ -26,12 +23,10 @@ def cumulative_shares(
     """
     if schedule is not None:
         if retention is not None:
-            raise OptionError(f"got retention={retention} and schedule={tuple(schedule)}; give one of them")
-        if stages is not None and stages != len(schedule):
-            raise OptionError(f"got stages={stages} and a schedule of {len(schedule)}; leave stages out")
-        shares = [_share("schedule", share) for share in schedule]
-        if not shares:
-            raise OptionError("the schedule is empty; expected one share a stage, such as (0.74, 0.74, 0.74)")
+            raise OptionError(f"got retention={retention} and schedule={schedule}; give one of them")
+        shares = _shares(schedule)
+        if stages is not None and stages != len(shares):
+            raise OptionError(f"got stages={stages} and a schedule of {len(shares)}; leave stages out")
         return tuple(math.prod(shares[: stage + 1]) for stage in range(len(shares)))
     last = _share("retention", DEFAULT_RETENTION if retention is None else retention)
     count = DEFAULT_STAGES if stages is None else stages
@@ -52,6 +47,12 @@ def token_counts(sizes: Int[Tensor, "bags"], share: float, tightness: float) -> 
 def merges(removed: Int[Tensor, "bags"], pairs: Int[Tensor, "bags"], merge_share: float) -> Int[Tensor, "bags"]:
     """Count the pairs to merge of the tokens to remove: their ``merge_share``, halves rounded up, at most all pairs."""
     return torch.minimum(torch.floor(removed.double() * merge_share + 0.5).long(), pairs)
+
+
+def _shares(schedule: object) -> list[float]:
+    if not isinstance(schedule, list | tuple) or not schedule:
+        raise OptionError(f"got schedule={schedule!r}; expected one share a stage, such as (0.74, 0.74, 0.74)")
+    return [_share("schedule", share) for share in schedule]
 
 
 def _share(name: str, value: object) -> float:

@@ -110,6 +110,8 @@ def cross_validate(
     """
     tell = on_event or (lambda _: None)
     given = {**(options or {}), **({} if retention is None else {"retention": retention})}
+    if Path(out).is_file():
+        raise UsageError(f"{out} is a file; expected a folder for the run")
     _check_numbers(epochs=epochs, patience=patience, max_tokens=max_tokens, batch_size=batch_size or 1)
     device_of(device)
     with torch.random.fork_rng():  # a trial, so that a wrong option is told before slides are read

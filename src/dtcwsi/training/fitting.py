@@ -70,6 +70,7 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
             warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
             warnings.filterwarnings("ignore", message=".*MPS available but not used.*")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
             yield
     finally:
         logger.setLevel(level)

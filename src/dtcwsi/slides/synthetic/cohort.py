@@ -73,10 +73,11 @@ def write_cohort(
 ) -> Path:
     """Write a cohort as `slides/ID.tif`, `truth/ID.png` and `labels.csv` (`slide_id,label,patient_id`).
 
-    ``side_px`` level-0 pixels a side; ``difficulty`` 0..1; ``prefix`` goes before all ids. ``on_slide`` is called
-    in this process with the id of each slide once it is on disk. The files depend on the parameters alone, not on ``workers``. A slide that is there
-    already and was drawn from the same parameters is kept; one from other parameters is drawn again, and slides of an
-    earlier cohort that are not in this one are removed. `truth` masks are 255 in the lesion, 16 level-0 pixels a pixel.
+    ``side_px`` level-0 pixels a side; ``difficulty`` 0..1; ``prefix`` goes before all ids. ``on_slide`` is called in
+    this process with the id of each slide once it is on disk. The files depend on the parameters alone, not on
+    ``workers``. A slide that is there already and was drawn from the same parameters is kept; one from other parameters
+    is drawn again, and slides of an earlier cohort that are not in this one are removed. `truth` masks are 255 in the
+    lesion, 16 level-0 pixels a pixel.
     Returns: ``folder``.
     Raises: CohortError if a parameter is outside its range; UsageError or StoreError if the disk refuses; DtcwsiError
     if a worker process is killed.

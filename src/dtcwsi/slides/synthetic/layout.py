@@ -35,6 +35,7 @@ _COMMONNESS = {
     "necrosis": -0.3,
     "blood": -1.3,
 }
+_MOST_ADIPOSE = 0.2
 _GROUND = ("fibrous_stroma", "loose_stroma", "smooth_muscle")
 # Width of the transition in px, and how far single cells stray across it.
 _BORDERS = {
@@ -155,10 +156,12 @@ def _territories(rng: np.random.Generator, cells: int) -> tuple[NDArray[np.int64
 
 def _composition(slide: SyntheticSlide) -> dict[str, float]:
     patient_rng, slide_rng = slide.patient_rng("composition"), slide.rng("composition")
-    return {
+    odds = {
         name: common + slide.nuisance * (patient_rng.normal(0.0, 1.0) + slide_rng.normal(0.0, 0.5))
         for name, common in _COMMONNESS.items()
     }
+    # Fat is mostly glass: a slide full of it would hardly have patches.
+    return {**odds, "adipose": min(odds["adipose"], _MOST_ADIPOSE)}
 
 
 def _vessel(rng: np.random.Generator, inside_px: NDArray[np.float32]) -> Iterator[Region]:
