@@ -8,19 +8,18 @@ are composed once, folds are the tile pools, and seeds vary the weights and the 
 """
 
 import argparse
+import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
 from composed_slides import compose_cohort
-from dtcwsi.bags.cohort import read_cohort
-from dtcwsi.benchmark.demo import DEMO_MODELS, DemoSettings, run_demo
-from dtcwsi.encoders import load_encoder
-from dtcwsi.extraction import Extraction, run_extraction
-from dtcwsi.slides import find_slides
-from dtcwsi.training.crossval import cross_validate
 from provenance import provenance, save
+
+MODELS = ("abmil", "mean", "dtc-abmil")
 
 
 def main() -> None:
@@ -40,9 +39,12 @@ def main() -> None:
 def demo(work: Path, seeds: list[int]) -> list[dict]:
     rows = []
     for seed in seeds:
-        result = run_demo(work / f"seed{seed}", DemoSettings(seed=seed), tell=print)
-        for model, record in result.runs.items():
-            rows.append(row(model, seed, record.metrics, result.seconds) | {"lesion_auroc": result.lesion_auroc[model]})
+        out = work / f"seed{seed}"
+        dtcwsi("demo", "--seed", seed, "--out", out)
+        told = json.loads((out / "demo.json").read_text())
+        for model, score in told["lesion_auroc"].items():
+            metrics = json.loads((out / "runs" / model / "metrics.json").read_text())
+            rows.append(row(model, seed, metrics, told["seconds"]) | {"lesion_auroc": score})
     return rows
 
 
@@ -52,17 +54,20 @@ def tissue(arguments: argparse.Namespace) -> list[dict]:
     compose_cohort(arguments.tiles, work, seed=0)
     seconds = {"compose slides": time.perf_counter() - start}
     start = time.perf_counter()
-    summary = run_extraction(
-        find_slides([work / "slides"]), Extraction(work, encoder=load_encoder("efficientnet-lite0"))
-    )
-    assert not summary.failed, summary.failed
+    dtcwsi("extract", work / "slides", "--out", work)
     seconds["extract features"] = time.perf_counter() - start
-    cohort = read_cohort(work / "labels.csv", work)
     for seed in arguments.seeds:
-        for model in DEMO_MODELS:
-            record = cross_validate(cohort, model=model, out=work / "runs" / f"{model}-{seed}", seed=seed)
-            rows.append(row(model, seed, record.metrics, seconds))
+        for model in MODELS:
+            run = work / "runs" / f"{model}-{seed}"
+            cohort = ("--features", work, "--labels", work / "labels.csv")
+            dtcwsi("train", *cohort, "--model", model, "--seed", seed, "--out", run)
+            rows.append(row(model, seed, json.loads((run / "metrics.json").read_text()), seconds))
     return rows
+
+
+def dtcwsi(*arguments: object) -> None:
+    """Run the real command; a failing one ends the benchmark."""
+    subprocess.run([sys.executable, "-m", "dtcwsi", *map(str, arguments)], check=True)
 
 
 def row(model: str, seed: int, metrics: dict, seconds: dict[str, float]) -> dict:

@@ -1,7 +1,7 @@
 """Pyramidal slides composed from a folder of labelled real tiles: normal lung with a little of one carcinoma.
 
 Tiles are dealt into five disjoint pools; a slide takes all its tiles from one pool, turned and mirrored, and the pool
-is the fold (and the patient) of the slide, so that no tile is in two parts of a split. Tiles: LC25000 (Borkowski et al.,
+is the fold (and the patient) of the slide, so that no tile is in two parts of a split. Tiles: LC25000 (Borkowski,
 arXiv 1912.12142), one of each group of augmented copies.
 """
 

@@ -1,6 +1,9 @@
 import csv
 import json
 import shutil
+import signal
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -117,6 +120,20 @@ def test_a_killed_fold_is_trained_anew(run):
     (record.folder / "fold1" / "model.safetensors").write_bytes(b"half")
     cross_validate(cohort, out=record.folder, seed=5, **QUICK)
     assert (record.folder / "fold1" / "model.safetensors").read_bytes() == before
+
+
+def test_a_terminated_run_does_not_look_finished(needle_cohort, tmp_path):
+    needle_cohort(slides=24)
+    code = f"""
+import signal
+from dtcwsi.bags.cohort import read_cohort
+from dtcwsi.training.crossval import cross_validate
+end = lambda event: event.kind == "epoch" and signal.raise_signal(signal.SIGTERM)
+cohort = read_cohort({str(tmp_path / "labels.csv")!r}, {str(tmp_path / "features")!r})
+cross_validate(cohort, model="mean", out={str(tmp_path / "run")!r}, folds=2, epochs=2, on_event=end)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGTERM
+    assert not (tmp_path / "run" / "metrics.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
 from dtcwsi.bags.sampler import PassSampler
@@ -39,12 +41,12 @@ def device_of(name: str) -> torch.device:
 def fit(module: TrainingModule, features: SlideFeatures, slides: Sequence[int], *, seed: int, device: str) -> None:
     """Train until the epochs or the patience are used up.
 
-    Raises: KeyboardInterrupt on Ctrl-C, which Lightning would turn into exit status 1.
+    Raises: KeyboardInterrupt on Ctrl-C; SIGTERM goes to the handler that was there before.
     """
     recipe = module.recipe
     sampler = PassSampler(slides, features.sizes, batch_size=recipe.batch_size, max_tokens=recipe.max_tokens, seed=seed)
     loader = DataLoader(features, sampler=sampler, batch_size=None)
-    with _quiet(), _own_interrupts():
+    with _quiet(), _own_signals():
         trainer = Trainer(
             accelerator=device_of(device).type,
             devices=1,
@@ -77,15 +79,25 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _own_interrupts() -> Iterator[None]:
+def _own_signals() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end training as they end any program: Lightning makes them exit statuses 1 and 0."""
     in_main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT) if in_main else None
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if in_main else {}
     try:
         yield
+    except SIGTERMException:
+        _restore(before)
+        signal.raise_signal(signal.SIGTERM)
+        raise
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from error
         raise
     finally:
-        if in_main and handler is not None:
-            signal.signal(signal.SIGINT, handler)
+        _restore(before)
+
+
+def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        if handler is not None:
+            signal.signal(number, handler)
