@@ -14,7 +14,7 @@ LABELS = ("nested", "whorled")
 """The two classes, named after the growth pattern of their lesion."""
 
 # Part of a slide's fingerprint: raise it when the drawing changes, so that slides on disk are drawn again.
-_DRAWING_VERSION = 1
+_DRAWING_VERSION = 2
 
 
 @dataclass(frozen=True)

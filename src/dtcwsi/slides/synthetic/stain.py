@@ -40,7 +40,8 @@ def draw_stain(patient_rng: np.random.Generator, slide_rng: np.random.Generator,
         hue = rng.normal(0.0, 0.055 * share * strength, (3, 3)) * _HUE_FREEDOM
         intensity = np.exp(rng.normal(0.0, 0.2 * share * strength, (3, 1)))
         vectors = np.clip(vectors + hue, 0.03, None) * intensity
-    white = 244.0 + strength * patient_rng.uniform(-8.0, 6.0, 3)
+    brightness, tint = patient_rng.uniform(-8.0, 6.0), patient_rng.uniform(-3.0, 3.0, 3)  # real glass is nearly grey
+    white = 244.0 + strength * (brightness + tint)
     gamma = float(np.exp(patient_rng.normal(0.0, 0.1 * strength)))
     blur_px = float(0.45 + strength * slide_rng.uniform(0.0, 0.7))
     return Stain(vectors, np.clip(white, 225.0, 252.0), gamma, blur_px)
