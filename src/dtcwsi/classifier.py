@@ -254,7 +254,7 @@ def _to_patches(values: Float[Tensor, "tokens *classes"], tokens: CompressedBags
 
 def _read_card(folder: Path) -> dict[str, Any]:
     try:
-        card: dict[str, Any] = json.loads((folder / _CARD).read_text())
+        card: dict[str, Any] = json.loads((folder / _CARD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{folder} holds no readable {_CARD}; expected a folder that a model was saved to, such as RUN/fold0"

@@ -1,13 +1,14 @@
 """The options of a model's parts: the keyword-only parameters of their constructors."""
 
 import inspect
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dtcwsi.errors import OptionError
 from dtcwsi.registry import near
 
-__all__ = ["check_options", "options_of"]
+__all__ = ["check_number", "check_options", "check_switch", "check_whole_number", "options_of"]
 
 
 def options_of(part: type) -> dict[str, Any]:
@@ -25,3 +26,28 @@ def check_options(owner: str, options: Mapping[str, Any], known: Mapping[str, An
         if name not in known:
             advice = f"near options: {near(name, known)}" if known else "it takes none"
             raise OptionError(f"{owner} takes no option {name!r}; {advice}")
+
+
+def check_whole_number(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
+    """Give back a whole number within the bounds.  Raises: OptionError if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+        bounds = f"from {least} on" if most is None else f"from {least} to {most}"
+        raise OptionError(f"got {name}={value!r}; expected a whole number {bounds}")
+    return value
+
+
+def check_number(name: str, value: Any, fits: Callable[[float], bool], expected: str) -> float:
+    """Give back a finite number that ``fits``.  Raises: OptionError saying what was ``expected``."""
+    largest = sys.float_info.max
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -largest <= value <= largest:
+        raise OptionError(f"got {name}={value!r}; expected {expected}")
+    if not fits(value):
+        raise OptionError(f"got {name}={value!r}; expected {expected}")
+    return float(value)
+
+
+def check_switch(name: str, value: Any) -> bool:
+    """Give back True or False.  Raises: OptionError if it is neither."""
+    if not isinstance(value, bool):
+        raise OptionError(f"got {name}={value!r}; expected true or false")
+    return value

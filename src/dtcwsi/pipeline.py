@@ -4,6 +4,7 @@ Every step leaves one file with a digest of all that made it. A step whose file 
 again; a changed slide, resolution, parameter or encoder changes the digest of that step and of those after it.
 """
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -221,7 +222,13 @@ def _cut(job: SlideJob, info: SlideInfo, parameters: GridParameters, made: str, 
 def _encode(job: SlideJob, info: SlideInfo, encoder: Encoder, made: str, seconds: dict[str, float]) -> None:
     grid = read_patches(job.patches_file)
     _check_space(job.features_file, len(grid) * (encoder.dim * 4 + 16))
-    attributes = {**_described(info, made), "encoder": encoder.name, "encoder_digest": encoder.digest}
+    attributes = {
+        **_described(info, made),
+        "encoder": encoder.name,
+        "encoder_digest": encoder.digest,
+        "min_tissue_fraction": job.grid.min_tissue_fraction if job.grid else 0.0,
+        "tissue_parameters": json.dumps(asdict(job.tissue), sort_keys=True),
+    }
     with (
         features_writer(job.features_file, grid, encoder.dim, attributes) as append,
         closing(patch_batches(info, grid, batch_size=encoder.batch_size, workers=job.workers)) as batches,

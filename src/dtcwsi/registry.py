@@ -8,14 +8,16 @@ from typing import Any
 
 from dtcwsi.errors import UnknownNameError
 
+_MOST_NAMED = 12
+
 __all__ = ["Registry", "near"]
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """Name the likeliest of the known names, or all of them if none is like it."""
+    """Name the likeliest of the known names, or the first of them if none is like it."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return ", ".join(close or known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:_MOST_NAMED]
+    return ", ".join(close) + (" ..." if len(close) == _MOST_NAMED < len(known) else "")
 
 
 class Registry:

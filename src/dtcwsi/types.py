@@ -252,7 +252,7 @@ class Aggregated:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier says of a batch of bags; see CONTRACT in the reference for every field's shape.
+    """What a classifier says of a batch of bags, in one layout whatever the model.
 
     ``logits`` (bags, classes); ``attention`` (patches,) sums to 1 in each bag with patches; ``tokens_in`` and
     ``tokens_out`` (bags,); ``patch_to_token`` (patches,); ``tokens_by_stage`` (stages, patches); ``patch_stage``

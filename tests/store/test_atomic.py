@@ -1,5 +1,4 @@
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -7,11 +6,11 @@ import time
 import pytest
 
 from dtcwsi.errors import StoreError
-from dtcwsi.store.atomic import beside, check_writable, folder_lock, sweep, try_lock, write_json, write_text
+from dtcwsi.store.atomic import _machine, beside, check_writable, folder_lock, sweep, try_lock, write_json, write_text
 
 
 def _part(folder, name="a.h5", pid=None, host=None):
-    path = folder / f".{name}.part-0123abcd-{pid or os.getpid()}-{host or socket.gethostname()}"
+    path = folder / f".{name}.part-0123abcd-{pid or os.getpid()}-{host or _machine()}"
     path.write_text("half")
     return path
 

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dtcwsi.nn.segment import segment_softmax, segment_sum
+from dtcwsi.options import check_number, check_switch, check_whole_number
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["Abmil"]
@@ -15,6 +16,7 @@ class Abmil(nn.Module):
 
     ``projection`` is the width of a Linear + ReLU in front, None for none; ``hidden`` the attention's width; ``gated``
     multiplies tanh(W h) by sigmoid(U h); ``dropout`` acts on the projected tokens.
+    Raises: OptionError if an option is out of range.
     Source: Section 2.5, without biases in W and w as printed; gate and projection after Ilse et al. 2018.
     """
 
@@ -29,11 +31,13 @@ class Abmil(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        width = in_dim if projection is None else projection
+        width = in_dim if projection is None else check_whole_number("projection", projection)
         self.projection = nn.Identity() if projection is None else nn.Sequential(nn.Linear(in_dim, width), nn.ReLU())
-        self.dropout = nn.Dropout(dropout)
+        rate = check_number("dropout", dropout, lambda rate: 0 <= rate < 1, "a share from 0 to below 1")
+        self.dropout = nn.Dropout(rate)
+        hidden = check_whole_number("hidden", hidden)
         self.attention_tanh = nn.Linear(width, hidden, bias=False)
-        self.attention_gate = nn.Linear(width, hidden, bias=False) if gated else None
+        self.attention_gate = nn.Linear(width, hidden, bias=False) if check_switch("gated", gated) else None
         self.attention_score = nn.Linear(hidden, 1, bias=False)
         self.head = nn.Linear(width, n_classes)
 

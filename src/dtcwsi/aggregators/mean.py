@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from dtcwsi.nn.segment import segment_softmax, segment_sum
+from dtcwsi.options import check_number, check_whole_number
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["MeanPooling"]
@@ -13,13 +14,15 @@ class MeanPooling(nn.Module):
     """Average projected tokens, each weighed by its size, then classify: Linear + ReLU, mean, Linear.
 
     ``projection`` is the width of the Linear + ReLU in front, None for none; ``dropout`` acts on the projected tokens.
+    Raises: OptionError if an option is out of range.
     """
 
     def __init__(self, in_dim: int, n_classes: int, *, projection: int | None = 512, dropout: float = 0.0) -> None:
         super().__init__()
-        width = in_dim if projection is None else projection
+        width = in_dim if projection is None else check_whole_number("projection", projection)
         self.projection = nn.Identity() if projection is None else nn.Sequential(nn.Linear(in_dim, width), nn.ReLU())
-        self.dropout = nn.Dropout(dropout)
+        rate = check_number("dropout", dropout, lambda rate: 0 <= rate < 1, "a share from 0 to below 1")
+        self.dropout = nn.Dropout(rate)
         self.head = nn.Linear(width, n_classes)
 
     def forward(self, tokens: CompressedBags) -> Aggregated:

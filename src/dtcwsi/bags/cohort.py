@@ -1,6 +1,8 @@
 """The labels table, and the slides of it that can be trained on."""
 
 import csv
+import io
+import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -63,6 +65,12 @@ class Cohort:
         return class_names_of(self.labels)
 
     @property
+    def made_by(self) -> dict[str, str | int | float | None]:
+        """How most slides' features were made, entry by entry."""
+        made = [header.made_by for header in self.headers]
+        return {name: Counter(entry[name] for entry in made).most_common(1)[0][0] for name in (made or [{}])[0]}
+
+    @property
     def fixed_folds(self) -> tuple[int, ...] | None:
         """The table's folds, if it has any."""
         folds = [slide.fold for slide in self.slides if slide.fold is not None]
@@ -85,13 +93,12 @@ def read_labels(path: str | Path) -> tuple[LabelledSlide, ...]:
     """Read a labels table: comma-separated ``slide_id,label`` and optional ``patient_id,path,spacing_um,fold``.
 
     Everything is text, so that an id such as 007 stays one; a byte-order mark and other columns are ignored.
-    Raises: CohortError if the file is missing or empty, is separated otherwise, lacks a column, or a row lacks its
-    label or patient, repeats a slide, or holds no number where one belongs.
+    Messages count rows as an editor counts lines.
+    Raises: CohortError if the file is missing or empty, is no CSV, is separated otherwise, lacks a column, or a row
+    lacks its label or patient, repeats a slide, or holds no number where one belongs.
     """
     path = Path(path)
-    rows = _rows(path)
-    numbered = list(enumerate(rows, start=2))
-    slides = tuple(_slide(path, number, row) for number, row in numbered)
+    slides = tuple(_slide(path, number, row) for number, row in _rows(path))
     repeated = [slide for slide, count in Counter(slide.slide_id for slide in slides).items() if count > 1]
     if repeated:
         raise CohortError(f"{path} lists slide {repeated[0]!r} more than once; keep one row a slide")
@@ -146,24 +153,39 @@ def class_names_of(labels: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Read the table: the number of each row's first line, and its cells by column."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise CohortError(f"{path} is not UTF-8 text; save it as CSV UTF-8") from error
     except OSError as error:
         raise CohortError(f"{path} cannot be read: {error.strerror}; expected a CSV with slide_id,label") from error
-    lines = [line for line in csv.reader(text.splitlines()) if any(cell.strip() for cell in line)]
+    lines = _numbered_lines(path, text)
     if not lines:
         raise CohortError(f"{path} is empty; expected a header slide_id,label and one row a slide")
-    header = [cell.strip() for cell in lines[0]]
+    header = [cell.strip() for cell in lines[0][1]]
     _check_header(path, header)
     if len(lines) == 1:
         raise CohortError(f"{path} has a header and no row; expected one row a slide")
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in lines[1:]:
         if len(line) != len(header):
             raise CohortError(f"{path} row {number} has {len(line)} cells; expected {len(header)}, as in the header")
-    return [dict(zip(header, (cell.strip() for cell in line), strict=True)) for line in lines[1:]]
+    return [(number, dict(zip(header, (cell.strip() for cell in line), strict=True))) for number, line in lines[1:]]
+
+
+def _numbered_lines(path: Path, text: str) -> list[tuple[int, list[str]]]:
+    """Cut a table into its rows that are not blank, each with the number of its first line."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    lines, number = [], 1
+    try:
+        for line in reader:
+            if any(cell.strip() for cell in line):
+                lines.append((number, line))
+            number = reader.line_num + 1
+    except csv.Error as error:
+        raise CohortError(f"{path} row {number} is no CSV ({error}); close its quotes or export it again") from error
+    return lines
 
 
 def _check_header(path: Path, header: list[str]) -> None:
@@ -206,9 +228,12 @@ def _number(path: Path, number: int, row: dict[str, str], column: str) -> float 
     if _missing(cell):
         return None
     try:
-        return float(cell)
-    except ValueError as error:
-        raise CohortError(f"{path} row {number} has {column} {cell!r}; expected a number") from error
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise CohortError(f"{path} row {number} has {column} {cell!r}; expected a number")
+    return value
 
 
 def _missing(cell: str) -> bool:

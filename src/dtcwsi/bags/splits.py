@@ -60,7 +60,7 @@ def assign_folds(
         for number, (_, test) in enumerate(splitter.split(np.zeros(len(labels)), labels, patients)):
             fold[test] = number
     assigned = tuple(int(number) for number in fold)
-    _check_classes_in_training(labels, assigned)
+    _check_classes_in_training(labels, assigned, range(count))
     return assigned
 
 
@@ -70,11 +70,15 @@ def make_split(
     """Split for one fold: its slides are the test part, a fifth of the other patients the validation part.
 
     The fifth is drawn class by class (a patient's class is that of most of its slides): at least one patient of each
-    class that has two, so that every class stays in training.
+    class that has two. A patient without whom a class would leave training is passed over.
+    Raises: CohortError if a class is only in the fold's own slides, or no patient is left to validate on.
     """
+    _check_classes_in_training(labels, folds, [fold])
     test = tuple(i for i, number in enumerate(folds) if number == fold)
     rest = [i for i, number in enumerate(folds) if number != fold]
     chosen = _draw_validation(labels, patients, rest, np.random.default_rng([seed, fold]))
+    if not chosen:
+        raise CohortError(_nobody_validates(fold, len(set(folds))))
     val = tuple(i for i in rest if patients[i] in chosen)
     train = tuple(i for i in rest if patients[i] not in chosen)
     return Split(train, val, test)
@@ -83,18 +87,32 @@ def make_split(
 def _draw_validation(
     labels: Sequence[str], patients: Sequence[str], slides: Sequence[int], generator: np.random.Generator
 ) -> set[str]:
+    counts: dict[str, Counter[str]] = {}
+    for i in slides:
+        counts.setdefault(patients[i], Counter())[labels[i]] += 1
     of_class: dict[str, list[str]] = {}
-    for patient in sorted({patients[i] for i in slides}):
-        counts = Counter(labels[i] for i in slides if patients[i] == patient)
-        label = min(counts, key=lambda name: (-counts[name], name))
+    for patient in sorted(counts):
+        label = min(counts[patient], key=lambda name: (-counts[patient][name], name))
         of_class.setdefault(label, []).append(patient)
+    training = Counter(label for own in counts.values() for label in own)  # patients by class; one may count in several
     chosen: set[str] = set()
     for label in sorted(of_class):
         members = of_class[label]
-        if len(members) > 1:
-            count = max(1, round(len(members) * _VALIDATION_SHARE))
-            chosen.update(members[i] for i in generator.permutation(len(members))[:count])
+        wanted = max(1, round(len(members) * _VALIDATION_SHARE)) if len(members) > 1 else 0
+        for patient in (members[i] for i in (generator.permutation(len(members)) if wanted else ())):
+            if wanted and all(training[own] > 1 for own in counts[patient]):
+                training.subtract(dict.fromkeys(counts[patient], 1))
+                chosen.add(patient)
+                wanted -= 1
     return chosen
+
+
+def _nobody_validates(fold: int, folds: int) -> str:
+    needed = 2 + -(-2 // max(1, folds - 1))  # of these, an even share is tested and two are left
+    return (
+        f"fold {fold} leaves no patient to validate on, as training needs one of each class and no class has a second; "
+        f"{folds} folds take {needed} patients of a class or more; add patients or use more folds"
+    )
 
 
 def _check_enough_patients(labels: Sequence[str], patients: Sequence[str], folds: int) -> None:
@@ -121,13 +139,13 @@ def _checked_fixed(
             raise CohortError(
                 f"patient {patient!r} is in folds {home[patient]} and {fold}; put all slides of a patient in one fold"
             )
-    _check_classes_in_training(labels, fixed)
+    _check_classes_in_training(labels, fixed, numbers)
     return tuple(fixed)
 
 
-def _check_classes_in_training(labels: Sequence[str], folds: Sequence[int]) -> None:
+def _check_classes_in_training(labels: Sequence[str], folds: Sequence[int], tested: Sequence[int]) -> None:
     classes = set(labels)
-    for fold in sorted(set(folds)):
+    for fold in tested:
         missing = classes - {label for label, number in zip(labels, folds, strict=True) if number != fold}
         if missing:
             raise CohortError(

@@ -1,6 +1,8 @@
 """The main job on the embedded cohort: slides, features, models, predictions, heatmaps, one page."""
 
 import csv
+import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -10,16 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from dtcwsi.bags.cohort import read_cohort, read_labels
+from dtcwsi.bags.splits import assign_folds, make_split
 from dtcwsi.encoders import load_encoder
-from dtcwsi.errors import DtcwsiError
+from dtcwsi.errors import DtcwsiError, UsageError
 from dtcwsi.explain.report import write_report
 from dtcwsi.explain.scores import lesion_auroc, read_mask
 from dtcwsi.explain.slide import ExplainedSlide, TruthMask, explain_slide, view_slide
 from dtcwsi.extraction import Extraction, Summary, run_extraction
 from dtcwsi.inference import load_run, predict_file
 from dtcwsi.slides import find_slides, open_slide
-from dtcwsi.slides.synthetic import write_cohort
-from dtcwsi.store.atomic import check_writable, write_json
+from dtcwsi.slides.synthetic import plan_cohort, write_cohort
+from dtcwsi.store.atomic import check_writable, plain, write_json
 from dtcwsi.store.features import feature_files, read_features
 from dtcwsi.store.tables import SlideTable
 from dtcwsi.training.crossval import RunRecord, cross_validate
@@ -86,15 +89,20 @@ class DemoResult:
     def _row(self, name: str) -> list[str]:
         metrics = self.runs[name].metrics
         auc, accuracy, tokens = metrics["metrics"]["auc"], metrics["metrics"]["accuracy"], metrics["tokens"]
+        low, high = auc["interval_95"]
         return [
             name,
-            f"{auc['mean']:.3f} ± {auc['std']:.3f}",
-            "{:.3f} to {:.3f}".format(*auc["interval_95"]),
-            f"{accuracy['mean']:.3f} ± {accuracy['std']:.3f}",
+            f"{_figure(auc['mean'])} ± {_figure(auc['std'])}",
+            f"{_figure(low)} to {_figure(high)}",
+            f"{_figure(accuracy['mean'])} ± {_figure(accuracy['std'])}",
             f"{tokens['in']:.0f}",
             f"{tokens['out']:.0f}",
-            f"{self.lesion_auroc[name]:.3f}",
+            _figure(self.lesion_auroc[name]),
         ]
+
+
+def _figure(value: float | None) -> str:
+    return "n/a" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def run_demo(
@@ -105,7 +113,7 @@ def run_demo(
     Raises: UsageError if the folder cannot be written; DtcwsiError if a step could do nothing at all.
     """
     plan, say = settings or DemoSettings(), tell or (lambda _: None)
-    check_writable(out)
+    _check(out, plan)
     result = DemoResult(out / "report.html")
     with _stage("draw slides", result, say):
         write_cohort(
@@ -125,6 +133,10 @@ def run_demo(
                 cohort, model=model, out=out / "runs" / model, folds=plan.folds, epochs=plan.epochs, seed=plan.seed
             )
             result.failed |= {f"{model} fold {n}": why for n, why in result.runs[model].failed_folds.items()}
+            run = out / "runs" / model
+            write_report(
+                run / "report.html", title=f"{model}, DTC-WSI demo", runs=[run], extraction=out, notes=_NOTES[:1]
+            )
     with _stage("score heatmaps", result, say):
         result.lesion_auroc = {
             model: lesion_scores(out / "runs" / model, _features(out, plan), out / "truth") for model in plan.models
@@ -133,6 +145,29 @@ def run_demo(
         _new_slides(out, plan, result)
     _report(out, plan, result)
     return result
+
+
+def _check(out: Path, plan: DemoSettings) -> None:
+    """Refuse, before anything is drawn, what would fail later.
+
+    Raises: CohortError if the slides are too few for the folds; UsageError if the folder cannot be written or holds a
+    demo of other settings.
+    """
+    slides = plan_cohort(slides=plan.slides, side_px=plan.side_px, difficulty=plan.difficulty, seed=plan.seed)
+    labels, patients = [slide.label for slide in slides], [slide.patient_id for slide in slides]
+    folds = assign_folds(labels, patients, folds=plan.folds, seed=plan.seed)
+    for fold in range(plan.folds):
+        make_split(labels, patients, folds, fold, seed=plan.seed)
+    check_writable(out)
+    settings = plain({name: value for name, value in asdict(plan).items() if name != "workers"})
+    note = out / "demo-settings.json"
+    known = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else settings
+    changed = [name for name in settings if known.get(name) != settings[name]]
+    if changed:
+        raise UsageError(
+            f"{out} holds a demo of other settings (changed: {', '.join(changed)}); name another --out or delete it"
+        )
+    write_json(note, settings)
 
 
 def lesion_scores(run: Path, features: Path, truth: Path) -> float:

@@ -8,6 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from dtcwsi.store.atomic import plain
+
 __all__ = ["Progress", "complain", "print_json", "print_table", "say"]
 
 
@@ -23,7 +25,7 @@ def complain(sentence: str) -> None:
 
 def print_json(content: Any) -> None:
     """Print a result for a script."""
-    print(json.dumps(content, indent=2, ensure_ascii=False, default=str))
+    print(json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False, default=str))
 
 
 def print_table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:

@@ -34,12 +34,25 @@ def run(
 
 
 def _own(run: Path, *, as_json: bool) -> int:
+    one_fold = (run / "fold.json").is_file()
+    name = "fold.json" if one_fold else "metrics.json"
     try:
-        metrics = json.loads((run / "metrics.json").read_text())
+        metrics = json.loads((run / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{run} holds no readable metrics.json; expected a run folder of `dtcwsi train`") from error
+        raise UsageError(f"{run} holds no readable {name}; expected a run folder of `dtcwsi train`") from error
+    if one_fold:
+        metrics = {"metrics": _pooled_alone(metrics["metrics"]), "n_slides": metrics["slides"]["test"]}
     _print(metrics, as_json=as_json)
-    return 1 if metrics["failed_folds"] else 0
+    return 1 if metrics.get("failed_folds") else 0
+
+
+def _pooled_alone(values: dict[str, float | None]) -> dict[str, Any]:
+    """Metrics of one set of predictions, in the layout of a run's."""
+    return {
+        name: {"mean": None, "std": None, "pooled": value, "interval_95": [None, None]}
+        for name, value in values.items()
+        if name != "loss"
+    }
 
 
 def _external(run: Path, features: Path, labels: Path, *, as_json: bool) -> int:
@@ -60,9 +73,17 @@ def _external(run: Path, features: Path, labels: Path, *, as_json: bool) -> int:
             failed[header.slide_id] = str(error)
     for slide_id, reason in failed.items():
         complain(f"{slide_id}: {reason}")
+    left_out = {"without_features": cohort.without_features, "no_tissue": cohort.no_tissue}
+    for why, slides in left_out.items():
+        if slides:
+            say(f"warning: {len(slides)} slides not scored ({why}): {', '.join(slides[:5])}")
+    for warning in dict.fromkeys(one.warning for one in found.values() if one.warning):
+        say(f"warning: {warning}")
     if not found:
         raise DtcwsiError(f"none of the {len(cohort.headers)} slides could be scored; the reasons are above")
-    _print({"metrics": _scored(trained, cohort, found), "n_slides": len(found), "failed": failed}, as_json=as_json)
+    warnings = {slide_id: one.warning for slide_id, one in found.items() if one.warning}
+    told = {"n_slides": len(found), "failed": failed, "warnings": warnings, **left_out}
+    _print({"metrics": _scored(trained, cohort, found), **told}, as_json=as_json)
     return 1 if failed else 0
 
 

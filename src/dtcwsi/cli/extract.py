@@ -18,7 +18,7 @@ from dtcwsi.cli.options import (
     Workers,
     pick_device,
 )
-from dtcwsi.errors import CohortError, UsageError
+from dtcwsi.errors import CohortError, EncoderError, UsageError
 
 if TYPE_CHECKING:
     from dtcwsi.extraction import Extraction, Summary
@@ -150,7 +150,10 @@ def extract_slides(
     if encoder is not None:
         from dtcwsi.encoders import load_encoder
 
-        plan = replace(plan, encoder=load_encoder(encoder, device=pick_device(device)))
+        try:
+            plan = replace(plan, encoder=load_encoder(encoder, device=pick_device(device)))
+        except EncoderError as error:
+            raise UsageError(str(error)) from error
     with Progress(len(slides), "slides") as progress:
         summary = run_extraction(
             slides,

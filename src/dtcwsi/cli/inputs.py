@@ -1,15 +1,17 @@
 """Slides or feature files named on a command line, brought to features as a run wants them."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtcwsi.cli.console import Progress
+from dtcwsi.cli.console import Progress, say
 from dtcwsi.cli.options import pick_device
-from dtcwsi.errors import UsageError
+from dtcwsi.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
+    from dtcwsi.encoders import Encoder
     from dtcwsi.inference import Run
 
 __all__ = ["Input", "Reading", "bring_features"]
@@ -45,6 +47,8 @@ def bring_features(run: "Run", places: list[Path], reading: Reading) -> list[Inp
     The reading's ``work`` keeps what was extracted, so that a second command finds it finished.
     Raises: UsageError if a place does not exist, ids repeat, or the run's encoder is not known.
     """
+    if len(run.models) < run.n_folds:
+        say(f"warning: {run.folder} has {len(run.models)} of {run.n_folds} folds; train it to its end for the others")
     files, slides = _sort(places)
     inputs = [Input(path.stem, features=path) for path in files]
     if slides:
@@ -78,13 +82,31 @@ def _sort(places: list[Path]) -> tuple[list[Path], list[Path]]:
     return files, slides
 
 
+def _encoder(run: "Run", reading: Reading) -> "Encoder":
+    """The encoder that the run's features came from.  Raises: UsageError if it cannot be had here."""
+    from dtcwsi.encoders import load_encoder
+
+    name = run.made_by["encoder"]
+    try:
+        encoder = load_encoder(reading.encoder or name, device=pick_device(reading.device))
+    except EncoderError as error:
+        advice = "" if reading.encoder else f"; {run.folder} was trained on {name}: say where it is with --encoder"
+        raise UsageError(f"{error}{advice}") from error
+    if run.made_by.get("encoder_digest") not in (None, encoder.digest):
+        raise UsageError(
+            f"the encoder {encoder.name!r} here has other weights than the one that {run.folder} was trained on; "
+            "install the same weights or train again"
+        )
+    return encoder
+
+
 def _extracted(run: "Run", places: list[Path], reading: Reading) -> Iterator[Input]:
     from dtcwsi.cli.extract import report_slide
-    from dtcwsi.encoders import load_encoder
     from dtcwsi.extraction import Extraction, run_extraction
     from dtcwsi.patches import GridParameters
     from dtcwsi.slides import find_slides
     from dtcwsi.store.atomic import check_writable
+    from dtcwsi.tissue import TissueParameters
 
     made = run.made_by
     if not made.get("encoder") or not made.get("patch_size_px"):
@@ -94,15 +116,15 @@ def _extracted(run: "Run", places: list[Path], reading: Reading) -> Iterator[Inp
         )
     found = find_slides(places)
     check_writable(reading.work)
-    encoder = load_encoder(reading.encoder or made["encoder"], device=pick_device(reading.device))
-    if made.get("encoder_digest") not in (None, encoder.digest):
-        raise UsageError(
-            f"the encoder {encoder.name!r} here has other weights than the one that {run.folder} was trained on; "
-            "install the same weights or train again"
-        )
+    encoder = _encoder(run, reading)
     plan = Extraction(
         out=reading.work,
-        grid=GridParameters(int(made["patch_size_px"]), float(made["patch_spacing_um"])),
+        tissue=TissueParameters(**json.loads(made.get("tissue_parameters") or "{}")),
+        grid=GridParameters(
+            int(made["patch_size_px"]),
+            float(made["patch_spacing_um"]),
+            made.get("min_tissue_fraction") or GridParameters().min_tissue_fraction,
+        ),
         encoder=encoder,
         spacing_um=reading.spacing_um,
         workers=reading.workers,

@@ -19,23 +19,19 @@ if TYPE_CHECKING:
 __all__ = ["metrics_table", "narrate", "run"]
 
 _DEFAULTS: dict[str, Any] = {"model": "dtc-abmil"}
-_KNOWN = (
-    "features",
-    "labels",
-    "model",
-    "out",
-    "folds",
-    "epochs",
-    "seed",
-    "batch_size",
-    "retention",
-    "lr",
-    "weight_decay",
-    "patience",
-    "max_tokens",
-    "device",
-    "set",
-)
+_TEXTS = ("features", "labels", "model", "out", "device")
+_NUMBERS: dict[str, type[int] | type[float]] = {
+    "folds": int,
+    "epochs": int,
+    "seed": int,
+    "batch_size": int,
+    "retention": float,
+    "lr": float,
+    "weight_decay": float,
+    "patience": int,
+    "max_tokens": int,
+}
+_KNOWN = (*_TEXTS, *_NUMBERS, "set")
 
 
 def run(
@@ -139,8 +135,8 @@ def _required(settings: dict[str, Any], name: str) -> Any:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"the config {path} cannot be read ({reason}); expected YAML such as 'epochs: 60'") from error
     if not isinstance(content, dict):
@@ -149,7 +145,25 @@ def _read_config(path: Path) -> dict[str, Any]:
     for name in content:
         if name not in _KNOWN:
             raise OptionError(f"the config {path} has the unknown option {name!r}; near options: {near(name, _KNOWN)}")
-    return content
+    return {name: _config_value(path, name, value) for name, value in content.items()}
+
+
+def _config_value(path: Path, name: str, value: Any) -> Any:
+    """Check a config entry's type, and turn text into a number where one belongs: to YAML 1e-3 is text."""
+    if value is None:
+        raise OptionError(f"the config {path} gives no value for {name!r}; fill it in or take the line out")
+    if name == "set":
+        if not isinstance(value, dict):
+            raise OptionError(f"the config {path} has set={value!r}; expected options such as 'set: {{lam: 0.7}}'")
+        return {str(option).replace("-", "_"): setting for option, setting in value.items()}
+    if name in _TEXTS and not isinstance(value, str):
+        raise OptionError(f"the config {path} has {name}={value!r}; expected text, in quotes if it looks like a number")
+    if name in _NUMBERS and isinstance(value, str):
+        try:
+            return _NUMBERS[name](value)
+        except ValueError as error:
+            raise OptionError(f"the config {path} has {name}={value!r}; expected a number") from error
+    return value
 
 
 def _assignments(pairs: list[str]) -> dict[str, Any]:
@@ -158,5 +172,8 @@ def _assignments(pairs: list[str]) -> dict[str, Any]:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise OptionError(f"got --set {pair!r}; expected OPTION=VALUE, such as --set lam=0.7")
-        options[name.strip().replace("-", "_")] = yaml.safe_load(value)
+        try:
+            options[name.strip().replace("-", "_")] = yaml.safe_load(value)
+        except (ValueError, yaml.YAMLError) as error:
+            raise OptionError(f"got --set {pair!r}; expected a value as in YAML, such as --set lam=0.7") from error
     return options

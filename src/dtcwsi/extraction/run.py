@@ -92,6 +92,8 @@ def run_extraction(
         empty=SlideTable(out / "empty.csv", ("path",)),
         as_recorded=extraction.as_recorded,
     )
+    run.failed.begin()
+    run.empty.begin()
     summary = Summary()
     waiting, turned_away = deque(slides.values()), 0
     while waiting:
@@ -134,16 +136,18 @@ class _Run:
         steps = ["tables"]
         job = replace(job, on_step=steps.append)
         try:
-            job = job.as_recorded() if self.as_recorded else job
-            parameters, parameters_from = self.processed.parameters(job)
-            job = replace(job, tissue=parameters)
+            if self.as_recorded:
+                job, parameters_from = job.as_recorded(), self.processed.source(job)
+            else:
+                parameters, parameters_from = self.processed.parameters(job)
+                job = replace(job, tissue=parameters)
             result = extract_slide(job)
             steps.append("tables")
             self.processed.record(job, result, parameters_from)
             self.failed.drop(job.slide_id)
             if result.n_patches == 0:
                 self.empty.put(job.slide_id, path=job.path)
-            else:
+            elif result.n_patches is not None:
                 self.empty.drop(job.slide_id)
         except Exception as error:  # noqa: BLE001 - whatever one slide does, the others are done
             return self.note(job.slide_id, steps[-1], error)

@@ -28,15 +28,21 @@ class ProcessedSlides:
             "path", "spacing_um", *_PARAMETERS, "parameters_from", "tissue_mm2", "patches", *seconds, "written_with"
         )  # fmt: skip
         self._table = SlideTable(out / "slides.csv", columns)
-        self._edited = {slide_id: row for slide_id, row in self._table.read().items() if _is_edited(row)}
+        self._table.read()  # what cannot be read is told before any slide is opened
 
     def parameters(self, job: SlideJob) -> tuple[TissueParameters, str]:
         """Decide a slide's tissue parameters: from its row if a person edited it, else the job's own.
 
         Returns: the parameters and ``table`` or ``options``.  Raises: CohortError if an edited value is no number.
         """
-        row = self._edited.get(job.slide_id)
-        return (job.tissue, "options") if row is None else (self._parse(job.slide_id, row), "table")
+        row = self._table.read().get(job.slide_id)
+        if row is None or not _is_edited(row):
+            return job.tissue, "options"
+        return self._parse(job.slide_id, row), "table"
+
+    def source(self, job: SlideJob) -> str:
+        """Where the slide's recorded parameters came from: ``table`` or ``options``."""
+        return self._table.read().get(job.slide_id, {}).get("parameters_from") or "options"
 
     def record(self, job: SlideJob, result: SlideResult, parameters_from: str) -> None:
         """Write a slide's row unless it stands there already."""

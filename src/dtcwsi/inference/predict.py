@@ -1,5 +1,6 @@
 """One slide through every fold of a run."""
 
+import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,16 +17,22 @@ from dtcwsi.errors import UsageError
 from dtcwsi.store.features import read_features, read_header
 from dtcwsi.types import Features
 
+_MAY_DIFFER = ("tissue_parameters",)  # they follow the slide: a pale one is segmented with others
+
 __all__ = ["Run", "SlidePrediction", "load_run", "predict_file", "predict_slide"]
 
 
 @dataclass(frozen=True)
 class Run:
-    """The trained folds of a run; ``made_by`` says how the features they were trained on were made."""
+    """The trained folds of a run; ``made_by`` says how the features they were trained on were made.
+
+    ``n_folds`` is how many the run was planned to have: more than ``models`` if it is unfinished.
+    """
 
     folder: Path
     models: tuple[Classifier, ...]
     made_by: dict[str, Any]
+    n_folds: int
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -58,8 +65,17 @@ def load_run(folder: Path) -> Run:
     models = tuple(load(fold) for fold in folds)
     if len({model.class_names for model in models}) > 1:
         raise UsageError(f"the folds of {folder} have different classes; train them again with one labels file")
-    card = json.loads((folds[0] / "card.json").read_text())
-    return Run(folder, models, card.get("features", {}))
+    card = json.loads((folds[0] / "card.json").read_text(encoding="utf-8"))
+    return Run(folder, models, card.get("features", {}), max(len(models), _planned_folds(folder)))
+
+
+def _planned_folds(folder: Path) -> int:
+    """How many folds the run's table of folds has; 0 without one."""
+    try:
+        with (folder / "folds.csv").open(encoding="utf-8", newline="") as file:
+            return len({row["fold"] for row in csv.DictReader(file)})
+    except (OSError, KeyError):
+        return 0
 
 
 def predict_file(run: Run, path: Path) -> SlidePrediction:
@@ -70,7 +86,7 @@ def predict_file(run: Run, path: Path) -> SlidePrediction:
     differing = [
         f"{name} is {value}, trained with {run.made_by[name]}"
         for name, value in read_header(path).made_by.items()
-        if None not in (value, run.made_by.get(name)) and value != run.made_by[name]
+        if name not in _MAY_DIFFER and None not in (value, run.made_by.get(name)) and value != run.made_by[name]
     ]
     found = predict_slide(run.models, read_features(path))
     return replace(found, warning="; ".join([*filter(None, [found.warning]), *differing]))

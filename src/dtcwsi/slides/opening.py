@@ -67,12 +67,16 @@ def check_file(path: Path) -> None:
 def find_slides(places: Iterable[Path]) -> dict[str, Path]:
     """Find slide files by slide id (the file's stem), sorted; folders are searched one level deep.
 
-    A link in a folder whose file is gone counts as a slide, so that it is reported and not passed over.
-    Raises: UsageError if a place does not exist, nothing is found, or two files share one slide id.
+    A link in a folder whose file is gone counts as a slide, and so does a named slide file that is absent while others
+    are there: each is reported and the rest is done.
+    Raises: UsageError if no place exists or a folder does not, nothing is found, or two files share one slide id.
     """
     found: dict[str, Path] = {}
+    places = list(places)
+    any_there = any(os.path.lexists(place) for place in places)
     for place in places:
-        for path in _slides_at(place):
+        reported_later = any_there and place.suffix.lower() in SLIDE_SUFFIXES and not os.path.lexists(place)
+        for path in [place] if reported_later else _slides_at(place):
             if path.stem in found and found[path.stem].resolve() != path.resolve():
                 raise UsageError(
                     f"two files have the slide id {path.stem!r}: {found[path.stem]} and {path}; ids come from "

@@ -2,12 +2,13 @@
 
 import errno
 import json
+import math
 import os
 import re
 import secrets
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,17 @@ from filelock import FileLock, Timeout
 
 from dtcwsi.errors import StoreError, UsageError
 
-__all__ = ["beside", "check_writable", "folder_lock", "sweep", "try_lock", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "beside",
+    "check_writable",
+    "folder_lock",
+    "plain",
+    "sweep",
+    "try_lock",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 _PART = ".part-"
 _MADE_BY = re.compile(r"[0-9a-f]{8}-(?P<pid>\d{1,9})-(?P<host>.+)")
@@ -29,7 +40,7 @@ def beside(path: Path) -> Iterator[Path]:
     If the block raises, the partial file is removed and ``path`` keeps what it held.
     Raises: StoreError if the disk is full or the folder cannot be written.
     """
-    part = path.with_name(f".{path.name}{_PART}{secrets.token_hex(4)}-{os.getpid()}-{socket.gethostname()}")
+    part = path.with_name(f".{path.name}{_PART}{secrets.token_hex(4)}-{os.getpid()}-{_machine()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
@@ -57,7 +68,18 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON with sorted keys whole or not at all.  Raises: StoreError as `beside`."""
-    write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(plain(content), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Make a value fit for JSON: keys become text, numbers that are not finite None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
 
 
 def check_writable(folder: Path) -> None:
@@ -120,11 +142,19 @@ def sweep(folder: Path) -> int:
     removed = 0
     for part in folder.rglob(f".*{_PART}*"):
         made_by = _MADE_BY.fullmatch(part.name.rpartition(_PART)[2])
-        if made_by and made_by["host"] == socket.gethostname() and not _alive(int(made_by["pid"])):
+        if made_by and made_by["host"] == _machine() and not _alive(int(made_by["pid"])):
             with suppress(OSError):
                 part.unlink()
                 removed += 1
     return removed
+
+
+def _machine() -> str:
+    """Where a process number means something: the host, and on Linux the container's process namespace."""
+    try:
+        return f"{socket.gethostname()}-{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return socket.gethostname()
 
 
 def _alive(pid: int) -> bool:
@@ -141,6 +171,9 @@ def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network disks cannot flush a folder
+            raise
     finally:
         os.close(handle)
 

@@ -15,7 +15,14 @@ from dtcwsi.store.hdf5 import read_hdf5, write_hdf5
 from dtcwsi.store.patches import grid_attributes
 from dtcwsi.types import Features, PatchGrid
 
-_MADE_BY = ("encoder", "encoder_digest", "patch_size_px", "patch_spacing_um")
+_MADE_BY = (
+    "encoder",
+    "encoder_digest",
+    "patch_size_px",
+    "patch_spacing_um",
+    "min_tissue_fraction",
+    "tissue_parameters",
+)
 
 __all__ = ["FeaturesHeader", "feature_files", "features_writer", "read_features", "read_header"]
 
@@ -25,7 +32,7 @@ class FeaturesHeader:
     """What a feature file holds, without its numbers.
 
     ``patch_size_px`` and ``patch_spacing_um`` (as asked for, not rounded to the slide's pixels) tell how the patches
-    were cut; they, ``encoder`` and ``encoder_digest`` are None in the files of other tools.
+    were cut, ``tissue_parameters`` (JSON) and ``min_tissue_fraction`` where. All are None in the files of other tools.
     """
 
     slide_id: str
@@ -36,10 +43,12 @@ class FeaturesHeader:
     encoder_digest: str | None = None
     patch_size_px: int | None = None
     patch_spacing_um: float | None = None
+    min_tissue_fraction: float | None = None
+    tissue_parameters: str | None = None
 
     @property
     def made_by(self) -> dict[str, str | int | float | None]:
-        """Encoder and patches: what must agree for features to be compared."""
+        """Encoder, patches and tissue: what new slides must be treated with to be compared."""
         return {name: getattr(self, name) for name in _MADE_BY}
 
 
@@ -92,7 +101,7 @@ def feature_files(folder: Path) -> dict[str, Path]:
 
 def read_header(path: Path) -> FeaturesHeader:
     """Read what a feature file holds without loading it.  Raises: FeaturesError if it is no feature file."""
-    with read_hdf5(path) as file:
+    with read_hdf5(path) as file, _damage_told(path):
         rows = _dataset(path, file)
         made = {name: _plain(file.attrs[name]) for name in _MADE_BY if name in file.attrs}
         return FeaturesHeader(path.stem, path, int(rows.shape[0]), int(rows.shape[1]), **made)
@@ -104,7 +113,7 @@ def read_features(path: Path) -> Features:
     Also reads the files of other tools that keep `features` and `coords` side by side (CLAM, TRIDENT).
     Raises: FeaturesError if the file is not whole, has no features, or holds NaN or infinity.
     """
-    with read_hdf5(path) as file:
+    with read_hdf5(path) as file, _damage_told(path):
         rows = _dataset(path, file)[()].astype(np.float32, copy=False)
         coords = _coords(path, file, len(rows))
         attributes = {**file.attrs, **(dict(file["coords"].attrs) if "coords" in file else {})}
@@ -123,6 +132,16 @@ def read_features(path: Path) -> Features:
     )
 
 
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Say in one sentence what HDF5 meets inside a damaged file in many ways."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        what = " ".join(str(error).split())[:160]
+        raise FeaturesError(f"{path} is damaged or not of this layout ({what}); extract the slide again") from error
+
+
 def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.h5") if not path.name.startswith("."))
 
@@ -139,10 +158,12 @@ def _dataset(path: Path, file: h5py.File) -> h5py.Dataset:
 def _coords(path: Path, file: h5py.File, count: int) -> NDArray[np.int64] | None:
     if "coords" not in file:
         return None
-    coords = np.asarray(np.rint(file["coords"][()]), np.int64)
+    coords = np.asarray(file["coords"][()], np.float64)
     if coords.shape != (count, 2):
         raise FeaturesError(f"{path} has coords of shape {coords.shape}; expected ({count}, 2), one row a patch")
-    return coords
+    if not np.isfinite(coords).all():
+        raise FeaturesError(f"{path} has coords that are not finite; extract the slide again")
+    return np.asarray(np.rint(coords), np.int64)
 
 
 def _plain(value: Any) -> Any:

@@ -36,6 +36,13 @@ class SlideTable:
             self._rows, self._seen = self._parse(), version
         return self._rows
 
+    def begin(self) -> None:
+        """Write the header if there is no table yet, so that scripts find one."""
+        if not self.path.exists():
+            with folder_lock(self.path.parent):
+                if not self.path.exists():
+                    self._write({})
+
     def put(self, slide_id: str, **values: object) -> None:
         """Add or replace a slide's row; nothing is written if it stands there already."""
         known = self.read().get(slide_id, {})

@@ -12,7 +12,8 @@ import torch
 from dtcwsi.bags.cohort import Cohort
 from dtcwsi.bags.splits import Split, assign_folds, make_split
 from dtcwsi.classifier import Classifier, create_model
-from dtcwsi.errors import DtcwsiError, OptionError, UsageError
+from dtcwsi.errors import UsageError
+from dtcwsi.options import check_number, check_whole_number
 from dtcwsi.store.atomic import sweep, try_lock
 from dtcwsi.store.digest import fingerprint
 from dtcwsi.training.data import SlideFeatures
@@ -31,6 +32,7 @@ DEFAULT_MAX_TOKENS = 65_536
 _LARGEST_BATCH = 256
 _STEPS_WANTED = 8
 _NAMED = 5
+_LARGEST_SEED = 2**32 - 1  # of NumPy and scikit-learn
 
 
 @dataclass(frozen=True)
@@ -105,20 +107,25 @@ def cross_validate(
     are planned, of which compression tightens over the first half. Folds that are finished under the same settings
     are not trained again.
     Returns: metrics, and the reasons for what was left out. A failing fold does not end the others.
-    Raises: CohortError if the cohort cannot be split; OptionError or UnknownNameError for the model; UsageError if
-    ``out`` holds another run, or another process trains into it.
+    Raises: CohortError if the cohort cannot be split; OptionError for a number out of range; OptionError or
+    UnknownNameError for the model; UsageError if ``out`` holds another run, or another process trains into it.
     """
     tell = on_event or (lambda _: None)
     given = {**(options or {}), **({} if retention is None else {"retention": retention})}
     if Path(out).is_file():
         raise UsageError(f"{out} is a file; expected a folder for the run")
-    _check_numbers(epochs=epochs, patience=patience, max_tokens=max_tokens, batch_size=batch_size or 1)
+    recipe = _checked_recipe(epochs, batch_size, lr, weight_decay, patience)
+    check_whole_number("seed", seed, least=0, most=_LARGEST_SEED)
+    check_whole_number("max_tokens", max_tokens)
+    if folds is not None:
+        check_whole_number("folds", folds, least=2)
     device_of(device)
     with torch.random.fork_rng():  # a trial, so that a wrong option is told before slides are read
         create_model(model, in_dim=cohort.in_dim, n_classes=max(2, len(cohort.class_names)), **given)
     cohort, features = _usable(cohort, tell)
     assigned = assign_folds(cohort.labels, cohort.patients, folds=folds, seed=seed, fixed=cohort.fixed_folds)
-    recipe = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "patience": patience}
+    for fold in sorted(set(assigned)):  # a trial as well
+        make_split(cohort.labels, cohort.patients, assigned, fold, seed=seed)
     folder = RunFolder(Path(out), _settings(cohort, assigned, model, given, recipe, seed))
     with try_lock(folder.path / ".lock") as free:
         if not free:
@@ -150,8 +157,8 @@ def _run(plan: _Plan) -> RunRecord:
             continue
         try:
             records[fold] = _train_fold(plan, fold)
-        except (DtcwsiError, RuntimeError) as error:
-            failed[fold] = f"{error}".splitlines()[0] if f"{error}" else type(error).__name__
+        except Exception as error:  # noqa: BLE001  # whatever one fold meets, the others are worth their hours
+            failed[fold] = ": ".join([type(error).__name__, *f"{error}".splitlines()[:1]])
             plan.tell(TrainingEvent("fold_failed", f"fold {fold} failed: {failed[fold]}", fold))
     names = plan.cohort.class_names
     rows = [row for fold in sorted(records) for row in records[fold]["predictions"]]
@@ -177,7 +184,7 @@ def _train_fold(plan: _Plan, fold: int) -> dict[str, Any]:
     tested = evaluate(model.to(device), features, split.test, max_tokens=recipe.max_tokens, device=device)
     model = model.cpu()
     notes = {"fold": fold, "seed": plan.seed, "best_epoch": module.best_epoch, "recipe": asdict(recipe)}
-    model.save(plan.folder.fold(fold), features=cohort.headers[0].made_by, **notes)
+    model.save(plan.folder.fold(fold), features=cohort.made_by, **notes)
     plan.folder.write_split(fold, cohort, split)
     plan.folder.write_history(fold, module.history)
     record = _fold_record(plan, fold, split, tested)
@@ -297,7 +304,13 @@ def _fold_seed(seed: int, fold: int) -> int:
     return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
 
 
-def _check_numbers(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise OptionError(f"got {name}={value!r}; expected a whole number from 1 on")
+def _checked_recipe(
+    epochs: int, batch_size: int | None, lr: float, weight_decay: float, patience: int
+) -> dict[str, Any]:
+    return {
+        "epochs": check_whole_number("epochs", epochs),
+        "batch_size": None if batch_size is None else check_whole_number("batch_size", batch_size),
+        "lr": check_number("lr", lr, lambda rate: rate > 0, "a number above 0"),
+        "weight_decay": check_number("weight_decay", weight_decay, lambda decay: decay >= 0, "a number from 0 on"),
+        "patience": check_whole_number("patience", patience),
+    }

@@ -37,8 +37,9 @@ class RunFolder:
         Raises: UsageError if the folder is a run of other settings, or no run and not empty.
         """
         known = _read_json(self.path / _SETTINGS)
+        # Dot files are the lock, the desktop's, or what a killed process left half-written.
         if known is None:
-            if self.path.exists() and any(entry.name != ".lock" for entry in self.path.iterdir()):
+            if self.path.exists() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
                 raise UsageError(f"{self.path} is not empty and no training run; use a new folder")
             write_json(self.path / _SETTINGS, {"digest": self.digest, **self.settings})
         elif known.get("digest") != self.digest:
@@ -115,7 +116,7 @@ def plain(value: Any) -> Any:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
