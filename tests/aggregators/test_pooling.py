@@ -107,3 +107,11 @@ def test_unknown_names_and_options_name_the_near_ones():
         aggregator("abmill")
     with pytest.raises(OptionError, match="model 'abmil' takes no option 'gate'; near options: gated"):
         aggregator("abmil", gate=True)
+
+
+@pytest.mark.parametrize("name", AGGREGATORS.names())
+@pytest.mark.parametrize("options", [{"dropout": 1.0}, {"dropout": -0.1}, {"dropout": float("nan")}, {"projection": 0}])
+def test_options_out_of_range_are_told(name, options):
+    option, value = next(iter(options.items()))
+    with pytest.raises(OptionError, match=f"got {option}={value}; expected"):
+        aggregator(name, **options)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -72,6 +73,12 @@ def test_byte_order_mark_blank_lines_and_spaces_are_no_matter(table):
         ("slide_id,label,fold\na,x,0\nb,y,\n", "gives a fold in 1 of 2 rows"),
         ("slide_id,label,fold\na,x,one\n", "row 2 has fold 'one'; expected a number"),
         ("slide_id,label,fold\na,x,0.5\n", "row 2 has fold '0.5'; expected a whole number"),
+        ("slide_id,label,fold\na,x,inf\n", "row 2 has fold 'inf'; expected a number"),
+        ("slide_id,label,spacing_um\na,x,-inf\n", "row 2 has spacing_um '-inf'; expected a number"),
+        (f"slide_id,label\na,{'x' * 200_000}\n", "row 2 is no CSV .*field larger than field limit"),
+        ('slide_id,label\na,x\nb,"y\n', "row 3 is no CSV .unexpected end of data.; close its quotes"),
+        ("slide_id,label\n\n\na,x\nb\n", "row 5 has 1 cells; expected 2"),
+        ('slide_id,label\na,"x\nx"\nb,\n', "row 4 has no label"),
         ("slide_id,label,spacing_um\na,x,wide\n", "row 2 has spacing_um 'wide'; expected a number"),
     ],
 )
@@ -79,6 +86,11 @@ def test_a_table_that_cannot_be_used_is_told_in_one_sentence(table, text, messag
     with pytest.raises(CohortError, match=message) as caught:
         read_labels(table(text))
     assert "\n" not in str(caught.value)
+
+
+def test_quoted_line_breaks_and_separators_stay_in_their_cell(table):
+    rows = read_labels(table('slide_id,label,note\na,x,"two\nlines"\nb,y\u2028z,one\n'))
+    assert [(row.slide_id, row.label) for row in rows] == [("a", "x"), ("b", "y\u2028z")]
 
 
 def test_a_missing_table_and_other_bytes_are_told(tmp_path):
@@ -116,6 +128,14 @@ def test_features_of_another_kind_than_most_are_refused_with_the_reason(table, f
     assert set(cohort.refused) == {"c", "d", "e"}
     assert "width 5, encoder one; most slides have width 4, encoder one" in cohort.refused["c"]
     assert "encoder two" in cohort.refused["d"]
+
+
+def test_made_by_is_that_of_most_slides(table, features):
+    for slide in ("a", "b", "c"):
+        folder = features(slide, encoder="one")
+    cohort = read_cohort(table("slide_id,label\na,x\nb,y\nc,x\n"), folder)
+    odd = replace(cohort.headers[0], encoder="two")
+    assert replace(cohort, headers=(odd, *cohort.headers[1:])).made_by == cohort.headers[1].made_by
 
 
 def test_nothing_left_is_an_error(table, features):

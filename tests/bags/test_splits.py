@@ -32,6 +32,53 @@ def test_no_patient_is_in_two_parts_and_every_class_is_trained_on(per_class, sli
         assert {folds[i] for i in split.test} == {fold}
 
 
+@st.composite
+def mixed_cohorts(draw):
+    """Patients with slides of several classes, and at least two patients for each class."""
+    classes = ["a", "b", "c"][: draw(st.integers(2, 3))]
+    own = draw(st.lists(st.lists(st.sampled_from(classes), min_size=1, max_size=4), min_size=6, max_size=14))
+    for label in classes:
+        for patient in draw(st.lists(st.sampled_from(range(len(own))), min_size=2, max_size=3, unique=True)):
+            own[patient].append(label)
+    patients = [f"p{number:02d}" for number, labels in enumerate(own) for _ in labels]
+    return [label for labels in own for label in labels], patients
+
+
+@settings(deadline=None)
+@given(mixed_cohorts(), st.integers(0, 50))
+def test_every_class_is_trained_on_though_patients_have_several_labels(cohort, seed):
+    labels, patients = cohort
+    try:
+        folds = assign_folds(labels, patients, folds=2, seed=seed)
+        splits = [make_split(labels, patients, folds, fold, seed=seed) for fold in (0, 1)]
+    except CohortError:
+        return
+    for split in splits:
+        assert {labels[i] for i in split.train} == set(labels)
+        people = [{patients[i] for i in part} for part in (split.train, split.val, split.test)]
+        assert all(people)
+        assert len(set.union(*people)) == sum(map(len, people))
+
+
+def test_a_class_of_two_mostly_other_patients_stays_in_training():
+    labels = ["a"] * 20 + ["a", "a", "b"] * 2
+    patients = [f"p{i // 2}" for i in range(20)] + ["u"] * 3 + ["v"] * 3
+    for seed in range(40):
+        folds = tuple(int(patient in ("v", "p0", "p1", "p2", "p3", "p4")) for patient in patients)
+        for fold in (0, 1):
+            split = make_split(labels, patients, folds, fold, seed=seed)
+            assert {labels[i] for i in split.train} == {"a", "b"}
+            assert split.val
+
+
+def test_a_fold_that_nobody_could_validate_is_told():
+    labels, patients = ["a", "b"] * 2, list("wxyz")
+    with pytest.raises(CohortError, match="fold 0 leaves no patient to validate on.*; 2 folds take 4 patients"):
+        make_split(labels, patients, [0, 0, 1, 1], 0)
+    with pytest.raises(CohortError, match="fold 1 tests every slide of class 'b'"):
+        make_split(["a", "a", "a", "b"], patients, [0, 0, 1, 1], 1)
+
+
 def test_parts_are_stratified():
     labels, patients = cohort([50, 25], slides_per_patient=1)
     folds = assign_folds(labels, patients, seed=3)

@@ -10,6 +10,7 @@ def test_the_smoke_demo_makes_all_it_promises_and_resumes(tmp_path, capsys):
         assert (tmp_path / name).is_file()
     for model in ("mean", "abmil", "dtc-abmil"):
         assert (tmp_path / "runs" / model / "metrics.json").is_file()
+        assert (tmp_path / "runs" / model / "report.html").is_file()
     assert len(list((tmp_path / "slides").glob("*.tif"))) == 12
     with (tmp_path / "predictions.csv").open(newline="") as file:
         new = list(csv.DictReader(file))
@@ -25,3 +26,15 @@ def test_the_smoke_demo_makes_all_it_promises_and_resumes(tmp_path, capsys):
     assert status_of(["demo", "--smoke", "--out", str(tmp_path)]) == 0
     assert [path.stat().st_mtime_ns for path in (*features, weights)] == before
     capsys.readouterr()
+
+
+def test_what_cannot_end_well_is_refused_before_anything_is_drawn(tmp_path, capsys):
+    assert status_of(["demo", "--slides", "4", "--out", str(tmp_path / "few")]) == 2
+    assert "use fewer folds or add slides" in capsys.readouterr().err
+    assert not (tmp_path / "few").exists()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "demo-settings.json").write_text('{"seed": 7}')
+    assert status_of(["demo", "--smoke", "--out", str(other)]) == 2
+    assert "holds a demo of other settings" in capsys.readouterr().err
+    assert not (other / "slides").exists()

@@ -61,6 +61,19 @@ def test_bad_slides_are_listed_and_the_rest_is_done(run, slides, tmp_path):
     assert "Traceback" not in done.err
 
 
+def test_an_absent_slide_among_others_is_one_failure(run, slides, tmp_path):
+    done = run("patch", slides / "one.tif", tmp_path / "gone.tif", "--out", tmp_path / "out")
+    assert done.status == 1
+    assert [row["slide"] for row in rows_of(tmp_path / "out/failed.csv")] == ["gone"]
+    assert (tmp_path / "out/patches/one.h5").is_file()
+
+
+def test_a_clean_run_leaves_empty_tables(run, slides, tmp_path):
+    assert run("patch", slides / "one.tif", "--out", tmp_path).status == 0
+    assert (tmp_path / "failed.csv").read_text() == "slide,step,reason\n"
+    assert (tmp_path / "empty.csv").read_text() == "slide_id,path\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

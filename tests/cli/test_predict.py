@@ -8,6 +8,7 @@ import torch
 
 from dtcwsi.bags.packing import load_bag
 from dtcwsi.classifier import load
+from dtcwsi.store.features import read_features, read_header
 
 from .conftest import write_bag
 
@@ -80,6 +81,18 @@ def test_evaluate_prints_the_run_and_scores_another_cohort(run, cohort, trained)
     assert "go together" in half.err
 
 
+def test_evaluate_takes_one_fold_and_names_what_it_leaves_out(run, cohort, trained, tmp_path):
+    fold = run("evaluate", trained / "fold0", "--json")
+    assert fold.status == 0
+    own = json.loads(run("evaluate", trained, "--json").out)
+    assert json.loads(fold.out)["metrics"]["auc"]["pooled"] == own["metrics"]["auc"]["folds"][0]
+    labels = tmp_path / "labels.csv"
+    labels.write_text("slide_id,label\ns00,a\ns01,b\nnowhere,b\n")
+    done = run("evaluate", trained, "--features", cohort / "features", "--labels", labels)
+    assert done.status == 0
+    assert "1 slides not scored (without_features): nowhere" in done.err
+
+
 def test_evaluate_refuses_a_class_the_run_does_not_know(run, cohort, trained, tmp_path):
     labels = tmp_path / "labels.csv"
     labels.write_text("slide_id,label\ns00,a\ns01,c\n")
@@ -99,12 +112,17 @@ def test_a_slide_goes_the_whole_way_in_one_command(run, slides, tmp_path):
         (copies / f"c{number}.tif").symlink_to(slides / f"{name}.tif")
         rows.append(f"c{number},{name}")
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
-    assert run("extract", copies, "--out", work, "--encoder", "colour-texture", "--workers", "0").status == 0
+    cut = ("--encoder", "colour-texture", "--min-tissue", "0.8", "--saturation", "20", "--workers", "0")
+    assert run("extract", copies, "--out", work, *cut).status == 0
     cohort = ("--features", work, "--labels", tmp_path / "labels.csv")
     assert run("train", *cohort, "--out", tmp_path / "run", "--folds", "2", "--epochs", "2").status == 0
     done = run("predict", tmp_path / "run", slides / "one.tif", slides / "glass.tif", "--workers", "0")
     assert done.status == 0
     assert [row["warning"] for row in table(done.out)] == ["", "no_tissue"]
+    new = work / "features/colour-texture/c1.h5", tmp_path / "run/predicted/features/colour-texture/one.h5"
+    assert new[0].stat().st_size == new[1].stat().st_size
+    assert read_features(new[0]).coords.tolist() == read_features(new[1]).coords.tolist()
+    assert 'saturation_threshold": 20' in read_header(new[1]).tissue_parameters
     done = run(
         "explain", tmp_path / "run", slides / "one.tif", "--out", tmp_path / "explained", "--json", "--workers", "0"
     )

@@ -1,5 +1,7 @@
 import csv
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -109,7 +111,20 @@ def test_a_byte_order_mark_is_no_error(run, cohort, tmp_path):
         (["--set", "lam"], "expected OPTION=VALUE"),
         (["--retention", "1.5"], "expected a share above 0 and at most 1"),
         (["--epochs", "0"], "got epochs=0; expected a whole number from 1 on"),
-        (["--folds", "1"], "got 1 folds; expected 2 or more"),
+        (["--folds", "1"], "got folds=1; expected a whole number from 2 on"),
+        (["--seed", "-1"], "got seed=-1; expected a whole number from 0 to 4294967295"),
+        (["--seed", str(2**32)], "expected a whole number from 0 to 4294967295"),
+        (["--lr", "-1"], "got lr=-1.0; expected a number above 0"),
+        (["--lr", "0"], "got lr=0.0; expected a number above 0"),
+        (["--lr", "nan"], "got lr=nan; expected a number above 0"),
+        (["--lr", "inf"], "got lr=inf; expected a number above 0"),
+        (["--weight-decay", "-0.1"], "got weight_decay=-0.1; expected a number from 0 on"),
+        (["--batch-size", "0"], "got batch_size=0; expected a whole number from 1 on"),
+        (["--set", "gated=[1"], "got --set 'gated=[1'; expected a value as in YAML"),
+        (["--set", "hidden=2020-13-45"], "expected a value as in YAML"),
+        (["--set", "dropout=2.0"], "got dropout=2.0; expected a share from 0 to below 1"),
+        (["--set", "hidden=0"], "got hidden=0; expected a whole number from 1 on"),
+        (["--set", "projection=-3"], "got projection=-3; expected a whole number from 1 on"),
         (["--config", "nowhere.yaml"], "the config nowhere.yaml cannot be read"),
     ],
 )
@@ -118,3 +133,66 @@ def test_bad_options_get_one_sentence(run, cohort, tmp_path, arguments, sentence
     assert done.status == 2
     assert sentence in done.err
     assert len(done.err.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_values_of_another_type_get_one_sentence(cohort, tmp_path):
+    """In a process of its own, since here the shapes' checker would see the types first."""
+    given = {
+        "projection=abc": "error: got projection='abc'; expected a whole number from 1 on",
+        "gated=maybe": "error: got gated='maybe'; expected true or false",
+        "dropout=2": "error: got dropout=2; expected a share from 0 to below 1",
+        "hidden=1.5": "error: got hidden=1.5; expected a whole number from 1 on",
+    }
+    arguments = ["train", "--features", str(cohort / "features"), "--labels", str(cohort / "labels.csv")]
+    arguments += ["--out", str(tmp_path / "run"), "--set"]
+    code = f"""
+from dtcwsi.cli.main import status_of
+assert [status_of([*{arguments}, pair]) for pair in {list(given)}] == [2] * {len(given)}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip().splitlines() == list(given.values())
+    assert done.returncode == 0
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("lr: high\n", "has lr='high'; expected a number"),
+        ('folds: "2.5"\n', "has folds='2.5'; expected a number"),
+        ("epochs: 2.0\n", "got epochs=2.0; expected a whole number from 1 on"),
+        ("set: [a]\n", "has set=['a']; expected options such as 'set: {lam: 0.7}'"),
+        ("set:\n", "gives no value for 'set'; fill it in or take the line out"),
+        ("model: 3\n", "has model=3; expected text"),
+        ("seed: 2020-13-45\n", "cannot be read"),
+        ("- lr\n", "holds list; expected options"),
+    ],
+)
+def test_a_bad_config_gets_one_sentence(run, cohort, tmp_path, text, sentence):
+    config = tmp_path / "config.yaml"
+    config.write_text(text)
+    done = train(run, cohort, tmp_path / "run", "--config", config)
+    assert done.status == 2
+    assert sentence in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_config_may_write_numbers_as_text(run, cohort, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text('lr: 1e-3\nfolds: "2"\nepochs: 1\nmodel: mean\n')
+    assert train(run, cohort, tmp_path / "run", "--config", config).status == 0
+    settings = json.loads((tmp_path / "run/settings.json").read_text(encoding="utf-8"))
+    assert settings["lr"] == 0.001
+    assert {row[3] for row in settings["slides"]} == {0, 1}
+
+
+def test_two_patients_a_class_are_too_few_for_two_folds(run, cohort, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("slide_id,label\ns00,a\ns01,b\ns02,a\ns03,b\n")
+    done = train(run, cohort, tmp_path / "run", "--folds", "2", labels=labels)
+    assert done.status == 2
+    assert "no patient to validate on" in done.err
+    assert "2 folds take 4 patients of a class or more" in done.err
+    assert not (tmp_path / "run").exists()

@@ -156,3 +156,30 @@ def test_feature_files_of_a_folder_or_an_output_folder(tmp_path, rows):
     _write(tmp_path / "features" / "two" / "a.h5", rows)
     with pytest.raises(UsageError, match=r"several encoders \(one, two\); name one: "):
         feature_files(tmp_path)
+
+
+def _coords_as_group(file):
+    del file["coords"]
+    file.create_group("coords")
+
+
+def _features_as_text(file):
+    del file["features"]
+    file["features"] = np.array([["a", "b"]], dtype="S1")
+
+
+def _coords_not_finite(file):
+    del file["coords"]
+    file["coords"] = np.full((3, 2), np.nan)
+
+
+@pytest.mark.parametrize("damage", [_coords_as_group, _features_as_text, _coords_not_finite])
+def test_damage_inside_a_file_is_one_sentence(tmp_path, damage):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["features"] = np.zeros((3, 2), np.float32)
+        file["coords"] = np.zeros((3, 2), np.int64)
+        damage(file)
+    with pytest.raises(FeaturesError, match=r"extract (it|the slide) again|expected \(") as told:
+        read_features(path)
+    assert "\n" not in str(told.value)

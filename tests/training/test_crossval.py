@@ -2,6 +2,7 @@ import csv
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
@@ -166,6 +167,16 @@ def test_a_folder_that_is_no_run_or_in_use_is_left_alone(needle_cohort, tmp_path
         cross_validate(cohort, out=tmp_path / "busy", **QUICK)
 
 
+def test_a_run_killed_while_its_settings_were_written_begins_anew(needle_cohort, tmp_path):
+    cohort = needle_cohort(slides=24)
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    half = tmp_path / "run" / f".settings.json.part-0123abcd-{int(dead.stdout)}-{socket.gethostname()}"
+    half.parent.mkdir()
+    half.write_text('{"digest"')
+    assert cross_validate(cohort, out=half.parent, **QUICK).complete
+    assert not half.exists()
+
+
 def test_slides_that_cannot_be_used_are_left_out_and_told(needle_cohort, tmp_path):
     needle_cohort(slides=24)
     with h5py.File(tmp_path / "features" / "s00.h5", "r+") as file:
@@ -185,19 +196,27 @@ def test_slides_that_cannot_be_used_are_left_out_and_told(needle_cohort, tmp_pat
     assert len(rows_of(record.folder / "predictions.csv")) == 22
 
 
-def test_a_failing_fold_does_not_end_the_others(needle_cohort, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("out of memory\nlong trace"), "RuntimeError: out of memory"),
+        (OSError(5, "Input/output error"), "OSError: [Errno 5] Input/output error"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_a_failing_fold_does_not_end_the_others(needle_cohort, tmp_path, monkeypatch, error, reason):
     cohort = needle_cohort(slides=24)
     train_fold = crossval._train_fold
 
     def failing(plan, fold):
         if fold == 0:
-            raise RuntimeError("out of memory\nlong trace")
+            raise error
         return train_fold(plan, fold)
 
     monkeypatch.setattr(crossval, "_train_fold", failing)
     record = cross_validate(cohort, out=tmp_path / "run", **QUICK)
-    assert record.failed_folds == {0: "out of memory"}
-    assert record.metrics["failed_folds"] == {"0": "out of memory"}
+    assert record.failed_folds == {0: reason}
+    assert record.metrics["failed_folds"] == {"0": reason}
     assert not record.complete
     assert {row["fold"] for row in rows_of(tmp_path / "run" / "predictions.csv")} == {"1"}
     monkeypatch.undo()
@@ -240,6 +259,9 @@ def test_fixed_folds_of_the_table_are_used(needle_cohort, tmp_path):
     [
         ({"model": "abmil", "retention": 0.4}, OptionError, "use 'dtc-abmil'"),
         ({"epochs": 0}, OptionError, "got epochs=0; expected a whole number from 1 on"),
+        ({"seed": -1}, OptionError, "got seed=-1; expected a whole number from 0"),
+        ({"lr": 0.0}, OptionError, "got lr=0.0; expected a number above 0"),
+        ({"batch_size": 0}, OptionError, "got batch_size=0; expected a whole number from 1 on"),
         ({"device": "gpu"}, OptionError, "got device 'gpu'"),
         ({"folds": 7}, CohortError, "class 'kind 0' has 6 patients; expected at least 7"),
     ],
