@@ -160,8 +160,11 @@ assert [status_of([*{arguments}, pair]) for pair in {list(given)}] == [2] * {len
     ("text", "sentence"),
     [
         ("lr: high\n", "has lr='high'; expected a number"),
-        ('folds: "2.5"\n', "has folds='2.5'; expected a number"),
-        ("epochs: 2.0\n", "got epochs=2.0; expected a whole number from 1 on"),
+        ('folds: "2.5"\n', "has folds='2.5'; expected a whole number"),
+        ("epochs: 2.0\n", "has epochs=2.0; expected a whole number"),
+        ("lr: [1]\n", "has lr=[1]; expected a number"),
+        ("seed: true\n", "has seed=True; expected a whole number"),
+        ("folds: 1\n", "got folds=1; expected a whole number from 2 on"),
         ("set: [a]\n", "has set=['a']; expected options such as 'set: {lam: 0.7}'"),
         ("set:\n", "gives no value for 'set'; fill it in or take the line out"),
         ("model: 3\n", "has model=3; expected text"),

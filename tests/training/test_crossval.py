@@ -2,7 +2,6 @@ import csv
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 
@@ -169,10 +168,15 @@ def test_a_folder_that_is_no_run_or_in_use_is_left_alone(needle_cohort, tmp_path
 
 def test_a_run_killed_while_its_settings_were_written_begins_anew(needle_cohort, tmp_path):
     cohort = needle_cohort(slides=24)
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    half = tmp_path / "run" / f".settings.json.part-0123abcd-{int(dead.stdout)}-{socket.gethostname()}"
-    half.parent.mkdir()
-    half.write_text('{"digest"')
+    code = f"""
+import os, pathlib, signal
+from dtcwsi.store.atomic import beside
+with beside(pathlib.Path({str(tmp_path / "run" / "settings.json")!r})) as part:
+    part.write_text("{{")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    (half,) = (tmp_path / "run").iterdir()
     assert cross_validate(cohort, out=half.parent, **QUICK).complete
     assert not half.exists()
 

@@ -158,12 +158,19 @@ def _config_value(path: Path, name: str, value: Any) -> Any:
         return {str(option).replace("-", "_"): setting for option, setting in value.items()}
     if name in _TEXTS and not isinstance(value, str):
         raise OptionError(f"the config {path} has {name}={value!r}; expected text, in quotes if it looks like a number")
-    if name in _NUMBERS and isinstance(value, str):
-        try:
-            return _NUMBERS[name](value)
-        except ValueError as error:
-            raise OptionError(f"the config {path} has {name}={value!r}; expected a number") from error
-    return value
+    return _config_number(path, name, value) if name in _NUMBERS else value
+
+
+def _config_number(path: Path, name: str, value: Any) -> int | float:
+    wanted = _NUMBERS[name]
+    expected = "a whole number" if wanted is int else "a number"
+    try:
+        number = wanted(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise OptionError(f"the config {path} has {name}={value!r}; expected {expected}") from error
+    if isinstance(value, bool) or (isinstance(value, float) and wanted is int):
+        raise OptionError(f"the config {path} has {name}={value!r}; expected {expected}")
+    return number
 
 
 def _assignments(pairs: list[str]) -> dict[str, Any]:

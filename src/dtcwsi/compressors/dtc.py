@@ -234,7 +234,7 @@ def _within(name: str, value: object, low: float, high: float) -> float:
     return float(value)
 
 
-def _one_of(name: str, value: str, known: Collection[str]) -> str:
-    if value not in known:
+def _one_of(name: str, value: object, known: Collection[str]) -> str:
+    if not isinstance(value, str) or value not in known:
         raise OptionError(f"got {name}={value!r}; expected one of: {near(str(value), known)}")
     return value

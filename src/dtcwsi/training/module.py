@@ -140,7 +140,12 @@ class TrainingModule(LightningModule):  # type: ignore[misc]  # lightning has no
         return SlideBatch(batch.bags.to(device), batch.part)
 
     def best_model(self) -> Classifier:
-        """Give the model its best state, on the CPU and in evaluation mode."""
+        """Give the model its best state, on the CPU and in evaluation mode.
+
+        Raises: DtcwsiError if no epoch had a finite validation loss.
+        """
+        if not self._best.state:
+            raise DtcwsiError("the validation loss was never finite; train with a lower learning rate")
         model = self.model.cpu()
         model.load_state_dict(self._best.state)
         return model.eval()

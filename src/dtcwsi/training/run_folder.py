@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from dtcwsi.bags.cohort import Cohort
 from dtcwsi.bags.splits import Split
 from dtcwsi.errors import UsageError
-from dtcwsi.store.atomic import write_json, write_text
+from dtcwsi.store.atomic import plain, write_json, write_text
 from dtcwsi.store.digest import digest
 from dtcwsi.training.module import Epoch
 
@@ -101,17 +100,6 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[obje
     writer.writerow(columns)
     writer.writerows(rows)
     write_text(path, buffer.getvalue())
-
-
-def plain(value: Any) -> Any:
-    """Make a value fit for JSON: keys become text, numbers that are not finite None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
