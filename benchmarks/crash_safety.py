@@ -88,6 +88,9 @@ def disturb(
         elif len(known) == len(calm):
             conclude(command, out, known, calm, found)
             found.rounds, known = found.rounds + 1, {}
+        else:
+            found.failed_runs += 1
+            break
     conclude(command, folder / f"round{found.rounds}", known, calm, found)
     return found
 
