@@ -21,7 +21,7 @@ COLUMNS, ROWS, MARGIN_PX = 6, 5, 256
 SPACING_UM = 0.5
 
 
-def compose_cohort(tiles: Path, out: Path, *, seed: int, slides_a_class_and_pool: int = 10) -> None:
+def compose_cohort(tiles: Path, out: Path, *, seed: int, slides_a_class_and_pool: int = 6) -> None:
     """Write ``slides/ID.tif`` and ``labels.csv`` (slide_id, label, patient_id, fold); finished slides are kept.
 
     A slide is 6 x 5 tiles of 768 px, of which one or two (3.3 or 6.7 %) are of its carcinoma, the rest normal lung.
