@@ -132,7 +132,12 @@ def test_ctrl_c_exits_with_130_and_keeps_what_was_finished(slides, tmp_path):
         "--encoder",
         "colour-texture",
     ]
-    process = subprocess.Popen([*map(str, command), "--workers", "0"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*map(str, command), "--workers", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it for background jobs
+    )
     try:
         features = tmp_path / "out/features/colour-texture"
         deadline = time.monotonic() + 60
