@@ -48,6 +48,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs; emptied first")
     parser.add_argument("--encoder", default="efficientnet-lite0")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument(
+        "--longest", type=float, help="seconds before a kill at most; those of an undisturbed run without"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="JSON to write; OUT/crash_safety.json without")
     arguments = parser.parse_args()
@@ -56,7 +59,8 @@ def main() -> None:
     command += ["--encoder", arguments.encoder, "--workers", str(arguments.workers)]
     calm, calm_s = undisturbed(command, arguments.out / "calm")
     print(f"undisturbed: {len(calm)} feature files in {calm_s:.1f} s")
-    findings = disturb(command, arguments.out, calm, calm_s, arguments.kills, random.Random(arguments.seed))
+    longest_s = arguments.longest or calm_s
+    findings = disturb(command, arguments.out, calm, longest_s, arguments.kills, random.Random(arguments.seed))
     settings = {name: str(value) for name, value in vars(arguments).items()}
     content = {**provenance(**settings), "slides": len(calm), "calm_seconds": calm_s, "findings": asdict(findings)}
     save(arguments.json or arguments.out / "crash_safety.json", content)
@@ -72,12 +76,12 @@ def undisturbed(command: list[str], out: Path) -> tuple[dict[str, bytes], float]
 
 
 def disturb(
-    command: list[str], folder: Path, calm: dict[str, bytes], calm_s: float, kills: int, chance: random.Random
+    command: list[str], folder: Path, calm: dict[str, bytes], longest_s: float, kills: int, chance: random.Random
 ) -> Findings:
     found, known = Findings(rounds=1), {}
     while found.kills < kills:
         out = folder / f"round{found.rounds}"
-        moment_s = chance.uniform(0, calm_s)
+        moment_s = chance.uniform(0, longest_s)
         killed = run(command, out, moment_s)
         known = inspect(out, known, calm, found)
         if killed:
