@@ -48,9 +48,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs; emptied first")
     parser.add_argument("--encoder", default="efficientnet-lite0")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument(
-        "--longest", type=float, help="seconds before a kill at most; those of an undisturbed run without"
-    )
+    parser.add_argument("--longest", type=float, help="most seconds before a kill; those of an undisturbed run without")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="JSON to write; OUT/crash_safety.json without")
     arguments = parser.parse_args()
