@@ -59,7 +59,7 @@ def main() -> None:
     print(f"undisturbed: {len(calm)} feature files in {calm_s:.1f} s")
     longest_s = arguments.longest or calm_s
     findings = disturb(command, arguments.out, calm, longest_s, arguments.kills, random.Random(arguments.seed))
-    settings = {name: str(value) for name, value in vars(arguments).items()}
+    settings = {name: value for name, value in vars(arguments).items() if isinstance(value, str | int | float)}
     content = {**provenance(**settings), "slides": len(calm), "calm_seconds": calm_s, "findings": asdict(findings)}
     save(arguments.json or arguments.out / "crash_safety.json", content)
     print({name: value for name, value in asdict(findings).items() if name != "kill_seconds"})

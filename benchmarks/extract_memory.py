@@ -62,7 +62,7 @@ def main() -> None:
     for slide, encoder, patch_px in plans:
         rows.append(measure(slide, arguments.out, encoder, patch_px, arguments.workers))
         print(rows[-1], flush=True)
-    settings = {name: str(value) for name, value in vars(arguments).items()}
+    settings = {name: value for name, value in vars(arguments).items() if isinstance(value, str | int | float)}
     content = {**provenance(**settings), "runs": rows}
     save(arguments.json or arguments.out / "extract_memory.json", content)
 
