@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dtcwsi.pipeline import SlideResult
     from dtcwsi.tissue import TissueParameters
 
-__all__ = ["encode", "extract", "extract_slides", "patch", "report_slide", "segment"]
+__all__ = ["encode", "extract", "extract_slides", "patch", "run_with_progress", "segment"]
 
 Slides = Annotated[
     list[Path] | None,
@@ -145,8 +145,6 @@ def extract_slides(
     as_json: bool = False,
 ) -> int:
     """Run an extraction with its progress on the screen.  Returns: the exit status."""
-    from dtcwsi.extraction import run_extraction
-
     if encoder is not None:
         from dtcwsi.encoders import load_encoder
 
@@ -154,15 +152,22 @@ def extract_slides(
             plan = replace(plan, encoder=load_encoder(encoder, device=pick_device(device)))
         except EncoderError as error:
             raise UsageError(str(error)) from error
-    with Progress(len(slides), "slides") as progress:
-        summary = run_extraction(
-            slides,
-            plan,
-            on_slide=lambda outcome: report_slide(progress, outcome),
-            on_patches=progress.counter("patches encoded"),
-        )
+    summary = run_with_progress(slides, plan)
     _conclude(summary, plan.out, as_json=as_json)
     return 1 if summary.failed else 0
+
+
+def run_with_progress(slides: dict[str, Path], plan: "Extraction") -> "Summary":
+    """Run an extraction; a bar or a line a slide tells how it goes."""
+    from dtcwsi.extraction import run_extraction
+
+    with Progress(len(slides), "slides") as progress:
+        return run_extraction(
+            slides,
+            plan,
+            on_slide=lambda outcome: _report(progress, outcome),
+            on_patches=progress.counter("patches encoded"),
+        )
 
 
 def _plan(
@@ -204,7 +209,7 @@ def _grid(patch_size: int, patch_spacing: float, min_tissue: float) -> "GridPara
     return GridParameters(patch_size, patch_spacing, min_tissue)
 
 
-def report_slide(progress: Progress, outcome: "SlideResult | tuple[str, str, str]") -> None:
+def _report(progress: Progress, outcome: "SlideResult | tuple[str, str, str]") -> None:
     """Say how a slide went."""
     if isinstance(outcome, tuple):
         slide_id, step, reason = outcome

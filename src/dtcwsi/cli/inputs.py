@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtcwsi.cli.console import Progress, say
+from dtcwsi.cli.console import say
 from dtcwsi.cli.options import pick_device
 from dtcwsi.errors import EncoderError, UsageError
 
@@ -26,7 +26,6 @@ class Input:
     slide_id: str
     features: Path | None = None
     slide: Path | None = None
-    spacing_um: float | None = None
     failure: str = ""
 
 
@@ -101,8 +100,8 @@ def _encoder(run: "Run", reading: Reading) -> "Encoder":
 
 
 def _extracted(run: "Run", places: list[Path], reading: Reading) -> Iterator[Input]:
-    from dtcwsi.cli.extract import report_slide
-    from dtcwsi.extraction import Extraction, run_extraction
+    from dtcwsi.cli.extract import run_with_progress
+    from dtcwsi.extraction import Extraction
     from dtcwsi.patches import GridParameters
     from dtcwsi.slides import find_slides
     from dtcwsi.store.atomic import check_writable
@@ -129,17 +128,10 @@ def _extracted(run: "Run", places: list[Path], reading: Reading) -> Iterator[Inp
         spacing_um=reading.spacing_um,
         workers=reading.workers,
     )
-    with Progress(len(found), "slides") as progress:
-        summary = run_extraction(
-            found,
-            plan,
-            on_slide=lambda outcome: report_slide(progress, outcome),
-            on_patches=progress.counter("patches encoded"),
-        )
+    summary = run_with_progress(found, plan)
     failures = {slide_id: reason for slide_id, _, reason in summary.failed}
     for slide_id, path in found.items():
         if slide_id in failures:
             yield Input(slide_id, slide=path, failure=failures[slide_id])
         else:
-            done = summary.results[slide_id]
-            yield Input(slide_id, features=done.features_file, slide=path, spacing_um=done.spacing_um)
+            yield Input(slide_id, features=summary.results[slide_id].features_file, slide=path)
