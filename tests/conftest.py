@@ -1,5 +1,6 @@
 """Small slides written with tifffile alone, so that the readers are tested against another hand's files."""
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ torch.set_num_threads(1)  # the tests' matrices are small
 
 from dtcwsi.encoders import load_encoder  # noqa: E402
 from dtcwsi.extraction import Extraction, Summary, run_extraction  # noqa: E402
+from dtcwsi.types import Bag  # noqa: E402
 
 GLASS = (243, 241, 244)
 
@@ -107,3 +109,21 @@ def extract(tmp_path: Path) -> Callable[..., Summary]:
         return run_extraction({path.stem: path for path in slides}, Extraction(**options))
 
     return run
+
+
+def draw_bags(sizes: list[int], seed: int = 0, dim: int = 6, coords: bool = True) -> list[Bag]:
+    """Bags of random features, their patches a square grid in a random order."""
+    generator = torch.Generator().manual_seed(seed)
+    bags = []
+    for size in sizes:
+        side = math.isqrt(max(size - 1, 0)) + 1
+        grid = torch.cartesian_prod(torch.arange(side), torch.arange(side))[:size] * 224
+        shuffled = torch.randperm(size, generator=generator)
+        features = torch.randn(size, dim, generator=generator)
+        bags.append(Bag(features, grid[shuffled] if coords else None))
+    return bags
+
+
+@pytest.fixture(scope="session")
+def make_bags() -> Callable[..., list[Bag]]:
+    return draw_bags

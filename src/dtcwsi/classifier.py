@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -69,14 +70,18 @@ class Classifier(nn.Module):
         return self.predict(tokens, self.aggregate(tokens))
 
     def compress(self, bags: PackedBags) -> CompressedBags:
-        """First half of forward: patches to tokens.  Raises: FeaturesError if features have another width."""
+        """First half of forward: patches to tokens, which come in the precision of the weights.
+
+        Raises: FeaturesError if features have another width.
+        """
         if bags.features.shape[1] != self.in_dim:
             raise FeaturesError(
                 f"features have width {bags.features.shape[1]}; {self.name} was built for {self.in_dim}; "
                 "use features of the encoder that the model was trained on"
             )
         tokens: CompressedBags = self.compressor(bags)
-        return tokens
+        weights = next(self.aggregator.parameters()).dtype
+        return tokens if tokens.features.dtype == weights else replace(tokens, features=tokens.features.to(weights))
 
     def aggregate(self, tokens: CompressedBags) -> Aggregated:
         """Second half of forward: tokens to logits and attention."""
@@ -171,7 +176,7 @@ def create_model(name: str, *, in_dim: int, n_classes: int, **options: Any) -> C
         aggregator_name, in_dim=in_dim, n_classes=n_classes, **_only(options, for_aggregator)
     )
     compressor = create_compressor(compressor_name, dim=in_dim, **_only(options, for_compressor))
-    given = {**for_compressor, **for_aggregator, **options}
+    given = {**for_aggregator, **options, **_only(compressor.settings, for_compressor)}
     return Classifier(name, compressor, aggregator, in_dim=in_dim, n_classes=n_classes, options=given)
 
 

@@ -12,9 +12,10 @@ __all__ = ["check_number", "check_options", "check_switch", "check_whole_number"
 
 
 def options_of(part: type) -> dict[str, Any]:
-    """List a part's options and their defaults."""
+    """List a part's options and their defaults, without those that it has ``fixed``."""
     parameters = inspect.signature(part).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    fixed = getattr(part, "fixed", {})
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in fixed}
 
 
 def check_options(owner: str, options: Mapping[str, Any], known: Mapping[str, Any]) -> None:

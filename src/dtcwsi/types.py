@@ -204,7 +204,8 @@ class CompressedBags:
 
     Tokens: ``features`` (tokens, dim), ``offsets`` (bags + 1,), ``log_size`` (tokens,) log of the patches inside,
     ``gate`` (tokens,) <= 0 prior on attention from the score, ``mass`` (tokens,) share of first-stage importance,
-    ``score`` (tokens,), ``coords`` (tokens, 2) or None. Aggregators add ``bias`` to attention logits.
+    ``score`` (tokens,), ``coords`` (tokens, 2) or None. Aggregators add ``bias`` to attention logits, sizes
+    included if ``size_bias``.
     Patches, in the order given: ``patch_offsets`` (bags + 1,), ``patch_to_token`` (patches,) index of its token within
     the bag or -1, ``tokens_by_stage`` (stages, patches) the same after each stage, ``patch_weight`` (patches,) its
     share in its token, 0 once pruned.
@@ -222,6 +223,7 @@ class CompressedBags:
     patch_to_token: Int[Tensor, "patches"]
     tokens_by_stage: Int[Tensor, "stages patches"]
     patch_weight: Float[Tensor, "patches"]
+    size_bias: bool = True
     losses: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -230,9 +232,14 @@ class CompressedBags:
         return len(self.offsets) - 1
 
     @property
+    def size_prior(self) -> Float[Tensor, "tokens"]:
+        """What a token adds to its attention logit for its size: the log of it, or 0 without ``size_bias``."""
+        return self.log_size if self.size_bias else torch.zeros_like(self.log_size)
+
+    @property
     def bias(self) -> Float[Tensor, "tokens"]:
-        """What a token adds to its attention logit: the log of its size and its gate."""
-        return self.log_size + self.gate
+        """What a token adds to its attention logit: for its size, and its gate."""
+        return self.size_prior + self.gate
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
 import math
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtcwsi.compressors.schedule import cumulative_shares, merges, token_counts
+from dtcwsi.compressors.schedule import cumulative_shares, merging_shares, plan, token_counts
 from dtcwsi.errors import OptionError
 
 
@@ -31,22 +31,47 @@ def test_the_schedules_of_table_5_multiply_out(schedule, share):
 @given(st.integers(0, 3000), st.floats(0.001, 1.0))
 def test_counts_are_rounded_up_once_from_n(size, share):
     expected = 0 if size == 0 else max(1, math.ceil(size * share - 1e-6))
-    assert token_counts(torch.tensor([size]), share, 1.0).tolist() == [expected]
+    assert token_counts(np.array([size]), share, 1.0).tolist() == [expected]
 
 
 def test_float_error_of_the_product_adds_no_token():
-    assert token_counts(torch.tensor([10, 1000]), cumulative_shares(0.4, None, 3)[-1], 1.0).tolist() == [4, 400]
+    assert token_counts(np.array([10, 1000]), cumulative_shares(0.4, None, 3)[-1], 1.0).tolist() == [4, 400]
 
 
 def test_a_loose_budget_keeps_all():
-    assert token_counts(torch.tensor([7, 0]), 0.1, 0.0).tolist() == [7, 0]
+    assert token_counts(np.array([7, 0]), 0.1, 0.0).tolist() == [7, 0]
 
 
-def test_merges_round_halves_up_and_stop_at_the_pairs():
-    removed, pairs = torch.tensor([5, 5, 0, 9]), torch.tensor([5, 2, 3, 9])
-    assert merges(removed, pairs, 0.5).tolist() == [3, 2, 0, 5]
-    assert merges(removed, pairs, 1.0).tolist() == [5, 2, 0, 9]
-    assert merges(removed, pairs, 0.0).tolist() == [0, 0, 0, 0]
+def steps(sizes, budgets, **options):
+    given = {"edges_of": lambda sizes: sizes // 2, "merge_share": 0.5, **options}
+    return list(plan(np.array(sizes), [np.array(budget) for budget in budgets], **given))
+
+
+def test_merges_round_halves_up_and_stop_at_the_edges():
+    (step,) = steps([10, 5, 3, 18], [[5, 1, 3, 9]])
+    assert step.merges.tolist() == [3, 2, 0, 5]
+    assert step.pruned.tolist() == [2, 2, 0, 4]
+    (step,) = steps([10, 5, 3, 18], [[5, 1, 3, 9]], merge_share=1.0)
+    assert step.merges.tolist() == [5, 2, 0, 9]
+    (step,) = steps([10, 5], [[5, 1]], merge_share=0.0)
+    assert (step.merges.tolist(), step.pruned.tolist()) == ([0, 0], [5, 4])
+
+
+def test_all_pairs_merge_whatever_the_budget_and_without_pruning_tokens_pile_up():
+    first, second = steps([9, 2], [[8, 2], [7, 2]], merge_all=True)
+    assert (first.merges.tolist(), first.left.tolist()) == ([4, 1], [5, 1])
+    assert second.left.tolist() == [3, 1]
+    first, second = steps([8], [[4], [2]], prunes=False)
+    assert (first.left.tolist(), second.left.tolist()) == ([6], [4])
+
+
+@given(st.integers(0, 5000), st.floats(0.002, 1.0), st.integers(1, 5))
+def test_merging_alone_always_meets_its_budget(size, retention, stages):
+    shares = merging_shares(retention, None, stages)
+    assert len(shares) >= max(stages, math.ceil(math.log2(1 / retention) - 1e-9))
+    budgets = [token_counts(np.array([size]), share) for share in shares]
+    for step in plan(np.array([size]), budgets, edges_of=lambda sizes: sizes // 2, merge_share=1.0):
+        assert step.pruned.tolist() == [0]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,7 +52,9 @@ def test_cells_of_coordinates_that_are_not_quite_on_the_grid():
 
 
 def test_van_der_corput_by_its_definition_and_its_spread():
-    np.testing.assert_array_equal(van_der_corput(8), [0, 0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875])
+    values = van_der_corput(torch.arange(64)).numpy() / 2**31
+    np.testing.assert_array_equal(values[:8], [0, 0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875])
     for count in (2, 4, 16, 64):
-        np.testing.assert_array_equal(np.sort(van_der_corput(count)), np.arange(count) / count)
-    assert len(van_der_corput(0)) == 0
+        np.testing.assert_array_equal(np.sort(values[:count]), np.arange(count) / count)
+    assert len(van_der_corput(torch.arange(0))) == 0
+    assert int(van_der_corput(torch.tensor([2**31 - 1]))) == 2**31 - 1

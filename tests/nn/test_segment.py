@@ -5,14 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtcwsi.nn.segment import (
+    Segments,
     offsets_of,
-    rank_in_segment,
     segment_ids,
+    segment_log_softmax,
     segment_mean,
     segment_min,
     segment_softmax,
     segment_sum,
-    top_of_segment,
+    top_rows,
 )
 
 sizes = st.lists(st.integers(0, 7), min_size=1, max_size=6)
@@ -70,22 +71,30 @@ def test_softmax_has_the_gradient_of_a_softmax():
 
 
 @settings(deadline=None)
-@given(st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=6), min_size=1, max_size=4))
-def test_ranks_equal_a_stable_lexical_sort(bags):
-    offsets = offsets_of(torch.tensor([len(bag) for bag in bags]))
-    first = torch.tensor([row[0] for bag in bags for row in bag], dtype=torch.long)
-    second = torch.tensor([row[1] for bag in bags for row in bag], dtype=torch.long)
-    expected = []
-    for bag in bags:
-        order = sorted(range(len(bag)), key=lambda i, bag=bag: (-bag[i][0], -bag[i][1], i))
-        expected += [order.index(i) for i in range(len(bag))]
-    assert rank_in_segment([first, second], offsets).tolist() == expected
+@given(st.lists(st.tuples(st.integers(0, 9), st.floats(0, 1)), min_size=1, max_size=5), st.integers(0, 99))
+def test_top_takes_each_segments_own_largest(bags, seed):
+    sizes = np.array([size for size, _ in bags])
+    counts = np.array([int(size * share) for size, share in bags])
+    keys = torch.randperm(int(sizes.sum()), generator=torch.Generator().manual_seed(seed))
+    top = top_rows(keys, Segments.of(sizes, keys.device), Segments.of(counts, keys.device)).tolist()
+    expected, start = [], 0
+    for size, count in zip(sizes, counts, strict=True):
+        best = sorted(range(start, start + size), key=lambda row: -int(keys[row]))[:count]
+        expected += sorted(best)
+        start += size
+    assert top == expected
 
 
-def test_top_takes_each_segments_own_count():
-    keys = torch.tensor([5.0, 1.0, 3.0, 2.0, 2.0])
-    top = top_of_segment([keys], torch.tensor([0, 3, 3, 5]), torch.tensor([2, 4, 1]))
-    assert top.tolist() == [True, False, True, True, False]
+@settings(deadline=None)
+@given(sizes, st.integers(0, 99))
+def test_log_softmax_does_not_underflow(sizes, seed):
+    values, offsets = ragged(sizes, seed)
+    laid = Segments.of(np.array(sizes), values.device)
+    assert torch.equal(laid.offsets, offsets)
+    assert torch.equal(laid.ids, segment_ids(offsets))
+    logs = segment_log_softmax(500 * values, laid)
+    expected = [part.log_softmax(0) for part in segments(500 * values, offsets)]
+    torch.testing.assert_close(logs, torch.cat(expected), atol=1e-3, rtol=1e-5)
 
 
 @pytest.mark.gpu
@@ -95,5 +104,6 @@ def test_cuda_agrees_with_cpu():
     values, offsets = ragged([5, 0, 9, 1])
     on_gpu = segment_softmax(values.cuda(), offsets.cuda()).cpu()
     torch.testing.assert_close(on_gpu, segment_softmax(values, offsets))
-    ranks = rank_in_segment([values.cuda()], offsets.cuda()).cpu()
-    assert torch.equal(ranks, rank_in_segment([values], offsets))
+    keys, sizes, counts = torch.randperm(15), np.array([5, 0, 9, 1]), np.array([2, 0, 4, 1])
+    top = [top_rows(k, Segments.of(sizes, k.device), Segments.of(counts, k.device)).cpu() for k in (keys, keys.cuda())]
+    assert torch.equal(*top)

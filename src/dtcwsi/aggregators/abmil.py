@@ -47,7 +47,7 @@ class Abmil(nn.Module):
         logits = self._attention_logits(projected)
         attention = segment_softmax(logits, tokens.offsets, tokens.bias)
         pooled = segment_sum(attention[:, None] * projected, tokens.offsets)
-        teacher = segment_softmax(logits.detach(), tokens.offsets, tokens.log_size)
+        teacher = segment_softmax(logits.detach(), tokens.offsets, tokens.size_prior)
         return Aggregated(self.head(pooled), attention, teacher)
 
     def _attention_logits(self, projected: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens"]:

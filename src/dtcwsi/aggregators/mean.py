@@ -30,5 +30,5 @@ class MeanPooling(nn.Module):
         projected = self.dropout(self.projection(tokens.features))
         attention = segment_softmax(torch.zeros_like(tokens.bias), tokens.offsets, tokens.bias)
         pooled = segment_sum(attention[:, None] * projected, tokens.offsets)
-        teacher = segment_softmax(torch.zeros_like(tokens.bias), tokens.offsets, tokens.log_size)
+        teacher = segment_softmax(torch.zeros_like(tokens.bias), tokens.offsets, tokens.size_prior)
         return Aggregated(self.head(pooled), attention, teacher)

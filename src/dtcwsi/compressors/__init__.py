@@ -14,6 +14,12 @@ COMPRESSORS = Registry(
     "compressor",
     {
         "dtc": "dtcwsi.compressors.dtc:DtcCompressor",
+        "merge-only": "dtcwsi.compressors.dtc:MergeOnly",
+        "prune-only": "dtcwsi.compressors.dtc:PruneOnly",
+        "tome": "dtcwsi.compressors.tome:Tome",
+        "random": "dtcwsi.compressors.random:RandomSampling",
+        "random-prune": "dtcwsi.compressors.random:RandomSampling",
+        "random-merge": "dtcwsi.compressors.random:RandomMerging",
         PLAIN: "dtcwsi.compressors.identity:Identity",
     },
 )

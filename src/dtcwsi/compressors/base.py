@@ -1,6 +1,7 @@
 """What every compressor is: packed bags in, fewer tokens and their provenance out."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,11 +14,19 @@ CURRICULUM_SHARE = 0.5
 
 
 class Compressor(nn.Module, ABC):
-    """Base of the compressors: tokens come in each bag's spatial order, provenance in the order of the patches."""
+    """Base of the compressors: tokens come in each bag's order, provenance in the order of the patches.
+
+    ``fixed`` are options that a subclass has decided and no longer takes; ``settings`` are all options as they hold,
+    presets resolved; ``curriculum`` is the share of training over which the budget tightens.
+    """
+
+    fixed: dict[str, Any] = {}
 
     def __init__(self) -> None:
         super().__init__()
         self.progress = 1.0
+        self.curriculum = CURRICULUM_SHARE
+        self.settings: dict[str, Any] = {}
 
     @abstractmethod
     def forward(self, bags: PackedBags) -> CompressedBags:
@@ -25,11 +34,11 @@ class Compressor(nn.Module, ABC):
 
     @property
     def tightness(self) -> float:
-        """How tight the budget is: grows to 1 over the first half of training, 1 in evaluation.
+        """How tight the budget is: grows to 1 over the curriculum, 1 in evaluation.
 
         Full compression from the first step would throw evidence away before anything is learned.
         """
-        return min(1.0, self.progress / CURRICULUM_SHARE) if self.training else 1.0
+        return min(1.0, self.progress / self.curriculum) if self.training and self.curriculum else 1.0
 
     def auxiliary(
         self,

@@ -1,240 +1,240 @@
 """Dynamic token compression: merge alike neighbours, prune what matters least, stage by stage."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
-from dtcwsi.compressors.base import Compressor
 from dtcwsi.compressors.importance import Importance
-from dtcwsi.compressors.matching import MATCHINGS, Pairs, merge_utility
-from dtcwsi.compressors.merging import Merged, merge
-from dtcwsi.compressors.provenance import Provenance, start
-from dtcwsi.compressors.pruning import gate, keep_best
-from dtcwsi.compressors.schedule import cumulative_shares, merges, token_counts
-from dtcwsi.errors import OptionError
-from dtcwsi.nn.segment import offsets_of, segment_ids, segment_softmax, segment_sum, top_of_segment
-from dtcwsi.registry import near
+from dtcwsi.compressors.matching import Edges, Likeness, matching_of
+from dtcwsi.compressors.position import POSITION_WIDTH, positions
+from dtcwsi.compressors.provenance import Provenance
+from dtcwsi.compressors.pruning import gate
+from dtcwsi.compressors.randomness import drawn
+from dtcwsi.compressors.schedule import cumulative_shares, merging_shares, token_counts
+from dtcwsi.compressors.settings import settle
+from dtcwsi.compressors.stages import StagedCompressor
+from dtcwsi.compressors.tokens import Measured, Tokens
+from dtcwsi.nn.exact import wide_dtype
+from dtcwsi.nn.segment import Segments, segment_log_softmax, segment_mean, segment_softmax, segment_sum
 from dtcwsi.types import CompressedBags, PackedBags
 
-__all__ = ["DtcCompressor"]
+__all__ = ["DtcCompressor", "MergeOnly", "PruneOnly"]
 
 
-@dataclass(frozen=True)
-class _Tokens:
-    """Tokens between stages; token m is row ``rows[m]`` of ``features``, and ``anchor`` its heaviest patch."""
-
-    features: Float[Tensor, "rows dim"]
-    rows: Int[Tensor, "tokens"]
-    offsets: Int[Tensor, "bags_plus_one"]
-    score: Float[Tensor, "tokens"]
-    log_size: Float[Tensor, "tokens"]
-    mass: Float[Tensor, "tokens"]
-    anchor: Int[Tensor, "tokens"]
-
-
-class DtcCompressor(Compressor):
+class DtcCompressor(StagedCompressor):
     """Compress bags to a token budget as DTC-WSI does, with one code path for training and inference.
 
-    ``retention`` is the final share of tokens (0.4 unless given), split evenly over ``stages`` (3 unless given); or
-    ``schedule`` is the share that each stage keeps. ``merge_share`` is the part of a stage's reduction that merging
-    does, pruning does the rest; 0.25 had the best mean AUC among 0, 0.25, 0.5, 0.75 and 1 on bags with two needles in a
-    hundred patches, at retention 0.1. ``lam`` weighs likeness against agreement of scores in choosing pairs. ``teach``
-    weighs the cross-entropy by which the scorer learns from the aggregator's attention.
+    Options that are not given are the preset's. Preset ``default`` is the method made to work, ``paper`` is Algorithm 1
+    as printed, which implies: it merges K = N(t) - N(t+1) pairs, so pruning removes nothing while a stage keeps at
+    least half; utility and gate see softmax weights of about 1/N; training scales tokens by the gate and keeps them,
+    inference does not scale; its sparsity term is the constant beta times the number of stages.
+
+    Budget: ``retention`` is the final share of tokens (0.4), split evenly over ``stages`` (3), or ``schedule`` the
+    share that each stage keeps; ``budget="threshold"`` keeps as many tokens as a slide has patches above ``tau``, the
+    sum of sigmoid(gamma (s - tau)), whose mean a term of weight ``beta`` pulls down to ``retention``; ``curriculum`` is
+    the share of training over which the budget tightens.
+    Merging: ``merge_share`` of a stage's reduction; ``matching`` aligned, window (``window`` nearest) or full;
+    ``similarity`` of the features or of the scorer's hidden layer; ``lam`` weighs likeness against agreement of
+    importance, whose ``gap`` is between sigmoids of scores or softmax weights; ``pairs="all"`` merges all candidates;
+    ``merge_by`` score, size or mass weighs the tokens of a merge.
+    Pruning: ``ranking`` by score of the token, by mass, random, or printed (the softmax weight that its place had
+    before the merge); ``gate`` on survivors' attention, printed (scales features by sigmoid(gamma (alpha - tau)) in
+    training) or none; ``size_bias`` adds a token's log size to its attention.
+    Scorer: ``scorer_width``, ``scorer_norm``, ``flat_start``; ``teach`` weighs the cross-entropy by which it learns
+    from the aggregator's attention; ``exact_ranking`` scores in float64, so that no batch changes a tie. ``position``
+    joins columns to the features for scoring and matching; ``order`` is that of the list.
     Raises: OptionError if an option is unknown or out of range.
-    Source: Sections 2.3 to 2.4 and Algorithm 1; tokens are removed in training too, where the paper scales them.
+    Source: Sections 2.2 to 2.6 and Algorithm 1.
     """
 
     def __init__(
         self,
         dim: int,
         *,
+        preset: str = "default",
         retention: float | None = None,
         schedule: Sequence[float] | None = None,
         stages: int | None = None,
-        merge_share: float = 0.25,
-        lam: float = 0.5,
-        matching: str = "aligned",
-        teach: float = 0.1,
-        preset: str = "default",
+        merge_share: float | None = None,
+        lam: float | None = None,
+        gamma: float | None = None,
+        tau: float | None = None,
+        beta: float | None = None,
+        pairs: str | None = None,
+        matching: str | None = None,
+        window: int | None = None,
+        merge_by: str | None = None,
+        gap: str | None = None,
+        similarity: str | None = None,
+        ranking: str | None = None,
+        gate: str | None = None,
+        size_bias: bool | None = None,
+        budget: str | None = None,
+        order: str | None = None,
+        position: str | None = None,
+        curriculum: float | None = None,
+        scorer_width: int | None = None,
+        scorer_norm: bool | None = None,
+        flat_start: bool | None = None,
+        exact_ranking: bool | None = None,
+        teach: float | None = None,
     ) -> None:
+        given = {name: value for name, value in locals().items() if name not in ("self", "dim", "preset", "__class__")}
         super().__init__()
-        self.shares = cumulative_shares(retention, schedule, stages)
-        self.merge_share = _within("merge_share", merge_share, 0.0, 1.0)
-        self.lam = _within("lam", lam, 0.0, 1.0)
-        self.teach = _within("teach", teach, 0.0, float("inf"))
-        self.pairs_of = MATCHINGS[_one_of("matching", matching, MATCHINGS)]
-        _one_of("preset", preset, ["default"])
-        self.importance = Importance(dim)
+        self.settings = options = settle(preset, given, self.fixed)
+        self.dim = dim
+        self.shares = self.shares_of(options["retention"], options["schedule"], options["stages"])
+        self.merge_share, self.merge_all = options["merge_share"], options["pairs"] == "all"
+        self.matching = matching_of(options["matching"], options["window"])
+        self.order, self.curriculum = options["order"], float(options["curriculum"])
+        self.importance = Importance(
+            dim + POSITION_WIDTH[options["position"]],
+            width=options["scorer_width"],
+            norm=options["scorer_norm"],
+            flat_start=options["flat_start"],
+            exact=options["exact_ranking"],
+        )
 
-    def forward(self, bags: PackedBags) -> CompressedBags:
-        """Run the stages.
+    def shares_of(self, retention: object, schedule: object, stages: object) -> tuple[float, ...]:
+        """Work out the share of patches left after each stage."""
+        return cumulative_shares(retention, schedule, stages)
 
-        Returns: max(1, ceil(N r_1...r_t - 1e-6)) tokens of each bag after stage t. A bag's tokens do not depend on the
-        bags beside it. If nothing is to be removed, the tokens are the patches, unchanged.
-        """
-        tokens, trace = self._begin(bags)
-        sizes, bag_of_patch = bags.offsets.diff(), segment_ids(bags.offsets)
-        place = _places(bags, trace)
-        pruned = torch.zeros(bags.n_bags, dtype=torch.bool, device=sizes.device)
-        for share in self.shares:
-            count = token_counts(sizes, share, self.tightness)
-            removed = tokens.offsets.diff() - count
-            tokens, trace, pruned_now = self._stage(tokens, trace, removed, place, bag_of_patch)
-            pruned = pruned | pruned_now
-        return self._finish(bags, tokens, trace, pruned)
+    def measure(self, features: Float[Tensor, "tokens wide"]) -> Measured:
+        """Score tokens; their view is the scorer's hidden layer if likeness is to look there."""
+        return self.importance.values(features, with_view=self.settings["similarity"] == "scorer")
+
+    def patch_features(
+        self, bags: PackedBags, patches: Segments, order: Int[Tensor, "patches"]
+    ) -> Float[Tensor, "patches wide"]:
+        """Join position columns to the features.  Source: Section 2.2."""
+        if self.settings["position"] == "none":
+            return bags.features
+        return torch.cat([bags.features, positions(self.settings["position"], bags, patches, order)], dim=1)
+
+    def importance_before(self, tokens: Tokens) -> Float[Tensor, "tokens"]:
+        """Take down the logarithms of the softmax weights, if the preset wants to look back at them."""
+        if self.settings["gate"] != "printed" and self.settings["ranking"] != "printed":
+            return tokens.score
+        score = tokens.score
+        if self._soft and torch.is_grad_enabled():
+            score = self.importance.taught(tokens.features(), score)
+        return segment_log_softmax(score, tokens.segments)
+
+    def edges(self, tokens: Tokens, candidates: Segments) -> Edges:
+        """Find the candidate merges and their utility; nothing learns through the choice."""
+        return self.matching.edges(tokens.segments, candidates, self._likeness(tokens))
+
+    def weights(
+        self, tokens: Tokens, which: Int[Tensor, "some"], features: Float[Tensor, "some wide"]
+    ) -> Float[Tensor, "some"]:
+        """Weigh tokens of a merge by score as in Eq. 4, by size, or by the importance of all their patches."""
+        if self.settings["merge_by"] == "size":
+            return tokens.log_size[which]
+        score = self.importance.taught(features, tokens.score[which])
+        return score + tokens.log_size[which] if self.settings["merge_by"] == "mass" else score
+
+    def ranks(self, tokens: Tokens, before: Float[Tensor, "tokens"]) -> Float[Tensor, "tokens"]:
+        """Rank by the score of the token as it is now, unless told otherwise."""
+        ranking = self.settings["ranking"]
+        if ranking == "random":
+            return drawn(tokens, fixed=not self.training)
+        return {"score": tokens.score, "mass": tokens.log_mass, "printed": before.detach()}[ranking]
+
+    def softened(self, tokens: Tokens, before: Float[Tensor, "tokens"]) -> Tokens:
+        """Scale tokens by the printed gate, in training only."""
+        if not self._soft:
+            return tokens
+        scale = torch.sigmoid(self.settings["gamma"] * (before.exp() - self.settings["tau"]))
+        features = tokens.features() * scale.to(tokens.patches.dtype)[:, None]
+        seen = self.measure(features.detach())
+        row = torch.arange(len(features), device=features.device)
+        return replace(
+            tokens, patches=features, merged=features[:0], row=row, score=seen.score, length=seen.length, view=seen.view
+        )
+
+    @property
+    def prunes(self) -> bool:
+        """The printed gate keeps every token while training."""
+        return not self._soft
+
+    def budgets(self, sizes: NDArray[np.int64], tokens: Tokens) -> list[NDArray[np.int64]]:
+        """Fix how many tokens every stage may leave; by threshold the expected share of patches above it."""
+        if self.settings["budget"] == "ratio":
+            return super().budgets(sizes, tokens)
+        above = segment_mean(self._above(tokens.score), tokens.segments.offsets)
+        shares = above.detach().cpu().numpy().astype(np.float64).round(6).clip(1e-6, 1.0)
+        stages = len(self.shares)
+        return [token_counts(sizes, shares ** ((stage + 1) / stages), self.tightness) for stage in range(stages)]
+
+    def finish(
+        self, bags: PackedBags, tokens: Tokens, trace: Provenance, pruned: Bool[Tensor, "bags"]
+    ) -> CompressedBags:
+        """Add the gate, and in training the terms that need the scores of all patches."""
+        made = super().finish(bags, tokens, trace, pruned)
+        score = tokens.score
+        if torch.is_grad_enabled():
+            score = self.importance.taught(tokens.features(), tokens.score)
+        prior = made.gate
+        if self.settings["gate"] == "survivors":
+            prior = gate(score, made.offsets, pruned).float()
+        losses = self._sparsity(bags, tokens) if self.training else {}
+        return replace(made, gate=prior, score=score.float(), size_bias=self.settings["size_bias"], losses=losses)
 
     def auxiliary(self, tokens: CompressedBags, teacher: Float[Tensor, "tokens"]) -> dict[str, Tensor]:
         """Teach the scorer the aggregator's attention: cross-entropy over the final tokens, a mean over bags.
 
         A token's size is on both sides, as bias of the score and in the teacher, so that the score stays one patch's.
         """
-        if not self.teach:
+        if not self.settings["teach"]:
             return {}
-        guess = segment_softmax(tokens.score, tokens.offsets, tokens.log_size)
+        guess = segment_softmax(tokens.score, tokens.offsets, tokens.size_prior)
         per_bag = segment_sum(-teacher * torch.log(guess.clamp_min(1e-30)), tokens.offsets)
-        return {"attention_taught": self.teach * per_bag.mean()}
+        return {"attention_taught": self.settings["teach"] * per_bag.mean()}
 
-    def _begin(self, bags: PackedBags) -> tuple[_Tokens, Provenance]:
-        rows = torch.arange(len(bags.features), device=bags.features.device)
-        order = rows if bags.order is None else bags.order
-        score = self.importance.values(bags.features)
-        mass = segment_softmax(score, bags.offsets).to(bags.features.dtype)
-        token = torch.empty_like(rows).index_copy(0, order, rows)
-        log_size = bags.features.new_zeros(len(rows))
-        tokens = _Tokens(bags.features, order, bags.offsets, score[order], log_size, mass[order], order)
-        return tokens, start(token, bags.features)
+    def _above(self, score: Float[Tensor, "patches"]) -> Float[Tensor, "patches"]:
+        """Say how far scores are above the threshold, softly: 0 to 1, half at it."""
+        return torch.sigmoid(self.settings["gamma"] * (score - self.settings["tau"]))
 
-    def _stage(
-        self,
-        tokens: _Tokens,
-        trace: Provenance,
-        removed: Int[Tensor, "bags"],
-        place: Int[Tensor, "patches"],
-        bag_of_patch: Int[Tensor, "patches"],
-    ) -> tuple[_Tokens, Provenance, Bool[Tensor, "bags"]]:
-        """Remove ``removed[b]`` tokens of each bag by merging and pruning; also says of which bags some were pruned."""
-        if not bool(removed.any()):
-            part = trace.weight.new_ones(len(tokens.rows))
-            stays = torch.arange(len(tokens.rows), device=removed.device)
-            return tokens, trace.moved(stays, part, tokens.offsets, bag_of_patch), removed > 0
-        pairs = self.pairs_of(tokens.offsets)
-        count = merges(removed, pairs.offsets.diff(), self.merge_share)
-        pairs = self._best(tokens, pairs, count)
-        merged = self._merge(tokens, pairs)
-        listed = _list_merged(tokens, pairs, merged, self.importance.values(merged.features.detach()))
+    @property
+    def _soft(self) -> bool:
+        return self.training and self.settings["gate"] == "printed"
 
-        slots = torch.ones(len(tokens.rows), dtype=torch.bool, device=removed.device)
-        slots[pairs.right] = False
-        slots = torch.nonzero(slots).squeeze(1)
-        left = tokens.offsets.diff() - removed
-        slot_offsets = offsets_of(tokens.offsets.diff() - count)
-        slots = slots[keep_best(listed.score[slots], place[listed.anchor[slots]], slot_offsets, left)]
+    def _likeness(self, tokens: Tokens) -> Likeness:
+        if self.settings["gap"] == "sigmoid":
+            worth = torch.sigmoid(tokens.score)
+        else:
+            worth = segment_log_softmax(tokens.score, tokens.segments).exp()
+        wide = wide_dtype(tokens.score) if self.settings["exact_ranking"] else torch.float32
+        return tokens.likeness(worth, self.settings["lam"], wide)
 
-        new_token = torch.full_like(tokens.rows, -1)
-        new_token[slots] = torch.arange(len(slots), device=slots.device)
-        new_token[pairs.right] = new_token[pairs.left]
-        part = trace.weight.new_ones(len(tokens.rows))
-        part[pairs.left] = merged.left_part.to(part.dtype)
-        part[pairs.right] = (1 - merged.left_part).to(part.dtype)
-        offsets = offsets_of(left)
-        kept = _take(listed, slots, offsets, pairs.left, merged.features)
-        return kept, trace.moved(new_token, part, offsets, bag_of_patch), removed > count
-
-    def _best(self, tokens: _Tokens, pairs: Pairs, count: Int[Tensor, "bags"]) -> Pairs:
-        """Choose each bag's ``count[b]`` pairs of highest utility; ties go to the earlier pair."""
-        worth = torch.sigmoid(tokens.score)
-        gap = (worth[pairs.left] - worth[pairs.right]).abs()
-        rows = tokens.rows
-        utility = merge_utility(tokens.features.detach(), rows[pairs.left], rows[pairs.right], gap, self.lam)
-        best = top_of_segment([utility], pairs.offsets, count)
-        return Pairs(pairs.left[best], pairs.right[best], offsets_of(count))
-
-    def _merge(self, tokens: _Tokens, pairs: Pairs) -> Merged:
-        left = tokens.features.index_select(0, tokens.rows[pairs.left])
-        right = tokens.features.index_select(0, tokens.rows[pairs.right])
-        left_score = self.importance.taught(left, tokens.score[pairs.left])
-        right_score = self.importance.taught(right, tokens.score[pairs.right])
-        return merge(left, right, left_score, right_score)
-
-    def _finish(
-        self, bags: PackedBags, tokens: _Tokens, trace: Provenance, pruned: Bool[Tensor, "bags"]
-    ) -> CompressedBags:
-        features = tokens.features
-        if tokens.features is bags.features and bags.order is not None:
-            features = features[bags.order]
-        score = self.importance.taught(features, tokens.score)
-        return CompressedBags(
-            features=features,
-            offsets=tokens.offsets,
-            log_size=tokens.log_size,
-            gate=gate(score, tokens.offsets, pruned).to(features.dtype),
-            mass=tokens.mass,
-            score=score.to(features.dtype),
-            coords=None if bags.coords is None else bags.coords[tokens.anchor],
-            patch_size_level0=bags.patch_size_level0,
-            patch_offsets=bags.offsets,
-            patch_to_token=trace.stages[-1],
-            tokens_by_stage=torch.stack(trace.stages),
-            patch_weight=trace.weight,
-        )
+    def _sparsity(self, bags: PackedBags, tokens: Tokens) -> dict[str, Tensor]:
+        """Weigh the term that a budget by threshold needs, or the printed one, which is constant."""
+        beta = self.settings["beta"]
+        if self.settings["gate"] == "printed":
+            return {"sparsity": tokens.score.new_tensor(beta * len(self.shares)).float()}
+        if self.settings["budget"] == "ratio" or not beta:
+            return {}
+        score = self.importance(tokens.patches)
+        excess = torch.relu(segment_mean(self._above(score), bags.offsets) - self.shares[-1])
+        return {"sparsity": beta * excess.square().mean()}
 
 
-def _places(bags: PackedBags, trace: Provenance) -> Int[Tensor, "patches"]:
-    """Say where each patch stands in its bag's order."""
-    return trace.token - bags.offsets[segment_ids(bags.offsets)]
+class MergeOnly(DtcCompressor):
+    """Merge alike neighbours and never prune, in as many stages as the budget needs (Table 4, only merge)."""
+
+    fixed = {"merge_share": 1.0}
+
+    def shares_of(self, retention: object, schedule: object, stages: object) -> tuple[float, ...]:
+        """Work out the shares; one stage can at most halve a list."""
+        return merging_shares(retention, schedule, stages)
 
 
-def _list_merged(tokens: _Tokens, pairs: Pairs, merged: Merged, score: Float[Tensor, "pairs"]) -> _Tokens:
-    """Write what merged tokens are in the places of their left parts; the right parts are for the caller to drop."""
-    left, right = pairs.left, pairs.right
-    heavier = torch.where(merged.left_part >= 0.5, tokens.anchor[left], tokens.anchor[right])
-    log_size = torch.logaddexp(tokens.log_size[left], tokens.log_size[right])
-    return _Tokens(
-        tokens.features,
-        tokens.rows,
-        tokens.offsets,
-        tokens.score.index_copy(0, left, score),
-        tokens.log_size.index_copy(0, left, log_size),
-        tokens.mass.index_add(0, left, tokens.mass[right]),
-        tokens.anchor.index_copy(0, left, heavier),
-    )
+class PruneOnly(DtcCompressor):
+    """Prune what matters least and never merge (Table 4, only prune)."""
 
-
-def _take(
-    listed: _Tokens,
-    slots: Int[Tensor, "kept"],
-    offsets: Int[Tensor, "bags_plus_one"],
-    merged_slots: Int[Tensor, "pairs"],
-    merged_features: Float[Tensor, "pairs dim"],
-) -> _Tokens:
-    """Copy the tokens in ``slots`` to a list of their own, merged features in place of their left parts'."""
-    merged_row = torch.full_like(listed.rows, -1)
-    merged_row[merged_slots] = torch.arange(len(merged_slots), device=slots.device)
-    row = merged_row[slots]
-    features = listed.features.index_select(0, listed.rows[slots])
-    fresh = torch.nonzero(row >= 0).squeeze(1)
-    features = features.index_copy_(0, fresh, merged_features.index_select(0, row[fresh]))
-    return _Tokens(
-        features,
-        torch.arange(len(slots), device=slots.device),
-        offsets,
-        listed.score[slots],
-        listed.log_size[slots],
-        listed.mass[slots],
-        listed.anchor[slots],
-    )
-
-
-def _within(name: str, value: object, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise OptionError(f"got {name}={value!r}; expected a number from {low:g} to {high:g}")
-    return float(value)
-
-
-def _one_of(name: str, value: object, known: Collection[str]) -> str:
-    if not isinstance(value, str) or value not in known:
-        raise OptionError(f"got {name}={value!r}; expected one of: {near(str(value), known)}")
-    return value
+    fixed = {"merge_share": 0.0}

@@ -26,13 +26,13 @@ class Identity(Compressor):
             token = torch.empty_like(rows).index_copy(0, bags.order, rows)
         ids = segment_ids(bags.offsets)
         within = token - bags.offsets[ids]
-        zeros = features.new_zeros(len(rows))
+        zeros = torch.zeros(len(rows), device=features.device)
         return CompressedBags(
             features=features,
             offsets=bags.offsets,
             log_size=zeros,
             gate=zeros,
-            mass=1.0 / bags.offsets.diff()[ids].to(features.dtype),
+            mass=1.0 / bags.offsets.diff()[ids].float(),
             score=zeros,
             coords=coords,
             patch_size_level0=bags.patch_size_level0,

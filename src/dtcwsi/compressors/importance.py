@@ -1,48 +1,64 @@
 """How much a token matters: the small network g of Section 2.3."""
 
-from collections.abc import Iterator
-
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import gelu, layer_norm, linear
 
-__all__ = ["Importance", "rounded", "rows_of_chunk", "wide_dtype"]
+from dtcwsi.compressors.tokens import Measured
+from dtcwsi.nn.exact import chunks, wide_dtype
 
-_CHUNK_NUMBERS = 1 << 20
-_GRID = 1e7
+__all__ = ["Importance"]
 
 
 class Importance(nn.Module):
-    """Score tokens by LayerNorm, Linear(dim, 64), GELU, Linear(64, 1); one network for all stages.
+    """Score tokens by LayerNorm, Linear(dim, width), GELU, Linear(width, 1); one network for all stages.
 
-    The last layer starts at zero, so that an untrained scorer prefers nothing.
+    ``flat_start`` sets the last layer to zero, so that an untrained scorer prefers nothing; without ``norm`` there is
+    no LayerNorm, as printed. ``exact`` scores in float64, see `values`.
     """
 
-    def __init__(self, dim: int, *, hidden: int = 64) -> None:
+    def __init__(
+        self, dim: int, *, width: int = 64, norm: bool = True, flat_start: bool = True, exact: bool = True
+    ) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, 1))
-        last = self.layers[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        self.exact = exact
+        self.norm = nn.LayerNorm(dim) if norm else None
+        self.first, self.last = nn.Linear(dim, width), nn.Linear(width, 1)
+        if flat_start:
+            nn.init.zeros_(self.last.weight)
+            nn.init.zeros_(self.last.bias)
 
     def forward(self, tokens: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens"]:
-        """Score tokens in their own precision, with gradient."""
-        scores: Tensor = self.layers(tokens).squeeze(-1)
+        """Score tokens in the precision of the weights, with gradient."""
+        rows = tokens.to(self.first.weight.dtype)
+        rows = rows if self.norm is None else self.norm(rows)
+        scores: Tensor = self.last(gelu(self.first(rows))).squeeze(-1)
         return scores
 
     @torch.no_grad()
-    def values(self, tokens: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens"]:
-        """Score tokens such that the batch around them changes nothing.
+    def values(self, tokens: Float[Tensor, "tokens dim"], *, with_view: bool = False) -> Measured:
+        """Score tokens such that the batch around them changes nothing, and measure their lengths on the way.
 
-        Matrix products in float32 give other last bits for other batch shapes, which would decide near ties; these are
-        float64, chunk by chunk, and rounded to 1e-7, so that equal patches tie exactly.
-        Returns: (tokens,) float64; float32 on devices that have no float64, where near ties may fall either way.
+        A matrix product in float32 gives other last bits for other batch shapes, which would decide near ties; here it
+        is float64 and the caller's keys round it. Row-wise sums are the same in any batch and stay float32.
+        ``with_view`` adds the hidden layer before its GELU, a learned low-rank view, and measures its lengths instead.
+        Returns: scores in float64, in float32 without ``exact`` or where the device has no float64 (then near ties may
+        fall either way); lengths and view float32.
         """
-        wide = wide_dtype(tokens)
-        weights = [parameter.to(wide) for parameter in self.parameters()]
-        scores = [_layers(chunk.to(wide), weights) for chunk in rows_of_chunk(tokens)]
-        return rounded(torch.cat(scores)) if scores else tokens.new_zeros(0, dtype=wide)
+        wide, device = wide_dtype(tokens) if self.exact else torch.float32, tokens.device
+        scores, lengths = torch.empty(len(tokens), dtype=wide, device=device), torch.empty(len(tokens), device=device)
+        view = torch.empty(len(tokens), self.first.out_features, device=device) if with_view else None
+        weights = [tensor.to(wide) for layer in (self.first, self.last) for tensor in (layer.weight, layer.bias)]
+        with torch.autocast(device.type, enabled=False):
+            for rows in chunks(len(tokens), tokens.shape[1]):
+                chunk = tokens[rows].float()
+                hidden = linear(self._normal(chunk).to(wide), *weights[:2])
+                scores[rows] = linear(gelu(hidden), *weights[2:]).squeeze(-1)
+                if view is not None:
+                    view[rows] = chunk = hidden.float()
+                lengths[rows] = torch.linalg.vector_norm(chunk, dim=1)
+        return Measured(scores, lengths, view)
 
     def taught(self, tokens: Float[Tensor, "tokens dim"], values: Float[Tensor, "tokens"]) -> Float[Tensor, "tokens"]:
         """Give ``values`` the gradient of the score: one set of numbers in training and in inference."""
@@ -51,28 +67,7 @@ class Importance(nn.Module):
         score: Tensor = self(tokens)
         return values + (score - score.detach()).to(values.dtype)
 
-
-def wide_dtype(tensor: Tensor) -> torch.dtype:
-    """Name the widest float type of the tensor's device."""
-    return torch.float32 if tensor.device.type == "mps" else torch.float64
-
-
-def rounded(values: Float[Tensor, "rows"]) -> Float[Tensor, "rows"]:
-    """Round to a grid of 1e-7, so that numbers which differ by float error alone are equal."""
-    return torch.round(values * _GRID) / _GRID
-
-
-def rows_of_chunk(rows: Num[Tensor, "rows width"], *, row_numbers: int | None = None) -> Iterator[Tensor]:
-    """Cut a matrix into runs of rows whose wide copies fit a cache.
-
-    ``row_numbers`` is how many numbers a row stands for; its own width unless given.
-    """
-    if len(rows):
-        yield from torch.split(rows, max(1, _CHUNK_NUMBERS // max(1, row_numbers or rows.shape[1])))
-
-
-def _layers(tokens: Float[Tensor, "tokens dim"], weights: list[Tensor]) -> Float[Tensor, "tokens"]:
-    gain, shift, first, first_bias, last, last_bias = weights
-    normal = nn.functional.layer_norm(tokens, tokens.shape[1:], gain, shift)
-    hidden = nn.functional.gelu(nn.functional.linear(normal, first, first_bias))
-    return nn.functional.linear(hidden, last, last_bias).squeeze(-1)
+    def _normal(self, chunk: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
+        if self.norm is None:
+            return chunk
+        return layer_norm(chunk, chunk.shape[1:], self.norm.weight.float(), self.norm.bias.float(), self.norm.eps)

@@ -1,73 +1,163 @@
-"""Which tokens could merge, and how willingly: Section 2.4.1."""
+"""Which tokens could merge: Section 2.4.1.
+
+Tokens of a bag are dealt alternately into A (places 0, 2, ...) and B (places 1, 3, ...). An edge merges its ``source``
+into its ``target``; a token is source of one edge at most and never both source and target, so any set of edges can
+merge at once. With `window` and `full` several sources may take one target; a token without a partner stays single.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
-from dtcwsi.compressors.importance import rounded, rows_of_chunk, wide_dtype
-from dtcwsi.nn.segment import offsets_of, segment_ids
+from dtcwsi.nn.exact import chunks
+from dtcwsi.nn.segment import Segments
 
-__all__ = ["MATCHINGS", "Pairs", "aligned", "merge_utility"]
+__all__ = ["MATCHINGS", "Edges", "Likeness", "Matching", "aligned", "every_other", "full", "matching_of", "window"]
+
+MATCHINGS = ("aligned", "window", "full")
+
+_BLOCK_ROWS, _BLOCK_COLUMNS = 512, 2048
+
+Count = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Pairs of tokens that share none: rows ``left`` and ``right`` (pairs,), bag after bag by ``offsets``."""
+class Edges:
+    """Candidate merges: tokens ``source`` and ``target`` (edges,), bag after bag, and their ``utility``."""
 
-    left: Int[Tensor, "pairs"]
-    right: Int[Tensor, "pairs"]
-    offsets: Int[Tensor, "bags_plus_one"]
+    source: Int[Tensor, "edges"]
+    target: Int[Tensor, "edges"]
+    utility: Float[Tensor, "edges"]
 
 
-def aligned(offsets: Int[Tensor, "bags_plus_one"]) -> Pairs:
-    """Pair the tokens 1 and 2, 3 and 4, ... of each bag in their order; an odd last one stays single.
+@dataclass(frozen=True)
+class Likeness:
+    """What utility is made of: lam cos(h_i, h_j) - (1 - lam) |worth_i - worth_j|.
+
+    ``rows`` gathers the vectors of some tokens; ``length`` and ``worth`` are of all tokens.
+    A vector of length 0 is like nothing.  Source: Section 2.4.1, with sigmoid(s) as worth unless told otherwise.
+    """
+
+    rows: Callable[[Tensor], Tensor]
+    length: Float[Tensor, "tokens"]
+    worth: Float[Tensor, "tokens"]
+    lam: float
+    dim: int
+    wide: torch.dtype
+
+    def of_pairs(self, one: Int[Tensor, "pairs"], other: Int[Tensor, "pairs"]) -> Float[Tensor, "pairs"]:
+        """Weigh pairs, row by row in float32, so that no batch changes the result."""
+        dots = torch.empty(len(one), device=one.device)
+        for part in chunks(len(one), 2 * self.dim):
+            dots[part] = (self.rows(one[part]).float() * self.rows(other[part]).float()).sum(dim=1)
+        return self.lam * dots / self._lengths(one, other) - (1 - self.lam) * self._gap(one, other)
+
+    def of_block(self, one: Int[Tensor, "rows"], other: Int[Tensor, "columns"]) -> Float[Tensor, "rows columns"]:
+        """Weigh every one against every other, products in ``wide`` precision."""
+        dots = self.rows(one).to(self.wide) @ self.rows(other).to(self.wide).T
+        one, other = one[:, None], other[None, :]
+        utility = self.lam * dots / self._lengths(one, other) - (1 - self.lam) * self._gap(one, other)
+        return torch.round(utility * 1e7) / 1e7  # products of other blocks differ in their last bits
+
+    def _lengths(self, one: Tensor, other: Tensor) -> Tensor:
+        return (self.length[one] * self.length[other]).clamp_min(1e-30)
+
+    def _gap(self, one: Tensor, other: Tensor) -> Tensor:
+        return (self.worth[one] - self.worth[other]).abs()
+
+
+@dataclass(frozen=True)
+class Matching:
+    """A way to match: ``count`` says how many edges lists of some sizes have, ``edges`` finds them.
+
+    ``distinct`` promises that no two edges share a target.
+    """
+
+    count: Count
+    edges: Callable[[Segments, Segments, Likeness], Edges]
+    distinct: bool = False
+
+
+def aligned(tokens: Segments, edges: Segments, likeness: Likeness) -> Edges:
+    """Pair the tokens 1 and 2, 3 and 4, ... of each bag; an odd last one stays single.
 
     Source: Algorithm 1, step 2.
     """
-    ids = segment_ids(offsets)
-    place = torch.arange(len(ids), device=offsets.device) - offsets[ids]
-    left = torch.nonzero((place % 2 == 0) & (place + 1 < offsets.diff()[ids])).squeeze(1)
-    return Pairs(left, left + 1, offsets_of(offsets.diff() // 2))
+    target = every_other(tokens, edges)
+    return Edges(target + 1, target, likeness.of_pairs(target, target + 1))
 
 
-MATCHINGS: dict[str, Callable[[Int[Tensor, "bags_plus_one"]], Pairs]] = {"aligned": aligned}
+def window(tokens: Segments, edges: Segments, likeness: Likeness, *, width: int) -> Edges:
+    """Let each A look at its ``width`` nearest B in the order and take the best; ties go to the nearer, then earlier.
 
-
-@torch.no_grad()
-def merge_utility(
-    features: Float[Tensor, "rows dim"],
-    left_rows: Int[Tensor, "pairs"],
-    right_rows: Int[Tensor, "pairs"],
-    score_gap: Float[Tensor, "pairs"],
-    lam: float,
-) -> Float[Tensor, "pairs"]:
-    """Weigh likeness against disagreement: lam cos(h_i, h_j) - (1 - lam) gap.
-
-    ``score_gap`` is |sigmoid(s_i) - sigmoid(s_j)|, not the printed difference of softmax weights, which vanishes for
-    large bags. A zero vector is like nothing. Returns: (pairs,) float64, rounded as scores are.
+    ``width`` 2 looks at both neighbours.
     """
-    likeness = [
-        _cosine(features.index_select(0, left), features.index_select(0, right))
-        for left, right in _chunks(features, left_rows, right_rows)
-    ]
-    cosines = torch.cat(likeness) if likeness else score_gap.new_zeros(0)
-    return rounded(lam * cosines - (1 - lam) * score_gap)
+    source = every_other(tokens, edges)
+    first, last = tokens.offsets[edges.ids], tokens.offsets[edges.ids + 1]
+    best, target = torch.full(source.shape, -torch.inf, dtype=torch.float64, device=source.device), source
+    for step in range(width):
+        other = source + (step + 1 if step % 2 == 0 else -step)
+        inside = (other >= first) & (other < last)
+        utility = likeness.of_pairs(source, torch.where(inside, other, source))
+        better = inside & (utility > best)
+        best, target = torch.where(better, utility, best), torch.where(better, other, target)
+    return Edges(source, target, best)
 
 
-def _chunks(
-    features: Float[Tensor, "rows dim"], left: Int[Tensor, "pairs"], right: Int[Tensor, "pairs"]
-) -> list[tuple[Tensor, Tensor]]:
-    both = torch.stack([left, right], dim=1)
-    return [(chunk[:, 0], chunk[:, 1]) for chunk in rows_of_chunk(both, row_numbers=features.shape[1])]
+def full(tokens: Segments, edges: Segments, likeness: Likeness) -> Edges:
+    """Let each A take the best B of its bag; ties go to the earlier.
+
+    Utilities exist for blocks of 512 x 2,048 at once, never for all pairs; blocks reach over the bags of their rows.
+    Source: bipartite soft matching of ToMe (Bolya et al. 2023).
+    """
+    source = every_other(tokens, edges)
+    best = torch.full(source.shape, -torch.inf, dtype=torch.float64, device=source.device)
+    target = source.clone()
+    ends = tokens.offsets.tolist()
+    for start in range(0, len(source), _BLOCK_ROWS):
+        rows = slice(start, min(len(source), start + _BLOCK_ROWS))
+        first, last = int(edges.ids[rows.start]), int(edges.ids[rows.stop - 1])
+        for column in range(ends[first], ends[last + 1], 2 * _BLOCK_COLUMNS):
+            near = torch.arange(column, min(ends[last + 1], column + 2 * _BLOCK_COLUMNS), device=source.device)
+            others = near[(near - tokens.offsets[tokens.ids[near]]) % 2 == 1]
+            if len(others):
+                _look(likeness, tokens.ids, source[rows], others, best[rows], target[rows])
+    return Edges(source, target, best)
 
 
-def _cosine(one: Float[Tensor, "pairs dim"], other: Float[Tensor, "pairs dim"]) -> Float[Tensor, "pairs"]:
-    """Cosine of each pair: products in float32, which no batch changes, and wide sums, which float error does not."""
-    wide, product = wide_dtype(one), torch.promote_types(one.dtype, torch.float32)
-    one, other = one.to(product), other.to(product)
-    length: Tensor = torch.linalg.vector_norm(one, dim=1, dtype=wide)
-    length = length * torch.linalg.vector_norm(other, dim=1, dtype=wide)
-    return (one * other).sum(dim=1, dtype=wide) / length.clamp_min(1e-30)
+def _look(
+    likeness: Likeness,
+    ids: Int[Tensor, "tokens"],
+    source: Int[Tensor, "rows"],
+    others: Int[Tensor, "columns"],
+    best: Float[Tensor, "rows"],
+    target: Int[Tensor, "rows"],
+) -> None:
+    """Write the others that are better than the best so far into ``best`` and ``target``."""
+    utility = likeness.of_block(source, others).masked_fill_(ids[source][:, None] != ids[others], -torch.inf)
+    value, column = utility.max(dim=1)
+    better = value > best
+    best.copy_(torch.where(better, value, best))
+    target.copy_(torch.where(better, others[column], target))
+
+
+def every_other(tokens: Segments, edges: Segments) -> Int[Tensor, "edges"]:
+    """Name the first, third, ... token of each bag, as many as it has ``edges``."""
+    place = torch.arange(len(edges.ids), device=edges.ids.device) - edges.offsets[edges.ids]
+    return tokens.offsets[edges.ids] + 2 * place
+
+
+def matching_of(name: str, width: int = 2) -> Matching:
+    """Choose a matching by name; ``width`` is that of `window`."""
+    half_up: Count = lambda sizes: np.where(sizes > 1, (sizes + 1) // 2, 0)  # noqa: E731
+    return {
+        "aligned": Matching(lambda sizes: sizes // 2, aligned, distinct=True),
+        "window": Matching(half_up, partial(window, width=width)),
+        "full": Matching(half_up, full),
+    }[name]

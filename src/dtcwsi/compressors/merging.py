@@ -1,33 +1,90 @@
-"""Two tokens into one: Section 2.4.1, Eq. 4."""
+"""Several tokens into one: Section 2.4.1, Eq. 4."""
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["Merged", "merge"]
+from dtcwsi.compressors.matching import Edges
+
+__all__ = ["Merged", "log_sums", "merge"]
 
 
 @dataclass(frozen=True)
 class Merged:
-    """Merged pairs: ``features`` (pairs, dim) and ``left_part`` (pairs,) the left token's share, without gradient."""
+    """Groups of tokens made one: a target and the sources of its edges.
 
-    features: Float[Tensor, "pairs dim"]
-    left_part: Float[Tensor, "pairs"]
+    ``target`` (groups,) the token in whose place each stands; ``features`` (groups, dim); ``heaviest`` (groups,) the
+    token with the largest share; ``group`` (edges,) where each edge's source went. Shares carry no gradient:
+    ``target_part`` (groups,), ``source_part`` (edges,).
+    """
+
+    target: Int[Tensor, "groups"]
+    features: Float[Tensor, "groups dim"]
+    heaviest: Int[Tensor, "groups"]
+    group: Int[Tensor, "edges"]
+    target_part: Float[Tensor, "groups"]
+    source_part: Float[Tensor, "edges"]
 
 
 def merge(
-    left: Float[Tensor, "pairs dim"],
-    right: Float[Tensor, "pairs dim"],
-    left_score: Float[Tensor, "pairs"],
-    right_score: Float[Tensor, "pairs"],
+    edges: Edges,
+    source: Float[Tensor, "edges dim"],
+    target: Float[Tensor, "edges dim"],
+    source_weight: Float[Tensor, "edges"],
+    target_weight: Float[Tensor, "edges"],
+    *,
+    distinct: bool,
 ) -> Merged:
-    """Average pairs by importance: w h_i + (1 - w) h_j with w = sigmoid(s_i - s_j).
+    """Average each target with its sources, weighted by the softmax of their log weights.
 
-    w equals alpha_i / (alpha_i + alpha_j) of Eq. 4 and stays finite where both underflow. Equal tokens merge into
-    exactly themselves.
+    With scores as log weights and one source this is Eq. 4, alpha_i / (alpha_i + alpha_j) = sigmoid(s_i - s_j), finite
+    where both alpha underflow. ``distinct`` promises that no two edges share a target, which is quicker. Equal tokens
+    merge into exactly themselves.
     """
-    part = torch.sigmoid(left_score - right_score)
-    features = torch.lerp(right, left, part.to(left.dtype)[:, None])
-    return Merged(features, part.detach())
+    if distinct:
+        part = torch.sigmoid(source_weight - target_weight)
+        features = torch.lerp(target, source, part.to(source.dtype)[:, None])
+        part = part.detach()
+        each = torch.arange(len(part), device=part.device)
+        heaviest = torch.where(part > 0.5, edges.source, edges.target)
+        return Merged(edges.target, features, heaviest, each, 1 - part, part)
+    targets, group = torch.unique(edges.target, return_inverse=True)
+    one = _an_edge_of(group, len(targets))
+    base, base_weight = target[one], target_weight[one]
+    peak = base_weight.detach().scatter_reduce(0, group, source_weight.detach(), "amax")
+    raw_source, raw_base = torch.exp(source_weight - peak[group]), torch.exp(base_weight - peak)
+    total = raw_base.index_add(0, group, raw_source)
+    part, base_part = raw_source / total[group], (raw_base / total).detach()
+    features = base.index_add(0, group, part.to(base.dtype)[:, None] * (source - target))
+    heaviest = _heaviest(edges, targets, group, part.detach(), base_part)
+    return Merged(targets, features, heaviest, group, base_part, part.detach())
+
+
+def log_sums(logs: Float[Tensor, "tokens"], edges: Edges, merged: Merged) -> Float[Tensor, "tokens"]:
+    """Add up, in the places of the targets, what the tokens of each group have; ``logs`` are its logarithms."""
+    base, source = logs[merged.target], logs[edges.source]
+    peak = base.scatter_reduce(0, merged.group, source, "amax")
+    total = torch.exp(base - peak).index_add(0, merged.group, torch.exp(source - peak[merged.group]))
+    return logs.index_copy(0, merged.target, peak + total.log())
+
+
+def _an_edge_of(group: Int[Tensor, "edges"], groups: int) -> Int[Tensor, "groups"]:
+    """Name the last edge of each group."""
+    each = torch.arange(len(group), device=group.device)
+    return each.new_zeros(groups).scatter_reduce(0, group, each, "amax")
+
+
+def _heaviest(
+    edges: Edges,
+    targets: Int[Tensor, "groups"],
+    group: Int[Tensor, "edges"],
+    part: Float[Tensor, "edges"],
+    base_part: Float[Tensor, "groups"],
+) -> Int[Tensor, "groups"]:
+    """Name each group's token of the largest share; ties go to the target, then to the last source."""
+    most = base_part.scatter_reduce(0, group, part, "amax")
+    wins = part == most[group]
+    source = torch.full_like(targets, -1).scatter_reduce(0, group[wins], edges.source[wins], "amax")
+    return torch.where(base_part >= most, targets, source)

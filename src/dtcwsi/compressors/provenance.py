@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dtcwsi.nn.segment import segment_ids
+from dtcwsi.nn.segment import Segments, segment_ids
 
 __all__ = ["Provenance", "patch_stages", "start"]
 
@@ -28,7 +28,7 @@ class Provenance:
         new_token: Int[Tensor, "tokens"],
         part: Float[Tensor, "tokens"],
         offsets: Int[Tensor, "bags_plus_one"],
-        bag_of_patch: Int[Tensor, "patches"],
+        patches: Segments,
     ) -> "Provenance":
         """Follow the patches through one stage.
 
@@ -38,13 +38,14 @@ class Provenance:
         old = self.token.clamp_min(0)
         token = torch.where(there, new_token[old], -1)
         weight = torch.where(token >= 0, self.weight * part[old], 0)
-        within = torch.where(token >= 0, token - offsets[bag_of_patch], -1)
+        within = torch.where(token >= 0, token - offsets[patches.ids], -1)
         return Provenance(token, weight, (*self.stages, within))
 
 
-def start(token: Int[Tensor, "patches"], like: Float[Tensor, "patches dim"]) -> Provenance:
-    """Begin with every patch a token of its own."""
-    return Provenance(token, like.new_ones(len(token)))
+def start(order: Int[Tensor, "patches"]) -> Provenance:
+    """Begin with every patch a token of its own, token m being patch ``order[m]``."""
+    token = torch.empty_like(order).index_copy(0, order, torch.arange(len(order), device=order.device))
+    return Provenance(token, torch.ones(len(order), device=order.device))
 
 
 def patch_stages(

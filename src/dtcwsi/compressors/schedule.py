@@ -1,17 +1,35 @@
-"""How many tokens are left after each stage."""
+"""How many tokens each stage merges, prunes and leaves: whole numbers, known before any token is ranked."""
 
 import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
-import torch
-from jaxtyping import Int
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from dtcwsi.errors import OptionError
+from dtcwsi.options import check_number, check_whole_number
 
-__all__ = ["DEFAULT_RETENTION", "DEFAULT_STAGES", "cumulative_shares", "merges", "token_counts"]
+__all__ = ["DEFAULT_RETENTION", "DEFAULT_STAGES", "Step", "cumulative_shares", "merging_shares", "plan", "token_counts"]
 
 DEFAULT_RETENTION = 0.4
 DEFAULT_STAGES = 3
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage, a number a bag: tokens ``before``, candidate ``edges``, edges that merge, tokens ``left``."""
+
+    before: NDArray[np.int64]
+    edges: NDArray[np.int64]
+    merges: NDArray[np.int64]
+    left: NDArray[np.int64]
+
+    @property
+    def pruned(self) -> NDArray[np.int64]:
+        """Tokens that are dropped."""
+        return self.before - self.merges - self.left
 
 
 def cumulative_shares(retention: object, schedule: object, stages: object) -> tuple[float, ...]:
@@ -24,38 +42,69 @@ def cumulative_shares(retention: object, schedule: object, stages: object) -> tu
     if schedule is not None:
         if retention is not None:
             raise OptionError(f"got retention={retention} and schedule={schedule}; give one of them")
-        shares = _shares(schedule)
+        if not isinstance(schedule, list | tuple) or not schedule:
+            raise OptionError(f"got schedule={schedule!r}; expected one share a stage, such as (0.74, 0.74, 0.74)")
+        shares = [_share("schedule", share) for share in schedule]
         if stages is not None and stages != len(shares):
             raise OptionError(f"got stages={stages} and a schedule of {len(shares)}; leave stages out")
         return tuple(math.prod(shares[: stage + 1]) for stage in range(len(shares)))
     last = _share("retention", DEFAULT_RETENTION if retention is None else retention)
-    count = DEFAULT_STAGES if stages is None else stages
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise OptionError(f"got stages={count!r}; expected a whole number from 1 on")
+    count = check_whole_number("stages", DEFAULT_STAGES if stages is None else stages)
     return tuple(last ** ((stage + 1) / count) for stage in range(count))
 
 
-def token_counts(sizes: Int[Tensor, "bags"], share: float, tightness: float) -> Int[Tensor, "bags"]:
+def merging_shares(retention: object, schedule: object, stages: object) -> tuple[float, ...]:
+    """Work out the shares as `cumulative_shares` does, where merging has to do all of it.
+
+    One stage can at most halve a list, so a ``retention`` gets at least ceil(log2(1 / retention)) stages.
+    Raises: OptionError if a stage of ``schedule`` keeps less than half.
+    """
+    if schedule is not None:
+        shares = cumulative_shares(retention, schedule, stages)
+        if any(after < 0.5 * before for before, after in pairwise((1.0, *shares))):
+            raise OptionError(f"got schedule={schedule}; a stage that only merges keeps at least 0.5; use more stages")
+        return shares
+    last = _share("retention", DEFAULT_RETENTION if retention is None else retention)
+    least = math.ceil(math.log2(1 / last) - 1e-9)
+    return cumulative_shares(last, None, max(1, least, len(cumulative_shares(last, None, stages))))
+
+
+def token_counts(
+    sizes: NDArray[np.int64], share: float | NDArray[np.float64], tightness: float = 1.0
+) -> NDArray[np.int64]:
     """Count the tokens left of each bag: max(1, ceil(N share^tightness - 1e-6)), none of an empty bag.
 
     ``tightness`` is 0 (keep all) to 1 (the full budget).
     """
-    left = torch.ceil(sizes.double() * share**tightness - 1e-6).long().clamp_min(1)
-    return torch.minimum(left, sizes)
+    left = np.ceil(sizes * np.power(share, tightness) - 1e-6).astype(np.int64)
+    return np.asarray(np.minimum(np.maximum(left, 1), sizes))
 
 
-def merges(removed: Int[Tensor, "bags"], pairs: Int[Tensor, "bags"], merge_share: float) -> Int[Tensor, "bags"]:
-    """Count the pairs to merge of the tokens to remove: their ``merge_share``, halves rounded up, at most all pairs."""
-    return torch.minimum(torch.floor(removed.double() * merge_share + 0.5).long(), pairs)
+def plan(
+    sizes: NDArray[np.int64],
+    budgets: Sequence[NDArray[np.int64]],
+    *,
+    edges_of: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    merge_share: float,
+    merge_all: bool = False,
+    prunes: bool = True,
+) -> Iterator[Step]:
+    """Split each stage's reduction into merging and pruning.
 
-
-def _shares(schedule: object) -> list[float]:
-    if not isinstance(schedule, list | tuple) or not schedule:
-        raise OptionError(f"got schedule={schedule!r}; expected one share a stage, such as (0.74, 0.74, 0.74)")
-    return [_share("schedule", share) for share in schedule]
+    ``budgets`` are the tokens allowed after each stage; ``edges_of`` counts the candidate merges of that many tokens.
+    Merges are the ``merge_share`` of the reduction, halves rounded up, at most all edges, or with ``merge_all`` all
+    edges; pruning does the rest if there is ``prunes``.
+    """
+    before = sizes
+    for budget in budgets:
+        edges = edges_of(before)
+        wanted = np.maximum(0, before - budget)
+        merges = np.minimum(np.floor(wanted * merge_share + 0.5).astype(np.int64), edges)
+        merges = edges if merge_all else merges
+        left = np.minimum(budget, before - merges) if prunes else before - merges
+        yield Step(before, edges, merges, left)
+        before = left
 
 
 def _share(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise OptionError(f"got {name}={value!r}; expected a share above 0 and at most 1")
-    return float(value)
+    return check_number(name, value, lambda share: 0 < share <= 1, "a share above 0 and at most 1")

@@ -1,7 +1,9 @@
 """Orders of patches: along a space-filling curve, and evenly spread."""
 
 import numpy as np
+from jaxtyping import Int
 from numpy.typing import NDArray
+from torch import Tensor
 
 __all__ = ["grid_cells", "hilbert_rank", "infer_step", "spatial_order", "van_der_corput"]
 
@@ -52,15 +54,13 @@ def spatial_order(coords: NDArray[np.number], step: float | int) -> NDArray[np.i
     return np.lexsort((coords[:, 0], coords[:, 1], hilbert_rank(grid_cells(coords, step)))).astype(np.int64)
 
 
-def van_der_corput(count: int) -> NDArray[np.float64]:
-    """Return the first ``count`` values of the base-2 van der Corput sequence, in [0, 1).
+def van_der_corput(index: Int[Tensor, "count"]) -> Int[Tensor, "count"]:
+    """Return terms of the base-2 van der Corput sequence times 2^31, as whole numbers.
 
-    Every prefix of the sequence is spread evenly over the interval, so that ties broken by it thin evenly.
+    Every prefix of the sequence is spread evenly over its interval, so that ties broken by it thin evenly.
+    ``index`` below 2^31. Source: reversing the binary digits (van der Corput 1935).
     """
-    index = np.arange(count, dtype=np.int64)
-    values, scale = np.zeros(count), 0.5
-    while (index > 0).any():
-        values += scale * (index & 1)
-        index >>= 1
-        scale /= 2
-    return values
+    value = index
+    for width, mask in ((1, 0x55555555), (2, 0x33333333), (4, 0x0F0F0F0F), (8, 0x00FF00FF), (16, 0x0000FFFF)):
+        value = ((value >> width) & mask) | ((value & mask) << width)  # neighbouring runs of digits change places
+    return value >> 1

@@ -1,21 +1,44 @@
 """Operations on ragged segments: the rows ``offsets[b]`` to ``offsets[b + 1]`` of a matrix belong to segment b."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = [
+    "Segments",
     "offsets_of",
-    "rank_in_segment",
     "segment_ids",
+    "segment_log_softmax",
     "segment_mean",
     "segment_min",
     "segment_softmax",
     "segment_sum",
-    "top_of_segment",
+    "top_rows",
 ]
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Ragged rows whose number is known without a look at the device.
+
+    ``offsets`` (segments + 1,) first rows; ``ids`` (rows,) the segment of each row.
+    """
+
+    offsets: Int[Tensor, "segments_plus_one"]
+    ids: Int[Tensor, "rows"]
+
+    @classmethod
+    def of(cls, sizes: NDArray[np.int64], device: torch.device) -> "Segments":
+        """Lay out segments of the sizes given."""
+        offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)])).to(device)
+        numbers = torch.arange(len(sizes), device=device)
+        if len(sizes) == 1:
+            return cls(offsets, numbers.expand(int(sizes[0])))
+        return cls(offsets, numbers.repeat_interleave(offsets.diff(), output_size=int(sizes.sum())))
 
 
 def offsets_of(sizes: Int[Tensor, "segments"]) -> Int[Tensor, "segments_plus_one"]:
@@ -68,25 +91,25 @@ def segment_softmax(
     return weights / segment_sum(weights, offsets)[ids]
 
 
-def rank_in_segment(
-    keys: Sequence[Num[Tensor, "rows"]], offsets: Int[Tensor, "segments_plus_one"]
-) -> Int[Tensor, "rows"]:
-    """Rank rows within their segment, largest first; ties pass to the next key, at last to the lower row.
+def segment_log_softmax(logits: Float[Tensor, "rows"], segments: Segments) -> Float[Tensor, "rows"]:
+    """Normalise logits within each segment, as logarithms, which do not underflow."""
+    peak = -segment_min(-logits.detach(), segments.offsets)
+    shifted = logits - peak[segments.ids]
+    totals = shifted.new_zeros(len(peak)).index_add(0, segments.ids, shifted.exp())
+    return shifted - totals.log()[segments.ids]
 
-    ``keys`` the most significant first. Returns: (rows,) 0 for the first of its segment.
+
+def top_rows(key: Int[Tensor, "rows"], segments: Segments, chosen: Segments) -> Int[Tensor, "chosen"]:
+    """Find the rows of each segment with the largest keys, as many as ``chosen`` has places.
+
+    ``key`` must differ from row to row within a segment. Returns: (chosen,) row numbers, ascending.
     """
-    ids = segment_ids(offsets)
-    order = torch.arange(len(ids), device=ids.device)
-    for key in reversed(keys):
-        order = order[torch.argsort(key[order], descending=True, stable=True)]
-    order = order[torch.argsort(ids[order], stable=True)]
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(ids), device=ids.device) - offsets[ids]
-    return rank
-
-
-def top_of_segment(
-    keys: Sequence[Num[Tensor, "rows"]], offsets: Int[Tensor, "segments_plus_one"], count: Int[Tensor, "segments"]
-) -> Bool[Tensor, "rows"]:
-    """Mark the ``count[b]`` rows of each segment b with the largest keys; ties as in `rank_in_segment`."""
-    return rank_in_segment(keys, offsets) < count[segment_ids(offsets)]
+    if len(segments.offsets) == 2:
+        best = torch.topk(key, len(chosen.ids), sorted=False).indices
+    else:
+        order = torch.sort(key, descending=True).indices
+        order = order[torch.sort(segments.ids[order], stable=True).indices]
+        shift = (segments.offsets - chosen.offsets)[chosen.ids]
+        best = order[torch.arange(len(shift), device=key.device) + shift]
+    marked = torch.zeros(len(key), dtype=torch.bool, device=key.device).index_fill(0, best, True)
+    return torch.nonzero_static(marked, size=len(best)).squeeze(1)

@@ -98,6 +98,10 @@ class TrainingModule(LightningModule):  # type: ignore[misc]  # lightning has no
         return min(1.0, self._steps / max(1, self.recipe.epochs * self.recipe.steps_per_epoch))
 
     @property
+    def _curriculum_end(self) -> float:
+        return max(CURRICULUM_SHARE, self.model.compressor.curriculum)
+
+    @property
     def best_epoch(self) -> int:
         """The epoch of the best state, counted from 1."""
         return self._best.epoch
@@ -165,7 +169,7 @@ class TrainingModule(LightningModule):  # type: ignore[misc]  # lightning has no
             val_auc=values["auc"],
             train_tokens_in=running.tokens_in / slides,
             train_tokens_out=running.tokens_out / slides,
-            chosen=self.progress >= CURRICULUM_SHARE and seen.loss < self._best.loss,
+            chosen=self.progress >= self._curriculum_end and seen.loss < self._best.loss,
         )
 
     def _count(self, batch: SlideBatch, loss: float, tokens_in: Tensor, tokens_out: Tensor) -> None:

@@ -1,0 +1,200 @@
+"""Compression in stages, the part that all compressors share: match, merge, rank, prune, remember."""
+
+from abc import abstractmethod
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dtcwsi.compressors.base import Compressor
+from dtcwsi.compressors.matching import Edges, Matching
+from dtcwsi.compressors.merging import Merged, log_sums, merge
+from dtcwsi.compressors.ordering import order_of
+from dtcwsi.compressors.provenance import Provenance, start
+from dtcwsi.compressors.schedule import Step, plan, token_counts
+from dtcwsi.compressors.tokens import Measured, Tokens
+from dtcwsi.nn.exact import key_of
+from dtcwsi.nn.segment import Segments, segment_log_softmax, top_rows
+from dtcwsi.types import CompressedBags, PackedBags
+
+__all__ = ["StagedCompressor"]
+
+_REMOVED = torch.iinfo(torch.int64).min
+_LAST_EDGE = (1 << 31) - 1
+
+
+class StagedCompressor(Compressor):
+    """Remove tokens stage by stage; subclasses say how tokens are measured, matched, weighed and ranked."""
+
+    matching: Matching
+    shares: tuple[float, ...]
+    merge_share: float
+    merge_all = False
+    order = "hilbert"
+
+    @abstractmethod
+    def measure(self, features: Float[Tensor, "tokens dim"]) -> Measured:
+        """Measure tokens, without gradient; used once for patches and once for every merged token."""
+
+    @abstractmethod
+    def edges(self, tokens: Tokens, candidates: Segments) -> Edges:
+        """Find the candidate merges of a stage."""
+
+    @abstractmethod
+    def weights(self, tokens: Tokens, which: Int[Tensor, "some"], features: Float[Tensor, "some dim"]) -> Tensor:
+        """Give some tokens' log weights in a merge, with gradient if there is something to learn."""
+
+    @abstractmethod
+    def ranks(self, tokens: Tokens, before: Float[Tensor, "tokens"]) -> Float[Tensor, "tokens"]:
+        """Say how much tokens deserve to stay; only the order counts, in steps of 1e-7."""
+
+    @property
+    def prunes(self) -> bool:
+        """Whether tokens that a stage has no room for are dropped."""
+        return True
+
+    def patch_features(
+        self,
+        bags: PackedBags,
+        patches: Segments,  # noqa: ARG002
+        order: Int[Tensor, "patches"],  # noqa: ARG002
+    ) -> Float[Tensor, "patches wide"]:
+        """Give the vectors that are compressed: the features, and columns to be cut off at the end if there are any."""
+        return bags.features
+
+    def importance_before(self, tokens: Tokens) -> Float[Tensor, "tokens"]:
+        """Take down the importance of tokens as a stage begins; `ranks` and `softened` may look back at it."""
+        return tokens.score
+
+    def softened(self, tokens: Tokens, before: Float[Tensor, "tokens"]) -> Tokens:  # noqa: ARG002
+        """Change what is left of a stage; ``before`` is what each token's place had in `importance_before`."""
+        return tokens
+
+    def forward(self, bags: PackedBags) -> CompressedBags:
+        """Run the stages.
+
+        Returns: max(1, ceil(N r_1...r_t - 1e-6)) tokens of each bag after stage t. A bag's tokens do not depend on the
+        bags beside it. If nothing is to be removed, the tokens are the patches, unchanged.
+        """
+        sizes = bags.offsets.diff().cpu().numpy()
+        patches = Segments.of(sizes, bags.offsets.device)
+        tokens = self._begin(bags, patches, order_of(self.order, bags, patches))
+        trace = start(tokens.anchor)
+        pruned = np.zeros(len(sizes), np.bool_)
+        budgets = self.budgets(sizes, tokens)
+        edges_of, share, merge_all = self.matching.count, self.merge_share, self.merge_all
+        steps = plan(sizes, budgets, edges_of=edges_of, merge_share=share, merge_all=merge_all, prunes=self.prunes)
+        for step in steps:
+            tokens, trace = self.stage(tokens, trace, step, patches)
+            pruned |= step.pruned > 0
+        return self.finish(bags, tokens, trace, torch.from_numpy(pruned).to(bags.offsets.device))
+
+    def budgets(self, sizes: NDArray[np.int64], tokens: Tokens) -> list[NDArray[np.int64]]:  # noqa: ARG002
+        """Fix how many tokens every stage may leave of each bag; here that follows from the sizes alone."""
+        return [token_counts(sizes, share, self.tightness) for share in self.shares]
+
+    def stage(self, tokens: Tokens, trace: Provenance, step: Step, patches: Segments) -> tuple[Tokens, Provenance]:
+        """Run one stage."""
+        device, each = tokens.row.device, torch.arange(len(tokens), device=tokens.row.device)
+        before = self.importance_before(tokens)
+        gone, joins, part = torch.zeros_like(each, dtype=torch.bool), each, torch.ones(len(each), device=device)
+        if step.merges.any():
+            edges = self._chosen(tokens, step)
+            merged = self._merged(tokens, edges)
+            tokens = self._with_merged(tokens, edges, merged)
+            gone = gone.index_fill(0, edges.source, True)
+            joins = joins.index_copy(0, edges.source, edges.target)
+            part = part.index_copy(0, edges.source, merged.source_part.float())
+            part = part.index_copy(0, merged.target, merged.target_part.float())
+        if not step.merges.any() and not step.pruned.any():
+            return self.softened(tokens, before), trace.moved(joins, part, tokens.segments.offsets, patches)
+        left = Segments.of(step.left, device)
+        key = key_of(self.ranks(tokens, before), tokens.tie).masked_fill(gone, _REMOVED)
+        kept = top_rows(key, tokens.segments, left)
+        place = torch.full_like(each, -1).index_copy(0, kept, torch.arange(len(kept), device=device))
+        tokens = self.softened(tokens.keep(kept, left), before[kept])
+        return tokens, trace.moved(place[joins], part, left.offsets, patches)
+
+    def finish(
+        self,
+        bags: PackedBags,
+        tokens: Tokens,
+        trace: Provenance,
+        pruned: Bool[Tensor, "bags"],  # noqa: ARG002
+    ) -> CompressedBags:
+        """Make the record of what is left; ``pruned`` says of which bags tokens were dropped."""
+        untouched = len(tokens) == len(bags.features) and not len(tokens.merged)
+        same_order = untouched and bool((tokens.row[1:] > tokens.row[:-1]).all())
+        features = bags.features if same_order else tokens.features()[:, : bags.features.shape[1]]
+        return CompressedBags(
+            features=features,
+            offsets=tokens.segments.offsets,
+            log_size=tokens.log_size,
+            gate=torch.zeros_like(tokens.log_size),
+            mass=tokens.log_mass.exp(),
+            score=tokens.score.float(),
+            coords=None if bags.coords is None else bags.coords[tokens.anchor],
+            patch_size_level0=bags.patch_size_level0,
+            patch_offsets=bags.offsets,
+            patch_to_token=trace.stages[-1],
+            tokens_by_stage=torch.stack(trace.stages),
+            patch_weight=trace.weight,
+        )
+
+    def _begin(self, bags: PackedBags, patches: Segments, order: Int[Tensor, "patches"]) -> Tokens:
+        features = self.patch_features(bags, patches, order)
+        seen = self.measure(features)
+        log_mass = segment_log_softmax(seen.score, patches).float()
+        return Tokens(
+            patches=features,
+            merged=features[:0],
+            row=order,
+            segments=patches,
+            score=seen.score[order],
+            length=seen.length[order],
+            view=None if seen.view is None else seen.view[order],
+            log_size=torch.zeros(len(order), device=order.device),
+            log_mass=log_mass[order],
+            anchor=order,
+            place=torch.empty_like(order).index_copy(0, order, _places(patches)),
+            sizes=patches.offsets.diff(),
+        )
+
+    def _chosen(self, tokens: Tokens, step: Step) -> Edges:
+        """Find the edges that merge: those of highest utility, ties to the earlier."""
+        candidates, chosen = (Segments.of(sizes, tokens.row.device) for sizes in (step.edges, step.merges))
+        with torch.no_grad():  # what merges is chosen; only how it merges is learned
+            edges = self.edges(tokens, candidates)
+        tie = _LAST_EDGE - torch.arange(len(edges.source), device=tokens.row.device)
+        best = top_rows(key_of(edges.utility, tie), candidates, chosen)
+        return Edges(edges.source[best], edges.target[best], edges.utility[best])
+
+    def _merged(self, tokens: Tokens, edges: Edges) -> Merged:
+        source, target = tokens.features(edges.source), tokens.features(edges.target)
+        source_weight = self.weights(tokens, edges.source, source)
+        target_weight = self.weights(tokens, edges.target, target)
+        return merge(edges, source, target, source_weight, target_weight, distinct=self.matching.distinct)
+
+    def _with_merged(self, tokens: Tokens, edges: Edges, merged: Merged) -> Tokens:
+        """Write what merged tokens are in the places of their targets; the sources are for the caller to drop."""
+        seen, target = self.measure(merged.features.detach()), merged.target
+        rows = torch.arange(len(target), device=target.device) + len(tokens.patches) + len(tokens.merged)
+        return replace(
+            tokens,
+            merged=torch.cat([tokens.merged, merged.features]),
+            row=tokens.row.index_copy(0, target, rows),
+            score=tokens.score.index_copy(0, target, seen.score),
+            length=tokens.length.index_copy(0, target, seen.length),
+            view=None if seen.view is None or tokens.view is None else tokens.view.index_copy(0, target, seen.view),
+            log_size=log_sums(tokens.log_size, edges, merged),
+            log_mass=log_sums(tokens.log_mass, edges, merged),
+            anchor=tokens.anchor.index_copy(0, target, tokens.anchor[merged.heaviest]),
+        )
+
+
+def _places(patches: Segments) -> Int[Tensor, "patches"]:
+    """Count the rows of each segment from 0."""
+    return torch.arange(len(patches.ids), device=patches.ids.device) - patches.offsets[patches.ids]

@@ -1,0 +1,80 @@
+"""Token merging (ToMe): the most similar tokens of the whole bag, whatever they matter."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dtcwsi.compressors.matching import Edges, matching_of
+from dtcwsi.compressors.ordering import ORDERS
+from dtcwsi.compressors.schedule import merging_shares
+from dtcwsi.compressors.settings import one_of
+from dtcwsi.compressors.stages import StagedCompressor
+from dtcwsi.compressors.tokens import Measured, Tokens
+from dtcwsi.nn.exact import wide_dtype
+from dtcwsi.nn.segment import Segments
+from dtcwsi.options import check_switch
+
+__all__ = ["Tome"]
+
+
+class Tome(StagedCompressor):
+    """Merge every other token into the one most like it by cosine; the best edges of a stage, many to one, by size.
+
+    ``retention`` or ``schedule`` and ``stages`` as for `merge-only`; ``exact_ranking`` compares in float64, so that no
+    batch changes a tie. A token's log size is added to its attention. Nothing is learned, so there is no curriculum.
+    Raises: OptionError if an option is out of range.
+    Source: Bolya et al. 2023, "Token Merging: Your ViT But Faster"; here in front of the aggregator.
+    """
+
+    matching = matching_of("full")
+    merge_share = 1.0
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        retention: float | None = None,
+        schedule: Sequence[float] | None = None,
+        stages: int | None = None,
+        order: str = "hilbert",
+        exact_ranking: bool = True,
+    ) -> None:
+        super().__init__()
+        self.curriculum = 0.0
+        self.dim, self.order = dim, one_of("order", order, ORDERS)
+        self.exact_ranking = check_switch("exact_ranking", exact_ranking)
+        self.shares = merging_shares(retention, schedule, stages)
+        self.settings = {
+            "retention": retention,
+            "schedule": schedule,
+            "stages": stages,
+            "order": order,
+            "exact_ranking": exact_ranking,
+        }
+
+    def measure(self, features: Float[Tensor, "tokens dim"]) -> Measured:
+        """Measure lengths; all tokens matter the same."""
+        zeros = torch.zeros(len(features), device=features.device)
+        return Measured(zeros, torch.linalg.vector_norm(features, dim=1, dtype=torch.float32))
+
+    def edges(self, tokens: Tokens, candidates: Segments) -> Edges:
+        """Find each A's best B."""
+        wide = wide_dtype(tokens.length) if self.exact_ranking else torch.float32
+        return self.matching.edges(
+            tokens.segments, candidates, tokens.likeness(torch.zeros_like(tokens.length), 1.0, wide)
+        )
+
+    def weights(
+        self,
+        tokens: Tokens,
+        which: Int[Tensor, "some"],
+        features: Float[Tensor, "some dim"],  # noqa: ARG002
+    ) -> Float[Tensor, "some"]:
+        """Weigh tokens by how many patches they hold."""
+        return tokens.log_size[which]
+
+    def ranks(self, tokens: Tokens, before: Float[Tensor, "tokens"]) -> Float[Tensor, "tokens"]:  # noqa: ARG002
+        """Rank all the same: nothing is pruned."""
+        return tokens.score
