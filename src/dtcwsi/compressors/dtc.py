@@ -41,7 +41,8 @@ class DtcCompressor(StagedCompressor):
     Merging: ``merge_share`` of a stage's reduction; ``matching`` aligned, window (``window`` nearest) or full;
     ``similarity`` of the features or of the scorer's hidden layer; ``lam`` weighs likeness against agreement of
     importance, whose ``gap`` is between sigmoids of scores or softmax weights; ``pairs="all"`` merges all candidates;
-    ``merge_by`` score, size or mass weighs the tokens of a merge.
+    ``merge_by`` score, size or mass weighs the tokens of a merge; ``learn_merge`` lets the scorer learn from those
+    weights, which costs a gradient to the features and says little of tokens that are alike.
     Pruning: ``ranking`` by score of the token, by mass, random, or printed (the softmax weight that its place had
     before the merge); ``gate`` on survivors' attention, printed (scales features by sigmoid(gamma (alpha - tau)) in
     training) or none; ``size_bias`` adds a token's log size to its attention.
@@ -69,6 +70,7 @@ class DtcCompressor(StagedCompressor):
         matching: str | None = None,
         window: int | None = None,
         merge_by: str | None = None,
+        learn_merge: bool | None = None,
         gap: str | None = None,
         similarity: str | None = None,
         ranking: str | None = None,
@@ -135,7 +137,9 @@ class DtcCompressor(StagedCompressor):
         """Weigh tokens of a merge by score as in Eq. 4, by size, or by the importance of all their patches."""
         if self.settings["merge_by"] == "size":
             return tokens.log_size[which]
-        score = self.importance.taught(features, tokens.score[which])
+        score = tokens.score[which]
+        if self.settings["learn_merge"]:
+            score = self.importance.taught(features, score)
         return score + tokens.log_size[which] if self.settings["merge_by"] == "mass" else score
 
     def ranks(self, tokens: Tokens, before: Float[Tensor, "tokens"]) -> Float[Tensor, "tokens"]:
@@ -227,7 +231,7 @@ class DtcCompressor(StagedCompressor):
 class MergeOnly(DtcCompressor):
     """Merge alike neighbours and never prune, in as many stages as the budget needs (Table 4, only merge)."""
 
-    fixed = {"merge_share": 1.0}
+    fixed = {"merge_share": 1.0, "learn_merge": True}
 
     def shares_of(self, retention: object, schedule: object, stages: object) -> tuple[float, ...]:
         """Work out the shares; one stage can at most halve a list."""

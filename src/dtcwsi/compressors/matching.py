@@ -79,6 +79,7 @@ class Matching:
     ``distinct`` promises that no two edges share a target.
     """
 
+    name: str
     count: Count
     edges: Callable[[Segments, Segments, Likeness], Edges]
     distinct: bool = False
@@ -157,7 +158,7 @@ def matching_of(name: str, width: int = 2) -> Matching:
     """Choose a matching by name; ``width`` is that of `window`."""
     half_up: Count = lambda sizes: np.where(sizes > 1, (sizes + 1) // 2, 0)  # noqa: E731
     return {
-        "aligned": Matching(lambda sizes: sizes // 2, aligned, distinct=True),
-        "window": Matching(half_up, partial(window, width=width)),
-        "full": Matching(half_up, full),
+        "aligned": Matching(name, lambda sizes: sizes // 2, aligned, distinct=True),
+        "window": Matching(name, half_up, partial(window, width=width)),
+        "full": Matching(name, half_up, full),
     }[name]

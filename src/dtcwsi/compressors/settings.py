@@ -22,6 +22,7 @@ DEFAULT: dict[str, Any] = {
     "matching": "aligned",
     "window": 4,
     "merge_by": "score",
+    "learn_merge": False,
     "gap": "sigmoid",
     "similarity": "features",
     "ranking": "score",
@@ -44,6 +45,7 @@ PAPER: dict[str, Any] = {
     "merge_share": 1.0,
     "gamma": 10.0,
     "beta": 0.01,
+    "learn_merge": True,
     "gap": "softmax",
     "ranking": "printed",
     "gate": "printed",
@@ -71,7 +73,7 @@ _CHOICES = {
 }
 _SHARES = ("merge_share", "lam", "curriculum")
 _AMOUNTS = ("gamma", "beta", "teach")
-_SWITCHES = ("size_bias", "scorer_norm", "flat_start", "exact_ranking")
+_SWITCHES = ("learn_merge", "size_bias", "scorer_norm", "flat_start", "exact_ranking")
 
 
 def settle(preset: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,108 @@
+"""What a slide costs a model, counted instead of timed: products and the traffic of feature matrices."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from dtcwsi.classifier import Classifier
+from dtcwsi.compressors.dtc import DtcCompressor
+from dtcwsi.compressors.schedule import Step, plan, token_counts
+from dtcwsi.compressors.stages import StagedCompressor
+from dtcwsi.errors import OptionError
+
+__all__ = ["Cost", "PAPER_FLOPS", "paper_column", "slide_cost"]
+
+PAPER_FLOPS = {1.0: 118.4e9, 0.7: 62.7e9, 0.5: 38.4e9, 0.4: 24.3e9}
+"""Table 2: FLOPs by final retention."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of one slide's inference.
+
+    ``products`` are the FLOPs of matrix products, a multiply and an add each, as torch's counter counts them;
+    ``elementwise`` those of dots, merges and pooling, which it does not; ``bytes`` are feature rows read and written.
+    """
+
+    products: int = 0
+    elementwise: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.products + other.products, self.elementwise + other.elementwise, self.bytes + other.bytes)
+
+
+def slide_cost(model: Classifier, patches: int, *, bytes_per_number: int = 4) -> dict[str, Cost]:
+    """Count what a slide of ``patches`` patches costs at inference.
+
+    Returns: parts ``score``, ``match``, ``merge``, ``gather`` (of the compressor) and ``aggregate``.
+    Raises: OptionError for a budget by threshold, whose token count follows from the slide.
+    """
+    size, tokens = model.in_dim * bytes_per_number, patches
+    parts: dict[str, Cost] = {}
+    compressor = model.compressor
+    if isinstance(compressor, StagedCompressor):
+        if compressor.settings.get("budget") == "threshold":
+            raise OptionError("a budget by threshold follows the slide's scores; count the cost of budget='ratio'")
+        steps = _steps(compressor, patches)
+        tokens = int(steps[-1].left[0])
+        merged = sum(int(step.merges[0]) for step in steps)
+        parts["score"] = _scoring(compressor, patches, merged, size)
+        parts["match"] = sum((_matching(compressor, step, model.in_dim, size) for step in steps), Cost())
+        parts["merge"] = Cost(elementwise=3 * merged * model.in_dim, bytes=3 * merged * size)
+        parts["gather"] = Cost(bytes=2 * tokens * size)
+    parts["aggregate"] = _aggregation(model.aggregator, tokens, size)
+    return parts
+
+
+def paper_column(terms: tuple[int, ...] = (1, 2)) -> tuple[dict[int, float], dict[float, float]]:
+    """Fit the FLOPs of Table 2 by powers of the retention, such as a r + b r^2.
+
+    Returns: FLOPs at r = 1 that each power stands for, and the relative error at each retention of the table.
+    """
+    shares, flops = np.array(list(PAPER_FLOPS)), np.array(list(PAPER_FLOPS.values()))
+    powers = np.stack([shares**term for term in terms], axis=1)
+    weights, *_ = np.linalg.lstsq(powers / flops[:, None], np.ones(len(flops)), rcond=None)
+    errors = powers @ weights / flops - 1
+    return dict(zip(terms, map(float, weights), strict=True)), dict(zip(PAPER_FLOPS, map(float, errors), strict=True))
+
+
+def _steps(compressor: StagedCompressor, patches: int) -> list[Step]:
+    sizes = np.array([patches])
+    budgets = [token_counts(sizes, share) for share in compressor.shares]
+    share, merge_all = compressor.merge_share, compressor.merge_all
+    return list(plan(sizes, budgets, edges_of=compressor.matching.count, merge_share=share, merge_all=merge_all))
+
+
+def _scoring(compressor: StagedCompressor, patches: int, merged: int, size: int) -> Cost:
+    """Every patch is scored once, and every merged token once; LayerNorm is eight operations a number."""
+    if not isinstance(compressor, DtcCompressor):
+        return Cost()
+    first, rows = compressor.importance.first, patches + merged
+    norm = 8 * first.in_features if compressor.importance.norm is not None else 0
+    return Cost(2 * rows * first.out_features * (first.in_features + 1), rows * norm, rows * size)
+
+
+def _matching(compressor: StagedCompressor, step: Step, dim: int, size: int) -> Cost:
+    """Aligned and window compare pair by pair, full compares every A with every B by matrix products."""
+    if not step.merges.any() or compressor.settings.get("seed") is not None:
+        return Cost()
+    before, edges = int(step.before[0]), int(step.edges[0])
+    if compressor.settings.get("similarity") == "scorer":
+        size, dim = size * compressor.settings["scorer_width"] // dim, compressor.settings["scorer_width"]
+    if compressor.matching.name == "full":
+        return Cost(2 * ((before + 1) // 2) * (before // 2) * dim, 0, before * size)
+    looks = compressor.settings["window"] if compressor.matching.name == "window" else 1
+    return Cost(0, 2 * looks * edges * dim, 2 * looks * edges * size)
+
+
+def _aggregation(aggregator: nn.Module, tokens: int, size: int) -> Cost:
+    """Count one product a linear layer and token, one for layers that see the slide's vector."""
+    products = elementwise = 0
+    for name, layer in aggregator.named_modules():
+        if isinstance(layer, nn.Linear):
+            rows = 1 if name == "head" else tokens
+            products += 2 * rows * layer.in_features * layer.out_features
+            elementwise += 2 * tokens * layer.in_features if name == "head" else 0
+    return Cost(products, elementwise, tokens * size)
