@@ -17,6 +17,6 @@ def gate(
     The factor lies in [0.5, 1], so that it is the same finite number in training and inference, and every survivor's
     score has a gradient. Bags of which nothing was pruned get 0.
     """
-    ids = segment_ids(offsets)
+    ids = segment_ids(offsets, score.shape[0])
     lowest = segment_min(score.detach(), offsets)
     return torch.nn.functional.logsigmoid(score - lowest[ids]) * pruned[ids]

@@ -46,10 +46,12 @@ def offsets_of(sizes: Int[Tensor, "segments"]) -> Int[Tensor, "segments_plus_one
     return torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
 
 
-def segment_ids(offsets: Int[Tensor, "segments_plus_one"]) -> Int[Tensor, "rows"]:
-    """Name the segment of each row."""
-    rows = torch.arange(int(offsets[-1]), device=offsets.device)
-    return torch.searchsorted(offsets[1:].contiguous(), rows, right=True)
+def segment_ids(offsets: Int[Tensor, "segments_plus_one"], rows: int | None = None) -> Int[Tensor, "rows"]:
+    """Name the segment of each row; ``rows`` is how many there are, if it is known without a look at ``offsets``."""
+    count = int(offsets[-1]) if rows is None else rows
+    if len(offsets) == 2:
+        return torch.zeros(count, dtype=torch.int64, device=offsets.device)
+    return torch.searchsorted(offsets[1:].contiguous(), torch.arange(count, device=offsets.device), right=True)
 
 
 def segment_sum(
@@ -57,7 +59,7 @@ def segment_sum(
 ) -> Float[Tensor, "segments *dims"]:
     """Sum the rows of each segment; an empty segment gives 0."""
     zeros = values.new_zeros(len(offsets) - 1, *values.shape[1:])
-    return zeros.index_add(0, segment_ids(offsets), values)
+    return zeros.index_add(0, segment_ids(offsets, values.shape[0]), values)
 
 
 def segment_mean(
@@ -71,7 +73,7 @@ def segment_mean(
 def segment_min(values: Float[Tensor, "rows"], offsets: Int[Tensor, "segments_plus_one"]) -> Float[Tensor, "segments"]:
     """Find the smallest value of each segment; an empty segment gives infinity."""
     start = values.new_full((len(offsets) - 1,), float("inf"))
-    return start.scatter_reduce(0, segment_ids(offsets), values, "amin")
+    return start.scatter_reduce(0, segment_ids(offsets, values.shape[0]), values, "amin")
 
 
 def segment_softmax(
@@ -85,7 +87,7 @@ def segment_softmax(
     Returns: (rows,) positive, summing to 1 in each segment that has rows.
     """
     biased = logits if bias is None else logits + bias
-    ids = segment_ids(offsets)
+    ids = segment_ids(offsets, logits.shape[0])
     peak = -segment_min(-biased.detach(), offsets)
     weights = torch.exp(biased - peak[ids])
     return weights / segment_sum(weights, offsets)[ids]
