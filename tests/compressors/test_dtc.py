@@ -1,6 +1,8 @@
 """What dynamic token compression does beyond what holds of every compressor."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -136,3 +138,32 @@ def test_options_that_cannot_be_are_told(options, message):
 def test_unknown_compressors_name_the_near_ones():
     with pytest.raises(UnknownNameError, match="no compressor is called 'dct'; near names: dtc"):
         create_compressor("dct", dim=DIM)
+
+
+STAGE = """
+import torch
+from dtcwsi.bags.packing import pack
+from dtcwsi.compressors import create_compressor
+from dtcwsi.compressors.stages import StagedCompressor
+from dtcwsi.types import Bag
+
+torch._dynamo.config.capture_dynamic_output_shape_ops = True
+made = create_compressor("dtc", dim=16).eval()
+torch.nn.init.normal_(made.importance.last.weight)
+whole, calls = StagedCompressor.stage, []
+StagedCompressor.stage = lambda self, *given: calls.append(given) or whole(self, *given)
+with torch.no_grad():
+    made(pack([Bag(torch.randn(size, 16)) for size in (90, 31)]))
+    compiled = torch.compile(lambda *given: whole(made, *given), fullgraph=True, dynamic=True, backend="eager")
+    for given in calls:
+        (tokens, trace), (same, expected) = compiled(*given), whole(made, *given)
+        assert torch.equal(trace.token, expected.token)
+        assert torch.equal(tokens.features(), same.features())
+print("one graph")
+"""
+
+
+@pytest.mark.slow
+def test_a_stage_compiles_as_one_graph():
+    done = subprocess.run([sys.executable, "-c", STAGE], capture_output=True, text=True, check=False)
+    assert done.stdout.endswith("one graph\n"), done.stderr[-2000:]

@@ -1,7 +1,7 @@
 """Compression in stages, the part that all compressors share: match, merge, rank, prune, remember."""
 
 from abc import abstractmethod
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,10 +20,28 @@ from dtcwsi.nn.exact import key_of
 from dtcwsi.nn.segment import Segments, segment_log_softmax, top_rows
 from dtcwsi.types import CompressedBags, PackedBags
 
-__all__ = ["StagedCompressor"]
+__all__ = ["Layout", "StagedCompressor"]
 
 _REMOVED = torch.iinfo(torch.int64).min
 _LAST_EDGE = (1 << 31) - 1
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A stage's whole numbers as tensors: the rows of its candidate edges, of those that merge, of the tokens left."""
+
+    candidates: Segments
+    chosen: Segments
+    left: Segments
+    merges: bool
+    removes: bool
+
+    @classmethod
+    def of(cls, step: Step, device: torch.device) -> "Layout":
+        """Lay out a step."""
+        merges, removes = bool(step.merges.any()), bool((step.left < step.before).any())
+        parts = [Segments.of(sizes, device) for sizes in (step.edges, step.merges, step.left)]
+        return cls(*parts, merges=merges, removes=removes)
 
 
 class StagedCompressor(Compressor):
@@ -88,7 +106,7 @@ class StagedCompressor(Compressor):
         edges_of, share, merge_all = self.matching.count, self.merge_share, self.merge_all
         steps = plan(sizes, budgets, edges_of=edges_of, merge_share=share, merge_all=merge_all, prunes=self.prunes)
         for step in steps:
-            tokens, trace = self.stage(tokens, trace, step, patches)
+            tokens, trace = self.stage(tokens, trace, Layout.of(step, bags.offsets.device), patches)
             pruned |= step.pruned > 0
         return self.finish(bags, tokens, trace, torch.from_numpy(pruned).to(bags.offsets.device))
 
@@ -96,22 +114,22 @@ class StagedCompressor(Compressor):
         """Fix how many tokens every stage may leave of each bag; here that follows from the sizes alone."""
         return [token_counts(sizes, share, self.tightness) for share in self.shares]
 
-    def stage(self, tokens: Tokens, trace: Provenance, step: Step, patches: Segments) -> tuple[Tokens, Provenance]:
-        """Run one stage."""
+    def stage(self, tokens: Tokens, trace: Provenance, layout: Layout, patches: Segments) -> tuple[Tokens, Provenance]:
+        """Run one stage: tensors alone, no number is read back, so that it compiles as one graph."""
         device, each = tokens.row.device, torch.arange(len(tokens), device=tokens.row.device)
         before = self.importance_before(tokens)
         gone, joins, part = torch.zeros_like(each, dtype=torch.bool), each, torch.ones(len(each), device=device)
-        if step.merges.any():
-            edges = self._chosen(tokens, step)
+        if layout.merges:
+            edges = self._chosen(tokens, layout)
             merged = self._merged(tokens, edges)
             tokens = self._with_merged(tokens, edges, merged)
             gone = gone.index_fill(0, edges.source, True)
             joins = joins.index_copy(0, edges.source, edges.target)
             part = part.index_copy(0, edges.source, merged.source_part.float())
             part = part.index_copy(0, merged.target, merged.target_part.float())
-        if not step.merges.any() and not step.pruned.any():
+        if not layout.removes:
             return self.softened(tokens, before), trace.moved(joins, part, tokens.segments.offsets, patches)
-        left = Segments.of(step.left, device)
+        left = layout.left
         key = key_of(self.ranks(tokens, before), tokens.tie).masked_fill(gone, _REMOVED)
         kept = top_rows(key, tokens.segments, left)
         place = torch.full_like(each, -1).index_copy(0, kept, torch.arange(len(kept), device=device))
@@ -163,13 +181,12 @@ class StagedCompressor(Compressor):
             sizes=patches.offsets.diff(),
         )
 
-    def _chosen(self, tokens: Tokens, step: Step) -> Edges:
+    def _chosen(self, tokens: Tokens, layout: Layout) -> Edges:
         """Find the edges that merge: those of highest utility, ties to the earlier."""
-        candidates, chosen = (Segments.of(sizes, tokens.row.device) for sizes in (step.edges, step.merges))
         with torch.no_grad():  # what merges is chosen; only how it merges is learned
-            edges = self.edges(tokens, candidates)
+            edges = self.edges(tokens, layout.candidates)
         tie = _LAST_EDGE - torch.arange(len(edges.source), device=tokens.row.device)
-        best = top_rows(key_of(edges.utility, tie), candidates, chosen)
+        best = top_rows(key_of(edges.utility, tie), layout.candidates, layout.chosen)
         return Edges(edges.source[best], edges.target[best], edges.utility[best])
 
     def _merged(self, tokens: Tokens, edges: Edges) -> Merged:
