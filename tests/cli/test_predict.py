@@ -69,13 +69,55 @@ def test_no_run_and_repeated_slides_are_refused(run, cohort, trained, tmp_path):
     assert "'s01' was named more than once" in done.err
 
 
-def test_evaluate_prints_the_run_and_scores_another_cohort(run, cohort, trained):
+def another_cohort(cohort, folder, patient="q"):
+    """The features and labels of the run's cohort as those of other slides, and options to name them."""
+    (folder / "other").mkdir()
+    rows = ["slide_id,label,patient_id"]
+    for number in range(20):
+        (folder / "other" / f"x{number:02d}.h5").symlink_to(cohort / "features" / f"s{number:02d}.h5")
+        rows.append(f"x{number:02d},{'b' if number % 2 else 'a'},{patient}{number:02d}")
+    (folder / "other.csv").write_text("\n".join(rows) + "\n")
+    return "--features", folder / "other", "--labels", folder / "other.csv"
+
+
+def test_evaluate_refuses_slides_that_the_run_was_trained_on(run, cohort, trained):
+    own = ("--features", cohort / "features", "--labels", cohort / "labels.csv")
+    done = run("evaluate", trained, *own)
+    assert done.status == 2
+    assert "was trained on 20 of the 20 slides" in done.err
+    assert "(s00, s01, s02, s03, s04 ...); take them out of the table" in done.err
+
+
+def test_evaluate_tells_of_patients_the_run_was_trained_on(run, cohort, trained, tmp_path):
+    done = run("evaluate", trained, *another_cohort(cohort, tmp_path, patient="p"))
+    assert done.status == 0
+    assert "was trained on other slides of 16 patients" in done.err
+    assert "(p00, p01, p02, p03, p04 ...); if they are the same people" in done.err
+
+
+def test_predict_marks_slides_that_a_model_was_trained_on(run, cohort, trained, tmp_path):
+    new = tmp_path / "new.h5"
+    new.write_bytes((cohort / "features/s00.h5").read_bytes())
+    done = run("predict", trained, cohort / "features/s00.h5", cohort / "features/s01.h5", new)
+    assert [row["warning"] for row in table(done.out)] == ["in_training", "in_training", ""]
+    assert "was trained on 2 slides of these (s00, s01; in_training)" in done.err
+    with (trained / "fold0/split.csv").open(newline="") as file:
+        parts = {row["slide_id"]: row["part"] for row in csv.DictReader(file)}
+    done = run("predict", trained / "fold0", cohort / "features")
+    assert {row["slide_id"]: row["warning"] for row in table(done.out)} == {
+        slide_id: "" if part == "test" else "in_training" for slide_id, part in parts.items()
+    }
+
+
+def test_evaluate_prints_the_run_and_scores_another_cohort(run, cohort, trained, tmp_path):
     own = run("evaluate", trained, "--json")
     assert own.status == 0
     assert json.loads(own.out)["metrics"]["auc"]["mean"] is not None
-    other = run("evaluate", trained, "--features", cohort / "features", "--labels", cohort / "labels.csv", "--json")
+    external = another_cohort(cohort, tmp_path)
+    other = run("evaluate", trained, *external, "--json")
     assert other.status == 0
-    assert 0 <= json.loads(other.out)["metrics"]["auc"]["pooled"] <= 1
+    assert json.loads(other.out)["metrics"]["auc"]["pooled"] > 0.5
+    assert "warning" not in other.err
     half = run("evaluate", trained, "--features", cohort / "features")
     assert half.status == 2
     assert "go together" in half.err
@@ -87,10 +129,11 @@ def test_evaluate_takes_one_fold_and_names_what_it_leaves_out(run, cohort, train
     own = json.loads(run("evaluate", trained, "--json").out)
     assert json.loads(fold.out)["metrics"]["auc"]["pooled"] == own["metrics"]["auc"]["folds"][0]
     labels = tmp_path / "labels.csv"
-    labels.write_text("slide_id,label\ns00,a\ns01,b\nnowhere,b\n")
-    done = run("evaluate", trained, "--features", cohort / "features", "--labels", labels)
+    features = another_cohort(cohort, tmp_path)[:2]
+    labels.write_text("slide_id,label\nx00,a\nx01,b\nnowhere,b\n")
+    done = run("evaluate", trained, *features, "--labels", labels)
     assert done.status == 0
-    assert "1 slides not scored (without_features): nowhere" in done.err
+    assert "1 slide not scored (without_features): nowhere" in done.err
 
 
 def test_evaluate_refuses_a_class_the_run_does_not_know(run, cohort, trained, tmp_path):
@@ -131,3 +174,18 @@ def test_a_slide_goes_the_whole_way_in_one_command(run, slides, tmp_path):
     assert facts["tokens_out"] < facts["tokens_in"]
     for name in ("attention.png", "compression.png", "patches.csv", "patches.geojson", "report.html"):
         assert (tmp_path / "explained" / name).stat().st_size > 500
+
+
+def test_explain_asks_the_model_that_never_saw_a_slide_of_the_cohort_and_says_so(run, cohort, trained, tmp_path):
+    file = cohort / "features/s04.h5"
+    done = run("explain", trained, file, "--out", tmp_path / "own", "--json")
+    facts = json.loads(done.out)
+    with (trained / "predictions.csv").open(newline="") as rows:
+        expected = next(row for row in csv.DictReader(rows) if row["slide_id"] == "s04")
+    assert facts["models"] == f"dtc-abmil, fold{expected['fold']}, not trained on this slide or its patient"
+    assert facts["probabilities"]["a"] == pytest.approx(float(expected["prob_a"]), abs=1e-5)
+    other = trained / f"fold{1 - int(expected['fold'])}"
+    assert f"dtc-abmil, {other.name}, trained on this slide" in run("explain", other, file, "--out", tmp_path / "o").err
+    (tmp_path / "new.h5").write_bytes(file.read_bytes())
+    done = run("explain", trained, tmp_path / "new.h5", "--out", tmp_path / "new")
+    assert "by dtc-abmil, mean of 2 fold models; pictures" in done.err

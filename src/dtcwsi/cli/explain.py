@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dtcwsi.cli.console import print_json, say
+from dtcwsi.cli.console import print_json, say, some
 from dtcwsi.cli.inputs import Reading, bring_features
 from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Json, Out, RunEncoder, Spacing, Workers
 from dtcwsi.errors import SlideError, UsageError
@@ -56,6 +56,7 @@ def run(
     write_report(out / "report.html", title=f"{found.slide_id}: {explained.model}", runs=whole_runs, slides=[explained])
     facts = {
         "slide_id": explained.slide_id,
+        "models": explained.model_told,
         "prediction": explained.prediction,
         "probabilities": dict(explained.probabilities),
         "tokens_in": explained.tokens_in,
@@ -65,17 +66,18 @@ def run(
     if as_json:
         print_json(facts)
     else:
-        say(f"{explained.slide_id}: {explained.prediction} ({explained.probability:.3f}); pictures and tables in {out}")
+        told = f"{explained.prediction} ({explained.probability:.3f})"
+        say(f"{explained.slide_id}: {told} by {explained.model_told}; pictures and tables in {out}")
     return 0
 
 
-def _models(trained: "Run", slide_id: str) -> "tuple[Sequence[Classifier], str | None]":
-    """The fold model that never saw the slide if it is of the run's cohort, else all; and the words for the former."""
-    from dtcwsi.classifier import load
-    from dtcwsi.explain import held_out_fold
-
-    fold = held_out_fold(trained.folder, slide_id)
-    if fold is None:
-        return trained.models, None
-    model = load(fold)
-    return [model], f"{model.name}, {fold.name}, not trained on this slide or its patient"
+def _models(trained: "Run", slide_id: str) -> "tuple[Sequence[Classifier], str]":
+    """Choose who is asked: the models that never saw the slide, else all; and the words for them."""
+    name, many = trained.models[0].name, len(trained.models)
+    unseen = trained.not_trained_on(slide_id)
+    if len(unseen) == many:
+        return trained.models, name if many == 1 else f"{name}, mean of {many} fold models"
+    if not unseen:
+        return trained.models, f"{name}, {some(trained.folds)}, trained on this slide: its figures are too sure"
+    folds = some(trained.folds[number] for number in unseen)
+    return [trained.models[number] for number in unseen], f"{name}, {folds}, not trained on this slide or its patient"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dtcwsi.cli.console import complain, print_json, say
+from dtcwsi.cli.console import complain, count, print_json, say, some
 from dtcwsi.cli.inputs import Input, Reading, bring_features
 from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Json, RunEncoder, Spacing, Workers
 from dtcwsi.errors import DtcwsiError
@@ -41,7 +41,8 @@ def run(
     table = _as_csv(rows)
     if out is not None:
         write_text(out, table)
-        say(f"{len(rows)} slides: {out}")
+        say(f"{count(len(rows), 'slide')}: {out}")
+    _warn(trained, rows)
     if as_json:
         print_json(rows)
     elif out is None:
@@ -69,6 +70,22 @@ def predict_inputs(trained: "Run", inputs: list[Input]) -> list[dict[str, str]]:
         row |= {"prediction": found.prediction, "prob_std": f"{found.std:.6f}", "warning": found.warning}
         rows.append(row)
     return rows
+
+
+def _warn(trained: "Run", rows: list[dict[str, str]]) -> None:
+    """Say which rows are no predictions of a new slide."""
+    known = [row["slide_id"] for row in rows if "in_training" in row["warning"].split("; ")]
+    if known:
+        say(
+            f"warning: {trained.folder} was trained on {count(len(known), 'slide')} of these ({some(known)}; "
+            "in_training): such probabilities are too sure; the run's predictions.csv has out-of-fold ones"
+        )
+    bare = [row["slide_id"] for row in rows if "no_tissue" in row["warning"].split("; ")]
+    if bare:
+        say(
+            f"warning: {count(len(bare), 'slide')} without tissue ({some(bare)}; no_tissue): no prediction, the "
+            "probabilities are the classes' shares in training"
+        )
 
 
 def _as_csv(rows: list[dict[str, str]]) -> str:
