@@ -172,6 +172,7 @@ def test_a_slide_goes_the_whole_way_in_one_command(run, slides, tmp_path):
     assert done.status == 0
     facts = json.loads(done.out)
     assert facts["tokens_out"] < facts["tokens_in"]
+    assert facts["files"]["report.html"] == str(tmp_path / "explained/report.html")
     for name in ("attention.png", "compression.png", "patches.csv", "patches.geojson", "report.html"):
         assert (tmp_path / "explained" / name).stat().st_size > 500
 
@@ -189,3 +190,17 @@ def test_explain_asks_the_model_that_never_saw_a_slide_of_the_cohort_and_says_so
     (tmp_path / "new.h5").write_bytes(file.read_bytes())
     done = run("explain", trained, tmp_path / "new.h5", "--out", tmp_path / "new")
     assert "by dtc-abmil, mean of 2 fold models; pictures" in done.err
+
+
+def test_explain_does_not_write_over_another_slide(run, cohort, trained, tmp_path):
+    first, second = (cohort / "features" / f"{name}.h5" for name in ("s00", "s01"))
+    out = tmp_path / "explained"
+    assert run("explain", trained, first, "--out", out).status == 0
+    assert run("explain", trained, first, "--out", out).status == 0
+    before = (out / "patches.csv").read_bytes()
+    done = run("explain", trained, second, "--out", out)
+    assert done.status == 2
+    assert f"{out} holds the explanation of 's00'; name another --out for 's01'" in done.err
+    assert (out / "patches.csv").read_bytes() == before
+    (out / "slide.json").unlink()
+    assert "does not say of which slide" in run("explain", trained, first, "--out", out).err

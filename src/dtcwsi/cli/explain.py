@@ -1,5 +1,6 @@
 """``dtcwsi explain``: pictures, a table and GeoJSON of one slide."""
 
+import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from dtcwsi.inference import Run
 
 __all__ = ["run"]
+
+_RECORD = "slide.json"
 
 
 def run(
@@ -37,23 +40,28 @@ def run(
     from dtcwsi.explain.slide import explain_slide
     from dtcwsi.inference import load_run
     from dtcwsi.slides import open_slide
+    from dtcwsi.store.atomic import check_writable, write_json
     from dtcwsi.store.features import read_features
 
     trained = load_run(run)
     if slide.is_dir():
         raise UsageError(f"{slide} is a folder; explain takes one slide or one feature file")
+    check_writable(out)
+    _check_free(out, slide.stem)
     found = bring_features(trained, [slide], Reading(work or run / "predicted", encoder, spacing, workers, device))[0]
     if found.features is None:
         raise SlideError(found.failure)
     features = read_features(found.features)
     models, told = _models(trained, found.slide_id)
+    write_json(out / _RECORD, {"slide_id": found.slide_id})
     if found.slide is None:
         explained = explain_slide(models, features, None, out, models_told=told)
     else:
         with closing(open_slide(found.slide, spacing_um=spacing)) as opened:
             explained = explain_slide(models, features, opened, out, models_told=told)
     whole_runs = [run] if (run / "metrics.json").is_file() else []
-    write_report(out / "report.html", title=f"{found.slide_id}: {explained.model}", runs=whole_runs, slides=[explained])
+    report = out / "report.html"
+    write_report(report, title=f"{found.slide_id}: {explained.model}", runs=whole_runs, slides=[explained])
     facts = {
         "slide_id": explained.slide_id,
         "models": explained.model_told,
@@ -61,7 +69,7 @@ def run(
         "probabilities": dict(explained.probabilities),
         "tokens_in": explained.tokens_in,
         "tokens_out": explained.tokens_out,
-        "files": {name: str(path) for name, path in explained.files.items()},
+        "files": {name: str(path) for name, path in {**explained.files, report.name: report}.items()},
     }
     if as_json:
         print_json(facts)
@@ -69,6 +77,18 @@ def run(
         told = f"{explained.prediction} ({explained.probability:.3f})"
         say(f"{explained.slide_id}: {told} by {explained.model_told}; pictures and tables in {out}")
     return 0
+
+
+def _check_free(out: Path, slide_id: str) -> None:
+    """Keep one slide's pictures from taking the place of another's.  Raises: UsageError."""
+    if not (out / "attention.png").exists():
+        return
+    try:
+        known = json.loads((out / _RECORD).read_text(encoding="utf-8", errors="surrogateescape"))["slide_id"]
+    except (OSError, ValueError, KeyError):
+        raise UsageError(f"{out} holds pictures and does not say of which slide; name another --out") from None
+    if known != slide_id:
+        raise UsageError(f"{out} holds the explanation of {known!r}; name another --out for {slide_id!r}")
 
 
 def _models(trained: "Run", slide_id: str) -> "tuple[Sequence[Classifier], str]":
