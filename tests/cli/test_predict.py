@@ -204,3 +204,20 @@ def test_explain_does_not_write_over_another_slide(run, cohort, trained, tmp_pat
     assert (out / "patches.csv").read_bytes() == before
     (out / "slide.json").unlink()
     assert "does not say of which slide" in run("explain", trained, first, "--out", out).err
+
+
+def test_a_slide_without_tissue_is_explained_without_a_diagnosis(run, trained, tmp_path):
+    write_bag(tmp_path / "bare.h5", np.zeros((0, 8)))
+    done = run("explain", trained, tmp_path / "bare.h5", "--out", tmp_path / "explained")
+    assert (done.status, done.err.partition(";")[0]) == (0, "bare: no tissue, no prediction")
+    assert "No tissue, no prediction" in (tmp_path / "explained/report.html").read_text(encoding="utf-8")
+    facts = json.loads(run("explain", trained, tmp_path / "bare.h5", "--out", tmp_path / "explained", "--json").out)
+    assert (facts["prediction"], facts["warning"]) == (None, "no_tissue")
+    assert "bare; no_tissue): no prediction" in run("predict", trained, tmp_path / "bare.h5").err
+
+
+def test_the_report_of_explain_is_about_its_slide(run, cohort, trained, tmp_path):
+    run("explain", trained, cohort / "features/s00.h5", "--out", tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.index('id="slides"') < page.index('id="results"')
+    assert "Time by stage" not in page

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from dtcwsi.errors import SlideError, UsageError
 
 if TYPE_CHECKING:
     from dtcwsi.classifier import Classifier
+    from dtcwsi.explain import ExplainedSlide
     from dtcwsi.inference import Run
 
 __all__ = ["run"]
@@ -37,11 +38,8 @@ def run(
 ) -> int:
     """Draw where a run looked, and which patches it kept, merged and pruned."""
     from dtcwsi.explain.report import write_report
-    from dtcwsi.explain.slide import explain_slide
     from dtcwsi.inference import load_run
-    from dtcwsi.slides import open_slide
     from dtcwsi.store.atomic import check_writable, write_json
-    from dtcwsi.store.features import read_features
 
     trained = load_run(run)
     if slide.is_dir():
@@ -51,32 +49,49 @@ def run(
     found = bring_features(trained, [slide], Reading(work or run / "predicted", encoder, spacing, workers, device))[0]
     if found.features is None:
         raise SlideError(found.failure)
-    features = read_features(found.features)
-    models, told = _models(trained, found.slide_id)
     write_json(out / _RECORD, {"slide_id": found.slide_id})
-    if found.slide is None:
-        explained = explain_slide(models, features, None, out, models_told=told)
-    else:
-        with closing(open_slide(found.slide, spacing_um=spacing)) as opened:
-            explained = explain_slide(models, features, opened, out, models_told=told)
-    whole_runs = [run] if (run / "metrics.json").is_file() else []
+    explained = _explained(trained, found.features, found.slide, out, spacing)
     report = out / "report.html"
-    write_report(report, title=f"{found.slide_id}: {explained.model}", runs=whole_runs, slides=[explained])
-    facts = {
+    whole_runs = [run] if (run / "metrics.json").is_file() else []
+    title = f"{explained.slide_id}: {explained.model}"
+    write_report(report, title=title, runs=whole_runs, slides=[explained], slides_first=True)
+    if as_json:
+        print_json(_facts(explained, report))
+    else:
+        prediction = f"{explained.prediction} ({explained.probability:.3f}) by {explained.model_told}"
+        told = prediction if explained.tokens_in else "no tissue, no prediction"
+        say(f"{explained.slide_id}: {told}; pictures and tables in {out}")
+    return 0
+
+
+def _explained(
+    trained: "Run", features: Path, slide: Path | None, out: Path, spacing_um: float | None
+) -> "ExplainedSlide":
+    from dtcwsi.explain.slide import explain_slide
+    from dtcwsi.slides import open_slide
+    from dtcwsi.store.features import read_features
+    from dtcwsi.store.hdf5 import read_attributes
+
+    bag = read_features(features)
+    models, told = _models(trained, bag.slide_id)
+    if slide is None:
+        recorded = read_attributes(features).get("slide_spacing_um")
+        return explain_slide(models, bag, None, out, models_told=told, spacing_um=recorded)
+    with closing(open_slide(slide, spacing_um=spacing_um)) as opened:
+        return explain_slide(models, bag, opened, out, models_told=told)
+
+
+def _facts(explained: "ExplainedSlide", report: Path) -> dict[str, Any]:
+    return {
         "slide_id": explained.slide_id,
         "models": explained.model_told,
-        "prediction": explained.prediction,
+        "prediction": explained.prediction if explained.tokens_in else None,
         "probabilities": dict(explained.probabilities),
+        "warning": "" if explained.tokens_in else "no_tissue",
         "tokens_in": explained.tokens_in,
         "tokens_out": explained.tokens_out,
         "files": {name: str(path) for name, path in {**explained.files, report.name: report}.items()},
     }
-    if as_json:
-        print_json(facts)
-    else:
-        told = f"{explained.prediction} ({explained.probability:.3f})"
-        say(f"{explained.slide_id}: {told} by {explained.model_told}; pictures and tables in {out}")
-    return 0
 
 
 def _check_free(out: Path, slide_id: str) -> None:

@@ -47,12 +47,14 @@ def write_report(
     seconds: Mapping[str, float] | None = None,
     facts: Mapping[str, object] | None = None,
     notes: Sequence[str] = (),
+    slides_first: bool = False,
 ) -> None:
     """Write the report of trained runs and explained slides.
 
     ``runs`` are run folders, the first being what the others are compared with; ``extraction`` is the output folder of
     extract, for the seconds of its stages and the slides left out. ``seconds`` are further stages by name, ``facts``
-    further rows of what was run (such as the command), ``notes`` say what the numbers are not.
+    further rows of what was run (such as the command), ``notes`` say what the numbers are not. With ``slides_first``
+    the page is about its slides: they open it, and no time is told, since the runs' is of their training.
     Raises: UsageError if a run folder holds no finished run; StoreError if the disk is full.
     """
     read = _named([read_run(folder) for folder in runs])
@@ -70,8 +72,9 @@ def write_report(
         "roc": roc_lines(read),
         "binary": all(len(run.classes) == 2 for run in read.values()),
         "forest": forest_rows(read),
-        "stages": stages(tables["slides"], read, seconds or {}),
+        "stages": [] if slides_first else stages(tables["slides"], read, seconds or {}),
         "left_out": _left_out(tables["failed"], tables["empty"], read),
+        "slides_first": slides_first,
         "cards": [_card(slide, read) for slide in slides],
         "gradient": _gradient(),
         "fate_colours": {name: "rgb({}, {}, {})".format(*colour) for name, colour in FATE_COLOURS.items()},
