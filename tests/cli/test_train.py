@@ -50,6 +50,20 @@ def test_the_same_command_again_trains_nothing(run, cohort, trained):
     assert weights.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-9])])
+def test_a_fold_whose_model_is_gone_is_trained_again(run, cohort, tmp_path, damage):
+    arguments = (cohort, tmp_path / "run", "--folds", "2", "--epochs", "1")
+    assert train(run, *arguments).status == 0
+    weights = tmp_path / "run/fold1/model.safetensors"
+    before = weights.read_bytes()
+    damage(weights)
+    done = train(run, *arguments)
+    assert done.status == 0
+    assert "fold 0 was finished earlier" in done.err
+    assert "fold 1 was finished earlier" not in done.err
+    assert weights.read_bytes() == before
+
+
 def test_other_settings_need_another_folder(run, cohort, trained):
     done = train(run, cohort, trained, "--folds", "2", "--epochs", "13", "--model", "dtc-abmil")
     assert done.status == 2
