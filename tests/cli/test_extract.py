@@ -108,6 +108,16 @@ def test_spacing_column_of_the_cohort_replaces_what_the_slide_records(run, slide
     assert spacing == {"one": 0.25, "two": 0.5}
 
 
+def test_rows_of_the_cohort_that_no_slide_has_are_told_of(run, slides, tmp_path):
+    table = tmp_path / "cohort.csv"
+    table.write_text("slide_id,label,spacing_um\none,a,\ntwoo,b,0.25\n")
+    done = run("segment", slides, "--cohort", table, "--out", tmp_path / "out")
+    assert done.status == 0
+    assert f"warning: 1 row of {table} for no slide given (twoo); 2 slides given without a row" in done.err
+    done = run("segment", slides / "one.tif", slides / "two.tif", "--out", tmp_path / "out")
+    assert "warning" not in done.err
+
+
 def test_a_cohort_row_must_name_its_own_file(run, slides, tmp_path):
     table = tmp_path / "cohort.csv"
     table.write_text(f"slide_id,label,path\nother,a,{slides / 'one.tif'}\n")

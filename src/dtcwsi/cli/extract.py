@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dtcwsi.cli.console import Progress, print_json, say
+from dtcwsi.cli.console import Progress, count, print_json, say, some
 from dtcwsi.cli.options import (
     DEFAULT_ENCODER,
     DEFAULT_WORKERS,
@@ -191,8 +191,18 @@ def _plan(
         raise UsageError("no slides were named; expected slide files or folders, or --cohort with a path column")
     found = find_slides(places)
     check_writable(out)
+    if cohort is not None:
+        _tell_unmatched(cohort, {row.slide_id for row in rows}, set(found))
     own = {row.slide_id: row.spacing_um for row in rows if row.spacing_um is not None}
     return found, Extraction(out=out, spacing_um=spacing, spacing_by_slide=own)
+
+
+def _tell_unmatched(table: Path, listed: set[str], given: set[str]) -> None:
+    """Say which rows of the cohort table concern no slide: a mistyped id would leave its um/px unused."""
+    astray, bare = sorted(listed - given), given - listed
+    if astray:
+        without = f"; {count(len(bare), 'slide')} given without a row" if bare else ""
+        say(f"warning: {count(len(astray), 'row')} of {table} for no slide given ({some(astray)}){without}")
 
 
 def _tissue(
