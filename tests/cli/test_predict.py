@@ -221,3 +221,21 @@ def test_the_report_of_explain_is_about_its_slide(run, cohort, trained, tmp_path
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.index('id="slides"') < page.index('id="results"')
     assert "Time by stage" not in page
+
+
+def test_outputs_that_cannot_be_written_are_refused_before_any_work(run, cohort, trained, tmp_path):
+    file, labels = cohort / "features/s00.h5", cohort / "labels.csv"
+    (tmp_path / "file").write_text("")
+    for arguments, sentence in (
+        (("predict", trained, file, "--out", tmp_path), f"{tmp_path} is a folder; expected a file to write"),
+        (
+            ("predict", trained, file, "--out", tmp_path / "file/p.csv"),
+            f"cannot write to {tmp_path}/file (Not a directory)",
+        ),
+        (("explain", trained, file, "--out", tmp_path / "file"), f"cannot write to {tmp_path}/file (File exists)"),
+        (("train", "--features", file.parent, "--labels", labels, "--out", tmp_path / "file/run"), "cannot write to"),
+    ):
+        done = run(*arguments)
+        assert done.status == 2
+        assert done.err.startswith("error: ")
+        assert sentence in done.err

@@ -25,7 +25,9 @@ _RECORD = "slide.json"
 
 def run(
     run: Annotated[Path, typer.Argument(help="Run folder of `train`, or one fold of it.", show_default=False)],
-    slide: Annotated[Path, typer.Argument(help="Slide file, or feature file with coordinates.", show_default=False)],
+    slide: Annotated[
+        Path, typer.Argument(help="Slide file, or feature file with coordinates.", show_default=False, readable=False)
+    ],
     out: Out,
     work: Annotated[
         Path | None, typer.Option("--work", help="Keeps what is extracted from the slide; RUN/predicted without.")

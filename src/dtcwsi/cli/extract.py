@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["encode", "extract", "extract_slides", "patch", "run_with_progress", "segment"]
 
+# readable=False: a file that may not be read is one slide's failure, and no reason to refuse the others
 Slides = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="SLIDES...", help="Slide files, or folders of them.", show_default=False),
+    typer.Argument(metavar="SLIDES...", help="Slide files, or folders of them.", show_default=False, readable=False),
 ]
 Cohort = Annotated[
     Path | None,

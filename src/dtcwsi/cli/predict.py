@@ -20,7 +20,7 @@ __all__ = ["predict_inputs", "run"]
 
 def run(
     run: Annotated[Path, typer.Argument(help="Run folder of `train`, or one fold of it.", show_default=False)],
-    inputs: Annotated[list[Path], typer.Argument(metavar="SLIDE_OR_FEATURES...", show_default=False)],
+    inputs: Annotated[list[Path], typer.Argument(metavar="SLIDE_OR_FEATURES...", show_default=False, readable=False)],
     out: Annotated[Path | None, typer.Option("--out", help="CSV to write; the screen without.")] = None,
     work: Annotated[
         Path | None, typer.Option("--work", help="Keeps what is extracted from slides; RUN/predicted without.")
@@ -33,9 +33,11 @@ def run(
 ) -> int:
     """Classify slides or feature files by the mean of the run's folds; one row a slide."""
     from dtcwsi.inference import load_run
-    from dtcwsi.store.atomic import write_text
+    from dtcwsi.store.atomic import check_new_file, write_text
 
     trained = load_run(run)
+    if out is not None:
+        check_new_file(out)
     reading = Reading(work or run / "predicted", encoder, spacing, workers, device)
     rows = predict_inputs(trained, bring_features(trained, inputs, reading))
     table = _as_csv(rows)

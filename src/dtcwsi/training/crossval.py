@@ -14,7 +14,7 @@ from dtcwsi.bags.splits import Split, assign_folds, make_split
 from dtcwsi.classifier import Classifier, create_model
 from dtcwsi.errors import UsageError
 from dtcwsi.options import check_number, check_whole_number
-from dtcwsi.store.atomic import sweep, try_lock
+from dtcwsi.store.atomic import check_writable, sweep, try_lock
 from dtcwsi.store.digest import fingerprint
 from dtcwsi.training.data import SlideFeatures
 from dtcwsi.training.evaluation import Evaluation, evaluate
@@ -108,12 +108,13 @@ def cross_validate(
     are not trained again.
     Returns: metrics, and the reasons for what was left out. A failing fold does not end the others.
     Raises: CohortError if the cohort cannot be split; OptionError for a number out of range; OptionError or
-    UnknownNameError for the model; UsageError if ``out`` holds another run, or another process trains into it.
+    UnknownNameError for the model; UsageError if ``out`` cannot be written, holds another run or is in use.
     """
     tell = on_event or (lambda _: None)
     given = {**(options or {}), **({} if retention is None else {"retention": retention})}
     if Path(out).is_file():
         raise UsageError(f"{out} is a file; expected a folder for the run")
+    check_writable(Path(out), make=False)
     recipe = _checked_recipe(epochs, batch_size, lr, weight_decay, patience)
     check_whole_number("seed", seed, least=0, most=_LARGEST_SEED)
     check_whole_number("max_tokens", max_tokens)
