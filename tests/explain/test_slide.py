@@ -14,6 +14,7 @@ from dtcwsi.bags.packing import bag_of
 from dtcwsi.errors import FeaturesError, UsageError
 from dtcwsi.explain import TruthMask, explain_slide
 from dtcwsi.explain.canvas import slide_canvas
+from dtcwsi.explain.figures import _drawable
 from dtcwsi.explain.slide import view_slide
 from dtcwsi.slides import open_slide
 
@@ -99,6 +100,13 @@ def test_names_are_drawn_as_they_are(sample, make_model, tmp_path):
         warnings.simplefilter("error")
         made = explain_slide([make_model()], strange, None, tmp_path, true_label="$x$")
     assert made.slide_id == strange.slide_id
+
+
+def test_characters_that_the_font_lacks_are_escaped(sample, make_model, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explain_slide([make_model()], replace(sample.features, slide_id="切片 é\udcff"), None, tmp_path)
+    assert _drawable("切片 é µ\udcff", "bold") == r"\u5207\u7247 é µ\udcff"
 
 
 def test_features_that_cannot_be_placed_are_refused(sample, make_model, tmp_path):
