@@ -115,6 +115,9 @@ def _facts(runs: Mapping[str, RunSummary]) -> dict[str, object]:
         "Folds": f"{len(first.folds)}, grouped by patient",
         "Seed": "not recorded" if first.seed is None else first.seed,
     }
+    mixed = _patients_of_several_classes(first)
+    if mixed:
+        told["Patients with slides of several classes"] = ", ".join(mixed)
     if first.recipe:
         told["Training"] = ", ".join(f"{name} {value}" for name, value in first.recipe.items())
     for name, run in runs.items():
@@ -123,6 +126,13 @@ def _facts(runs: Mapping[str, RunSummary]) -> dict[str, object]:
     if first.versions:
         told["Versions"] = ", ".join(f"{name} {value}" for name, value in first.versions.items())
     return told
+
+
+def _patients_of_several_classes(run: RunSummary) -> list[str]:
+    labels: dict[str, set[int]] = {}
+    for patient, label in zip(run.patients, run.labels.tolist(), strict=True):
+        labels.setdefault(patient, set()).add(label)
+    return sorted(patient for patient, own in labels.items() if len(own) > 1)
 
 
 def _differences(runs: Mapping[str, RunSummary]) -> dict[str, Difference]:
