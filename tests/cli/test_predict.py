@@ -136,6 +136,21 @@ def test_evaluate_takes_one_fold_and_names_what_it_leaves_out(run, cohort, train
     assert "1 slide not scored (without_features): nowhere" in done.err
 
 
+def test_evaluate_prints_what_is_known_in_the_order_of_train(run, cohort, trained, tmp_path):
+    def header_and_metrics(out):
+        first, *rows = out.splitlines()
+        return first.split("  ")[1:], [row.split()[0] for row in rows]
+
+    names = ["accuracy", "balanced_accuracy", "auc"]
+    header, metrics = header_and_metrics(run("evaluate", trained).out)
+    assert ("folds" in " ".join(header), metrics) == (True, names)
+    for arguments in ((trained / "fold0",), (trained, *another_cohort(cohort, tmp_path))):
+        out = run("evaluate", *arguments).out
+        assert "n/a" not in out
+        header, metrics = header_and_metrics(out)
+        assert ("folds" in " ".join(header), metrics) == (False, names)
+
+
 def test_evaluate_refuses_a_class_the_run_does_not_know(run, cohort, trained, tmp_path):
     labels = tmp_path / "labels.csv"
     labels.write_text("slide_id,label\ns00,a\ns01,c\n")
@@ -162,6 +177,11 @@ def test_a_slide_goes_the_whole_way_in_one_command(run, slides, tmp_path):
     done = run("predict", tmp_path / "run", slides / "one.tif", slides / "glass.tif", "--workers", "0")
     assert done.status == 0
     assert [row["warning"] for row in table(done.out)] == ["", "no_tissue"]
+    (tmp_path / "bad.svs").write_text("no slide")
+    done = run("predict", tmp_path / "run", tmp_path / "bad.svs", slides / "one.tif", "--workers", "0")
+    assert done.status == 1
+    assert done.err.count("'bad.svs' is no slide") == 1
+    assert "'bad.svs' is no slide" in table(done.out)[0]["warning"]
     new = work / "features/colour-texture/c1.h5", tmp_path / "run/predicted/features/colour-texture/one.h5"
     assert new[0].stat().st_size == new[1].stat().st_size
     assert read_features(new[0]).coords.tolist() == read_features(new[1]).coords.tolist()

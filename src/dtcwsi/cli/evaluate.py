@@ -81,7 +81,7 @@ def _external(run: Path, features: Path, labels: Path, *, as_json: bool) -> int:
     for warning in dict.fromkeys(one.warning for one in found.values() if one.warning):
         say(f"warning: {warning}")
     if not found:
-        raise DtcwsiError(f"none of the {len(cohort.headers)} slides could be scored; the reasons are above")
+        raise DtcwsiError(f"none of {count(len(cohort.headers), 'slide')} could be scored; the reasons are above")
     warnings = {slide_id: one.warning for slide_id, one in found.items() if one.warning}
     told = {"n_slides": len(found), "failed": failed, "warnings": warnings, **left_out}
     _print({"metrics": _scored(trained, cohort, found), **told}, as_json=as_json)
@@ -132,5 +132,5 @@ def _print(metrics: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(metrics)
         return
-    print_table(("metric", "folds", "pooled", "95 % interval (patients)"), metrics_table(metrics))
+    print_table(*metrics_table(metrics))
     say(count(metrics["n_slides"], "slide"))

@@ -233,9 +233,9 @@ def _report(progress: Progress, outcome: "SlideResult | tuple[str, str, str]") -
 
 
 def _conclude(summary: "Summary", out: Path, *, as_json: bool) -> None:
-    patches = sum(result.n_patches or 0 for result in summary.results.values())
+    total, patches = len(summary.results) + len(summary.failed), sum(r.n_patches or 0 for r in summary.results.values())
     facts = {
-        "slides": len(summary.results) + len(summary.failed),
+        "slides": total,
         "finished": len(summary.results),
         "done_now": len(summary.redone),
         "patches": patches,
@@ -247,7 +247,7 @@ def _conclude(summary: "Summary", out: Path, *, as_json: bool) -> None:
         print_json(facts)
         return
     say(
-        f"{facts['finished']} of {facts['slides']} slides finished ({facts['done_now']} now), {patches:,} patches, "
+        f"{len(summary.results)} of {count(total, 'slide')} finished ({len(summary.redone)} now), {patches:,} patches, "
         f"{len(summary.empty)} without tissue, {len(summary.failed)} failed; see {out / 'slides.csv'}"
     )
     if summary.failed:

@@ -61,8 +61,9 @@ def predict_inputs(trained: "Run", inputs: list[Input]) -> list[dict[str, str]]:
     for item in inputs:
         row = {"slide_id": item.slide_id, "prediction": "", **dict.fromkeys(columns, ""), "prob_std": ""}
         try:
-            if item.features is None:
-                raise DtcwsiError(item.failure)
+            if item.features is None:  # told while slides were read
+                rows.append({**row, "warning": f"failed: {item.failure}"})
+                continue
             found = predict_file(trained, item.features)
         except DtcwsiError as error:
             complain(f"{item.slide_id}: {error}")
