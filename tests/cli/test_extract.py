@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -68,6 +69,20 @@ def test_an_absent_slide_among_others_is_one_failure(run, slides, tmp_path):
     assert (tmp_path / "out/patches/one.h5").is_file()
 
 
+def test_a_slide_that_may_not_be_read_is_one_failure(run, slides, tmp_path, monkeypatch):
+    """The command's parser must leave it to the batch; root may read all, so what it asks is answered here."""
+    closed = tmp_path / "closed.tif"
+    closed.write_bytes(b"")
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode, **more: str(path) != str(closed) and access(path, mode, **more)
+    )
+    done = run("patch", slides / "one.tif", closed, "--out", tmp_path / "out")
+    assert done.status == 1
+    assert [row["slide"] for row in rows_of(tmp_path / "out/failed.csv")] == ["closed"]
+    assert (tmp_path / "out/patches/one.h5").is_file()
+
+
 def test_a_clean_run_leaves_empty_tables(run, slides, tmp_path):
     assert run("patch", slides / "one.tif", "--out", tmp_path).status == 0
     assert (tmp_path / "failed.csv").read_text() == "slide,step,reason\n"
@@ -88,6 +103,9 @@ def test_a_clean_run_leaves_empty_tables(run, slides, tmp_path):
         (["extract", "SLIDES", "--out", "file"], "cannot write to"),
         (["extract", "SLIDES", "--out", "out", "--device", "cuda:9"], "the device 'cuda:9' cannot be used"),
         (["extract", "SLIDES", "--out", "out", "--workers", "-1"], "Invalid value for '--workers'"),
+        (["extract", "SLIDES", "--out", "out", "--spacing", "0"], "got --spacing 0; expected 0.05 to 20 um"),
+        (["segment", "SLIDES", "--out", "out", "--spacing", "40"], "got --spacing 40; expected 0.05 to 20 um"),
+        (["extract", "SLIDES", "--out", "out", "--spacing", "nan"], "got --spacing nan; expected 0.05 to 20 um"),
         (["extract", "SLIDES"], "Missing option '--out'"),
     ],
 )
@@ -97,6 +115,7 @@ def test_what_cannot_begin_exits_with_2_and_one_sentence(run, slides, tmp_path, 
     done = run(*[slides if word == "SLIDES" else word for word in arguments])
     assert done.status == 2
     assert sentence in " ".join(done.err.replace("│", " ").split())
+    assert not list(tmp_path.glob("out/*"))
     assert "Traceback" not in done.err
 
 
@@ -106,6 +125,16 @@ def test_spacing_column_of_the_cohort_replaces_what_the_slide_records(run, slide
     assert run("patch", "--cohort", table, "--out", tmp_path / "out").status == 0
     spacing = {row["slide_id"]: float(row["spacing_um"]) for row in rows_of(tmp_path / "out/slides.csv")}
     assert spacing == {"one": 0.25, "two": 0.5}
+
+
+def test_rows_of_the_cohort_that_no_slide_has_are_told_of(run, slides, tmp_path):
+    table = tmp_path / "cohort.csv"
+    table.write_text("slide_id,label,spacing_um\none,a,\ntwoo,b,0.25\n")
+    done = run("segment", slides, "--cohort", table, "--out", tmp_path / "out")
+    assert done.status == 0
+    assert f"warning: 1 row of {table} for no slide given (twoo); 2 slides given without a row" in done.err
+    done = run("segment", slides / "one.tif", slides / "two.tif", "--out", tmp_path / "out")
+    assert "warning" not in done.err
 
 
 def test_a_cohort_row_must_name_its_own_file(run, slides, tmp_path):

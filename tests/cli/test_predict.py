@@ -69,13 +69,55 @@ def test_no_run_and_repeated_slides_are_refused(run, cohort, trained, tmp_path):
     assert "'s01' was named more than once" in done.err
 
 
-def test_evaluate_prints_the_run_and_scores_another_cohort(run, cohort, trained):
+def another_cohort(cohort, folder, patient="q"):
+    """The features and labels of the run's cohort as those of other slides, and options to name them."""
+    (folder / "other").mkdir()
+    rows = ["slide_id,label,patient_id"]
+    for number in range(20):
+        (folder / "other" / f"x{number:02d}.h5").symlink_to(cohort / "features" / f"s{number:02d}.h5")
+        rows.append(f"x{number:02d},{'b' if number % 2 else 'a'},{patient}{number:02d}")
+    (folder / "other.csv").write_text("\n".join(rows) + "\n")
+    return "--features", folder / "other", "--labels", folder / "other.csv"
+
+
+def test_evaluate_refuses_slides_that_the_run_was_trained_on(run, cohort, trained):
+    own = ("--features", cohort / "features", "--labels", cohort / "labels.csv")
+    done = run("evaluate", trained, *own)
+    assert done.status == 2
+    assert "was trained on 20 of the 20 slides" in done.err
+    assert "(s00, s01, s02, s03, s04 ...); take them out of the table" in done.err
+
+
+def test_evaluate_tells_of_patients_the_run_was_trained_on(run, cohort, trained, tmp_path):
+    done = run("evaluate", trained, *another_cohort(cohort, tmp_path, patient="p"))
+    assert done.status == 0
+    assert "was trained on other slides of 16 patients" in done.err
+    assert "(p00, p01, p02, p03, p04 ...); if they are the same people" in done.err
+
+
+def test_predict_marks_slides_that_a_model_was_trained_on(run, cohort, trained, tmp_path):
+    new = tmp_path / "new.h5"
+    new.write_bytes((cohort / "features/s00.h5").read_bytes())
+    done = run("predict", trained, cohort / "features/s00.h5", cohort / "features/s01.h5", new)
+    assert [row["warning"] for row in table(done.out)] == ["in_training", "in_training", ""]
+    assert "was trained on 2 slides of these (s00, s01; in_training)" in done.err
+    with (trained / "fold0/split.csv").open(newline="") as file:
+        parts = {row["slide_id"]: row["part"] for row in csv.DictReader(file)}
+    done = run("predict", trained / "fold0", cohort / "features")
+    assert {row["slide_id"]: row["warning"] for row in table(done.out)} == {
+        slide_id: "" if part == "test" else "in_training" for slide_id, part in parts.items()
+    }
+
+
+def test_evaluate_prints_the_run_and_scores_another_cohort(run, cohort, trained, tmp_path):
     own = run("evaluate", trained, "--json")
     assert own.status == 0
     assert json.loads(own.out)["metrics"]["auc"]["mean"] is not None
-    other = run("evaluate", trained, "--features", cohort / "features", "--labels", cohort / "labels.csv", "--json")
+    external = another_cohort(cohort, tmp_path)
+    other = run("evaluate", trained, *external, "--json")
     assert other.status == 0
-    assert 0 <= json.loads(other.out)["metrics"]["auc"]["pooled"] <= 1
+    assert json.loads(other.out)["metrics"]["auc"]["pooled"] > 0.5
+    assert "warning" not in other.err
     half = run("evaluate", trained, "--features", cohort / "features")
     assert half.status == 2
     assert "go together" in half.err
@@ -87,10 +129,26 @@ def test_evaluate_takes_one_fold_and_names_what_it_leaves_out(run, cohort, train
     own = json.loads(run("evaluate", trained, "--json").out)
     assert json.loads(fold.out)["metrics"]["auc"]["pooled"] == own["metrics"]["auc"]["folds"][0]
     labels = tmp_path / "labels.csv"
-    labels.write_text("slide_id,label\ns00,a\ns01,b\nnowhere,b\n")
-    done = run("evaluate", trained, "--features", cohort / "features", "--labels", labels)
+    features = another_cohort(cohort, tmp_path)[:2]
+    labels.write_text("slide_id,label\nx00,a\nx01,b\nnowhere,b\n")
+    done = run("evaluate", trained, *features, "--labels", labels)
     assert done.status == 0
-    assert "1 slides not scored (without_features): nowhere" in done.err
+    assert "1 slide not scored (without_features): nowhere" in done.err
+
+
+def test_evaluate_prints_what_is_known_in_the_order_of_train(run, cohort, trained, tmp_path):
+    def header_and_metrics(out):
+        first, *rows = out.splitlines()
+        return first.split("  ")[1:], [row.split()[0] for row in rows]
+
+    names = ["accuracy", "balanced_accuracy", "auc"]
+    header, metrics = header_and_metrics(run("evaluate", trained).out)
+    assert ("folds" in " ".join(header), metrics) == (True, names)
+    for arguments in ((trained / "fold0",), (trained, *another_cohort(cohort, tmp_path))):
+        out = run("evaluate", *arguments).out
+        assert "n/a" not in out
+        header, metrics = header_and_metrics(out)
+        assert ("folds" in " ".join(header), metrics) == (False, names)
 
 
 def test_evaluate_refuses_a_class_the_run_does_not_know(run, cohort, trained, tmp_path):
@@ -119,6 +177,11 @@ def test_a_slide_goes_the_whole_way_in_one_command(run, slides, tmp_path):
     done = run("predict", tmp_path / "run", slides / "one.tif", slides / "glass.tif", "--workers", "0")
     assert done.status == 0
     assert [row["warning"] for row in table(done.out)] == ["", "no_tissue"]
+    (tmp_path / "bad.svs").write_text("no slide")
+    done = run("predict", tmp_path / "run", tmp_path / "bad.svs", slides / "one.tif", "--workers", "0")
+    assert done.status == 1
+    assert done.err.count("'bad.svs' is no slide") == 1
+    assert "'bad.svs' is no slide" in table(done.out)[0]["warning"]
     new = work / "features/colour-texture/c1.h5", tmp_path / "run/predicted/features/colour-texture/one.h5"
     assert new[0].stat().st_size == new[1].stat().st_size
     assert read_features(new[0]).coords.tolist() == read_features(new[1]).coords.tolist()
@@ -129,5 +192,70 @@ def test_a_slide_goes_the_whole_way_in_one_command(run, slides, tmp_path):
     assert done.status == 0
     facts = json.loads(done.out)
     assert facts["tokens_out"] < facts["tokens_in"]
+    assert facts["files"]["report.html"] == str(tmp_path / "explained/report.html")
     for name in ("attention.png", "compression.png", "patches.csv", "patches.geojson", "report.html"):
         assert (tmp_path / "explained" / name).stat().st_size > 500
+
+
+def test_explain_asks_the_model_that_never_saw_a_slide_of_the_cohort_and_says_so(run, cohort, trained, tmp_path):
+    file = cohort / "features/s04.h5"
+    done = run("explain", trained, file, "--out", tmp_path / "own", "--json")
+    facts = json.loads(done.out)
+    with (trained / "predictions.csv").open(newline="") as rows:
+        expected = next(row for row in csv.DictReader(rows) if row["slide_id"] == "s04")
+    assert facts["models"] == f"dtc-abmil, fold{expected['fold']}, not trained on this slide or its patient"
+    assert facts["probabilities"]["a"] == pytest.approx(float(expected["prob_a"]), abs=1e-5)
+    other = trained / f"fold{1 - int(expected['fold'])}"
+    assert f"dtc-abmil, {other.name}, trained on this slide" in run("explain", other, file, "--out", tmp_path / "o").err
+    (tmp_path / "new.h5").write_bytes(file.read_bytes())
+    done = run("explain", trained, tmp_path / "new.h5", "--out", tmp_path / "new")
+    assert "by dtc-abmil, mean of 2 fold models; pictures" in done.err
+
+
+def test_explain_does_not_write_over_another_slide(run, cohort, trained, tmp_path):
+    first, second = (cohort / "features" / f"{name}.h5" for name in ("s00", "s01"))
+    out = tmp_path / "explained"
+    assert run("explain", trained, first, "--out", out).status == 0
+    assert run("explain", trained, first, "--out", out).status == 0
+    before = (out / "patches.csv").read_bytes()
+    done = run("explain", trained, second, "--out", out)
+    assert done.status == 2
+    assert f"{out} holds the explanation of 's00'; name another --out for 's01'" in done.err
+    assert (out / "patches.csv").read_bytes() == before
+    (out / "slide.json").unlink()
+    assert "does not say of which slide" in run("explain", trained, first, "--out", out).err
+
+
+def test_a_slide_without_tissue_is_explained_without_a_diagnosis(run, trained, tmp_path):
+    write_bag(tmp_path / "bare.h5", np.zeros((0, 8)))
+    done = run("explain", trained, tmp_path / "bare.h5", "--out", tmp_path / "explained")
+    assert (done.status, done.err.partition(";")[0]) == (0, "bare: no tissue, no prediction")
+    assert "No tissue, no prediction" in (tmp_path / "explained/report.html").read_text(encoding="utf-8")
+    facts = json.loads(run("explain", trained, tmp_path / "bare.h5", "--out", tmp_path / "explained", "--json").out)
+    assert (facts["prediction"], facts["warning"]) == (None, "no_tissue")
+    assert "bare; no_tissue): no prediction" in run("predict", trained, tmp_path / "bare.h5").err
+
+
+def test_the_report_of_explain_is_about_its_slide(run, cohort, trained, tmp_path):
+    run("explain", trained, cohort / "features/s00.h5", "--out", tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.index('id="slides"') < page.index('id="results"')
+    assert "Time by stage" not in page
+
+
+def test_outputs_that_cannot_be_written_are_refused_before_any_work(run, cohort, trained, tmp_path):
+    file, labels = cohort / "features/s00.h5", cohort / "labels.csv"
+    (tmp_path / "file").write_text("")
+    for arguments, sentence in (
+        (("predict", trained, file, "--out", tmp_path), f"{tmp_path} is a folder; expected a file to write"),
+        (
+            ("predict", trained, file, "--out", tmp_path / "file/p.csv"),
+            f"cannot write to {tmp_path}/file (Not a directory)",
+        ),
+        (("explain", trained, file, "--out", tmp_path / "file"), f"cannot write to {tmp_path}/file (File exists)"),
+        (("train", "--features", file.parent, "--labels", labels, "--out", tmp_path / "file/run"), "cannot write to"),
+    ):
+        done = run(*arguments)
+        assert done.status == 2
+        assert done.err.startswith("error: ")
+        assert sentence in done.err

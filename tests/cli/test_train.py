@@ -3,7 +3,10 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from .conftest import write_bag
 
 
 def train(run, cohort, out, *more, labels=None):
@@ -50,6 +53,20 @@ def test_the_same_command_again_trains_nothing(run, cohort, trained):
     assert weights.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-9])])
+def test_a_fold_whose_model_is_gone_is_trained_again(run, cohort, tmp_path, damage):
+    arguments = (cohort, tmp_path / "run", "--folds", "2", "--epochs", "1")
+    assert train(run, *arguments).status == 0
+    weights = tmp_path / "run/fold1/model.safetensors"
+    before = weights.read_bytes()
+    damage(weights)
+    done = train(run, *arguments)
+    assert done.status == 0
+    assert "fold 0 was finished earlier" in done.err
+    assert "fold 1 was finished earlier" not in done.err
+    assert weights.read_bytes() == before
+
+
 def test_other_settings_need_another_folder(run, cohort, trained):
     done = train(run, cohort, trained, "--folds", "2", "--epochs", "13", "--model", "dtc-abmil")
     assert done.status == 2
@@ -67,6 +84,36 @@ def test_a_damaged_feature_file_is_left_out_and_the_rest_is_trained(run, cohort,
     assert done.status == 1
     assert "s03.h5 is not a whole HDF5 file" in done.err
     assert len((tmp_path / "run/predictions.csv").read_text().splitlines()) == 20
+
+
+def test_features_of_another_width_are_one_line_and_mixed_patients_another(run, cohort, tmp_path):
+    features = tmp_path / "features"
+    features.mkdir()
+    for path in (cohort / "features").glob("*.h5"):
+        (features / path.name).symlink_to(path)
+    for name in ("s02", "s03"):
+        (features / f"{name}.h5").unlink()
+        write_bag(features / f"{name}.h5", np.zeros((3, 9)))
+    labels = tmp_path / "labels.csv"
+    labels.write_text((cohort / "labels.csv").read_text().replace("s00,a,p00", "s00,a,p01"))
+    out = tmp_path / "run"
+    done = run("train", "--features", features, "--labels", labels, "--out", out, "--folds", "2", "--epochs", "1")
+    assert done.status == 1
+    lines = done.err.splitlines()
+    assert "2 slides left out, other features than most (width 9, most have 8); extract again: s02, s03" in lines
+    assert "1 patient has slides of several classes: p01" in lines
+    page = " ".join((out / "report.html").read_text(encoding="utf-8").split())
+    assert "<dt>Patients with slides of several classes</dt><dd>p01</dd>" in page
+
+
+def test_a_class_that_nothing_validates_is_told_of(run, cohort, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        "slide_id,label,fold\n" + "".join(f"s{n:02d},{'ab'[n in (1, 3)]},{n // 2 % 2}\n" for n in range(12))
+    )
+    done = train(run, cohort, tmp_path / "run", "--epochs", "1", labels=labels)
+    assert done.status == 0
+    assert "fold 0: 5 slides to train on, 1 to validate on, none of class b" in done.err
 
 
 TABLES = {

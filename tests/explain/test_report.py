@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dtcwsi.errors import UsageError
-from dtcwsi.explain import held_out_fold, write_report
+from dtcwsi.explain import write_report
 from dtcwsi.explain.runs import read_run
 
 
@@ -148,8 +148,6 @@ def test_the_out_of_fold_prediction_decides_right_or_wrong(report, runs, explain
         f"{'Right' if said == explained.true_label else 'Wrong'}: {said}, probability {chances.max():.2f}"
         in " ".join(card.split())
     )
-    assert held_out_fold(runs[1], "S1").name == f"fold{next(row for row in _folds(runs[1]) if row[0] == 'S1')[-1]}"
-    assert held_out_fold(runs[1], "nobody") is None
 
 
 def test_slides_alone_make_a_report_too(tmp_path, explained):
@@ -202,7 +200,3 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"metrics\.json cannot be read; expected the folder of a finished run"):
         write_report(tmp_path / "report.html", title="x", runs=[tmp_path])
     assert not (tmp_path / "report.html").exists()
-
-
-def _folds(run: Path) -> list[list[str]]:
-    return [line.split(",") for line in (run / "folds.csv").read_text().splitlines()[1:]]

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+import dtcwsi.explain.slide
 from dtcwsi.bags.packing import bag_of
 from dtcwsi.errors import FeaturesError, UsageError
 from dtcwsi.explain import TruthMask, explain_slide
 from dtcwsi.explain.canvas import slide_canvas
+from dtcwsi.explain.figures import _drawable
 from dtcwsi.explain.slide import view_slide
 from dtcwsi.slides import open_slide
 
@@ -69,6 +71,8 @@ def test_pictures_show_the_slide_pixel_for_pixel(sample, make_model, tmp_path):
 def test_without_the_slide_patches_are_drawn_on_blank_ground(sample, make_model, tmp_path):
     made = explain_slide([make_model()], sample.features, None, tmp_path)
     assert made.scale_bar.label.endswith("px (level 0)")
+    scaled = explain_slide([make_model()], sample.features, None, tmp_path, spacing_um=0.5)
+    assert scaled.scale_bar.label == "100 µm"
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
 
@@ -98,6 +102,13 @@ def test_names_are_drawn_as_they_are(sample, make_model, tmp_path):
     assert made.slide_id == strange.slide_id
 
 
+def test_characters_that_the_font_lacks_are_escaped(sample, make_model, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explain_slide([make_model()], replace(sample.features, slide_id="切片 é\udcff"), None, tmp_path)
+    assert _drawable("切片 é µ\udcff", "bold") == r"\u5207\u7247 é µ\udcff"
+
+
 def test_features_that_cannot_be_placed_are_refused(sample, make_model, tmp_path):
     with pytest.raises(FeaturesError, match=r"'S1' have no coordinates.*extract the slide again"):
         explain_slide([make_model()], replace(sample.features, coords=None), None, tmp_path)
@@ -115,3 +126,28 @@ def test_requests_that_make_no_sense_are_refused(sample, make_model, tmp_path):
         explain_slide([], sample.features, None, tmp_path)
     with pytest.raises(UsageError, match="got 3 class names; expected 2"):
         explain_slide([make_model()], sample.features, None, tmp_path, class_names=["a", "b", "c"])
+
+
+@pytest.fixture
+def headings(monkeypatch):
+    """The words that pictures are drawn with."""
+    seen = []
+    draw = dtcwsi.explain.slide.draw_pictures
+    monkeypatch.setattr(dtcwsi.explain.slide, "draw_pictures", lambda *all: seen.append(all[-1]) or draw(*all))
+    return seen
+
+
+def test_pictures_say_of_which_models_they_are(sample, make_model, tmp_path, headings):
+    explain_slide([make_model(seed=seed) for seed in range(3)], sample.features, None, tmp_path)
+    explain_slide([make_model()], sample.features, None, tmp_path, models_told="dtc-abmil, fold2")
+    several, one = headings
+    assert several.attention_of == "dtc-abmil, mean of 3 fold models"
+    assert several.fates_of == "dtc-abmil, the first of 3 fold models alone"
+    assert several.fates_note == "The other models merge and prune otherwise: attention.png is the mean of all."
+    assert (one.attention_of, one.fates_of, one.fates_note) == ("dtc-abmil, fold2", "dtc-abmil, fold2", "")
+
+
+def test_a_slide_without_tissue_is_given_no_diagnosis(sample, make_model, tmp_path, headings):
+    empty = replace(sample.features, features=np.zeros((0, 8), np.float32), coords=np.zeros((0, 2), np.int64))
+    explain_slide([make_model()], empty, None, tmp_path)
+    assert headings[0].title == "S1: no tissue, no prediction"

@@ -1,3 +1,9 @@
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -39,10 +45,6 @@ def test_a_slide_that_goes_bad_while_it_is_read_is_one_sentence(make_slide, grid
 
 
 def test_a_worker_process_that_is_killed_is_one_sentence(make_slide, grid):
-    import multiprocessing
-    import os
-    import signal
-
     batches = patch_batches(open_slide(make_slide("a.tif")).info, grid, batch_size=2, workers=1)
     next(batches)
     for child in multiprocessing.active_children():
@@ -52,10 +54,33 @@ def test_a_worker_process_that_is_killed_is_one_sentence(make_slide, grid):
 
 
 def test_workers_stop_when_the_reader_of_batches_stops(make_slide, grid):
-    import multiprocessing
-
     batches = patch_batches(open_slide(make_slide("a.tif")).info, grid, batch_size=2, workers=2)
     next(batches)
     assert len(multiprocessing.active_children()) == 2
     batches.close()
     assert multiprocessing.active_children() == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from dtcwsi.slides import open_slide
+from dtcwsi.slides.batches import patch_batches
+from dtcwsi.types import PatchGrid
+
+if __name__ == "__main__":
+    grid = PatchGrid(np.zeros((200, 2), np.int64), np.ones(200, np.float32), 64, 128, 1.0)
+    batches = patch_batches(open_slide(Path(sys.argv[1])).info, grid, batch_size=2, workers=2)
+    next(batches)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_and_their_server_end_with_a_killed_parent(make_slide, tmp_path):
+    """Each of them holds the parent's stderr, which ends only when the last of them has."""
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    with subprocess.Popen([sys.executable, script, make_slide("a.tif")], stderr=subprocess.PIPE) as process:
+        process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL

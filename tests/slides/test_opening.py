@@ -1,4 +1,5 @@
 import os
+import re
 
 import pytest
 
@@ -27,8 +28,22 @@ def test_two_files_of_one_id_are_refused(make_slide):
 def test_a_place_that_is_not_there_and_an_empty_folder(tmp_path):
     with pytest.raises(UsageError, match=r"nowhere does not exist; expected a slide file or a folder"):
         find_slides([tmp_path / "nowhere"])
-    with pytest.raises(UsageError, match=r"no slide was found; expected files ending in"):
+    with pytest.raises(UsageError, match=rf"no slide was found in {tmp_path}; expected files ending in"):
         find_slides([tmp_path])
+
+
+def test_slides_in_subfolders_alone_are_told_of(make_slide, tmp_path):
+    for name in ("b", "a"):
+        make_slide(f"{name}.svs")
+        (tmp_path / "archive" / name).mkdir(parents=True)
+        (tmp_path / "slides" / f"{name}.svs").rename(tmp_path / "archive" / name / f"{name}.svs")
+    folder = tmp_path / "archive"
+    sentence = (
+        f"{folder} holds slides only in subfolders (2 in 2, such as {folder}/a/a.svs); name the subfolders: {folder}/*/"
+    )
+    with pytest.raises(UsageError, match=f"^{re.escape(sentence)}$"):
+        find_slides([folder])
+    assert list(find_slides(sorted(folder.glob("*/")))) == ["a", "b"]
 
 
 def test_a_dangling_link_in_a_folder_is_reported_not_passed_over(make_slide, tmp_path):

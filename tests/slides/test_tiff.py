@@ -103,8 +103,35 @@ def test_a_file_cut_off_within_its_tiles_is_refused_before_it_is_read(picture, t
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, picture, rowsperstrip=64, photometric="rgb", resolution=(2e4, 2e4), resolutionunit=3)
     path.write_bytes(path.read_bytes()[:-5000])
-    with pytest.raises(SlideError, match=r"ends after .* bytes; expected .*: the file is cut off, copy it again"):
+    with pytest.raises(
+        SlideError, match=r"ends after .* bytes; expected at least .*: the file is cut off, copy it again"
+    ):
         open_slide(path)
+
+
+def test_a_file_cut_off_before_a_page_is_refused(picture, tmp_path):
+    """As scanners write: pixels first, the page's description after them."""
+    path = tmp_path / "a.svs"
+    path.write_bytes(b"II*\0" + (5000).to_bytes(4, "little") + bytes(600))
+    with pytest.raises(
+        SlideError, match=r"^'a.svs' ends after 608 bytes; expected at least 5,002: the file is cut off"
+    ):
+        open_slide(path)
+    for part in (picture, picture[::2, ::2]):
+        tifffile.imwrite(path, part, append=part is not picture, photometric="rgb", metadata=None)
+    with tifffile.TiffFile(path) as tiff:
+        second = tiff.pages[1].offset
+    path.write_bytes(path.read_bytes()[:second])
+    with pytest.raises(SlideError, match=rf"expected at least {second + 2:,}: the file is cut off"):
+        open_slide(path, spacing_um=0.5)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_real_slide_that_was_cut_off_is_told_so(shared_data, tmp_path, share):
+    whole = (shared_data / "slides" / "CMU-1-Small-Region.svs").read_bytes()
+    (tmp_path / "cut.svs").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(SlideError, match="the file is cut off, copy it again$"):
+        open_slide(tmp_path / "cut.svs")
 
 
 def test_overview_of_an_ome_pyramid_equals_its_smallest_level(picture, tmp_path):

@@ -44,6 +44,27 @@ def test_the_rows_lie_in_one_piece(tmp_path, rows):
         assert file["features"].id.get_offset() is not None
 
 
+@pytest.mark.parametrize("name", ["features", "coords"])
+def test_a_flipped_byte_is_noticed(tmp_path, rows, name):
+    path = tmp_path / "s.h5"
+    _write(path, rows)
+    with h5py.File(path) as file:
+        place = file[name].id.get_offset() + 9
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(FeaturesError, match=f"s.h5 holds other {name} than were written, .*delete it and extract"):
+        read_features(path)
+
+
+def test_files_without_a_checksum_are_read(tmp_path, rows):
+    _write(tmp_path / "s.h5", rows)
+    with h5py.File(tmp_path / "s.h5", "r+") as file:
+        for name in ("features", "coords"):
+            del file[name].attrs["crc32"]
+    np.testing.assert_array_equal(read_features(tmp_path / "s.h5").features, rows)
+
+
 def test_no_patches_are_features_too(tmp_path):
     none = PatchGrid(GRID.coords[:0], GRID.tissue_fraction[:0], 256, 513, 0.5)
     _write(tmp_path / "s.h5", np.zeros((0, 5), np.float32), none)
@@ -101,7 +122,7 @@ def _nan(path, rows):
     rows[3] = np.nan
     with h5py.File(path, "w") as file:
         file["features"] = rows
-    return "NaN or infinite features in 1 of 10 patches; extract it again"
+    return "NaN or infinite features in 1 of 10 patches; delete it and extract it again"
 
 
 def _flat(path, rows):

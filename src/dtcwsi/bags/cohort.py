@@ -65,6 +65,14 @@ class Cohort:
         return class_names_of(self.labels)
 
     @property
+    def patients_of_several_classes(self) -> tuple[str, ...]:
+        """Patients whose slides have different labels."""
+        classes: dict[str, set[str]] = {}
+        for slide in self.slides:
+            classes.setdefault(slide.patient_id, set()).add(slide.label)
+        return tuple(patient for patient, labels in classes.items() if len(labels) > 1)
+
+    @property
     def made_by(self) -> dict[str, str | int | float | None]:
         """How most slides' features were made, entry by entry."""
         made = [header.made_by for header in self.headers]
@@ -261,11 +269,19 @@ class _Kind:
     patch_size_px: int | None
     patch_spacing_um: float | None
 
-    def __str__(self) -> str:
-        said = [f"width {self.dim}", f"encoder {self.encoder}" if self.encoder else ""]
-        said.append(f"patches of {self.patch_size_px} px" if self.patch_size_px else "")
-        said.append(f"at {self.patch_spacing_um:g} um/px" if self.patch_spacing_um else "")
-        return ", ".join(part for part in said if part)
+    def differences(self, common: "_Kind") -> str:
+        """Name what is otherwise than in most slides."""
+        pairs = [(word, getattr(self, name), getattr(common, name)) for name, word in _KIND_WORDS.items()]
+        return ", ".join(f"{word} {mine}, most have {theirs}" for word, mine, theirs in pairs if mine != theirs)
+
+
+_KIND_WORDS = {
+    "dim": "width",
+    "encoder": "encoder",
+    "encoder_digest": "weights",
+    "patch_size_px": "patch side in px",
+    "patch_spacing_um": "um/px of patches",
+}
 
 
 def _kind(header: FeaturesHeader) -> _Kind:
@@ -278,7 +294,7 @@ def _most_common_kind(headers: dict[str, FeaturesHeader]) -> tuple[_Kind, dict[s
         return _Kind(0, None, None, None, None), {}
     common = counts.most_common(1)[0][0]
     refused = {
-        slide: f"features of {slide} have {_kind(header)}; most slides have {common}; extract the slide again"
+        slide: f"other features than most ({_kind(header).differences(common)}); extract again"
         for slide, header in headers.items()
         if _kind(header) != common
     }

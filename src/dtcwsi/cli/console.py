@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from dtcwsi.store.atomic import plain
 
-__all__ = ["Progress", "complain", "print_json", "print_table", "say"]
+__all__ = ["Progress", "complain", "count", "print_json", "print_table", "say", "some"]
 
 
 def say(line: str) -> None:
@@ -21,6 +21,17 @@ def say(line: str) -> None:
 def complain(sentence: str) -> None:
     """Tell what went wrong."""
     say(f"error: {sentence}")
+
+
+def count(number: int, what: str) -> str:
+    """Write a number of things: 1 slide, 2 slides."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """List the first names, and say whether there are more."""
+    listed = list(names)
+    return ", ".join(listed[:most]) + (" ..." if len(listed) > most else "")
 
 
 def print_json(content: Any) -> None:

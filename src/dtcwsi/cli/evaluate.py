@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from dtcwsi.cli.console import complain, print_json, print_table, say
+from dtcwsi.cli.console import complain, count, print_json, print_table, say, some
 from dtcwsi.cli.options import Json
 from dtcwsi.cli.train import metrics_table
 from dtcwsi.errors import CohortError, DtcwsiError, UsageError
@@ -64,6 +64,7 @@ def _external(run: Path, features: Path, labels: Path, *, as_json: bool) -> int:
     if strangers:
         known = ", ".join(trained.class_names)
         raise CohortError(f"{labels} has the label {strangers[0]!r}, which {run} was not trained on; expected {known}")
+    _refuse_training(trained, cohort, labels)
     found: dict[str, SlidePrediction] = {}
     failed: dict[str, str] = dict(cohort.refused)
     for header in cohort.headers:
@@ -76,15 +77,37 @@ def _external(run: Path, features: Path, labels: Path, *, as_json: bool) -> int:
     left_out = {"without_features": cohort.without_features, "no_tissue": cohort.no_tissue}
     for why, slides in left_out.items():
         if slides:
-            say(f"warning: {len(slides)} slides not scored ({why}): {', '.join(slides[:5])}")
+            say(f"warning: {count(len(slides), 'slide')} not scored ({why}): {some(slides)}")
     for warning in dict.fromkeys(one.warning for one in found.values() if one.warning):
         say(f"warning: {warning}")
     if not found:
-        raise DtcwsiError(f"none of the {len(cohort.headers)} slides could be scored; the reasons are above")
+        raise DtcwsiError(f"none of {count(len(cohort.headers), 'slide')} could be scored; the reasons are above")
     warnings = {slide_id: one.warning for slide_id, one in found.items() if one.warning}
     told = {"n_slides": len(found), "failed": failed, "warnings": warnings, **left_out}
     _print({"metrics": _scored(trained, cohort, found), **told}, as_json=as_json)
     return 1 if failed else 0
+
+
+def _refuse_training(trained: "Run", cohort: "Cohort", labels: Path) -> None:
+    """Keep slides that the models have seen out of an external cohort, and tell of patients they may have seen.
+
+    Raises: CohortError if the cohort has such slides.
+    """
+    seen = trained.trained_on
+    known = [slide.slide_id for slide in cohort.slides if slide.slide_id in seen]
+    if known:
+        raise CohortError(
+            f"{trained.folder} was trained on {len(known)} of the {count(len(cohort.slides), 'slide')} of {labels} "
+            f"({some(known)}); take them out of the table, or rename them if they are other slides: "
+            f"`dtcwsi evaluate {trained.folder}` gives the run's own out-of-fold figures"
+        )
+    patients = {trained.patients[slide_id] for slide_id in seen if slide_id in trained.patients}
+    shared = sorted(patients & set(cohort.patients))
+    if shared:
+        say(
+            f"warning: {trained.folder} was trained on other slides of {count(len(shared), 'patient')} of {labels} "
+            f"({some(shared)}); if they are the same people, these figures are too good"
+        )
 
 
 def _scored(trained: "Run", cohort: "Cohort", found: "dict[str, SlidePrediction]") -> dict[str, Any]:
@@ -109,5 +132,5 @@ def _print(metrics: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(metrics)
         return
-    print_table(("metric", "folds", "pooled", "95 % interval (patients)"), metrics_table(metrics))
-    say(f"{metrics['n_slides']} slides")
+    print_table(*metrics_table(metrics))
+    say(count(metrics["n_slides"], "slide"))

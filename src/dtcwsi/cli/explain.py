@@ -1,27 +1,33 @@
 """``dtcwsi explain``: pictures, a table and GeoJSON of one slide."""
 
+import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dtcwsi.cli.console import print_json, say
+from dtcwsi.cli.console import print_json, say, some
 from dtcwsi.cli.inputs import Reading, bring_features
 from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Json, Out, RunEncoder, Spacing, Workers
 from dtcwsi.errors import SlideError, UsageError
 
 if TYPE_CHECKING:
     from dtcwsi.classifier import Classifier
+    from dtcwsi.explain import ExplainedSlide
     from dtcwsi.inference import Run
 
 __all__ = ["run"]
 
+_RECORD = "slide.json"
+
 
 def run(
     run: Annotated[Path, typer.Argument(help="Run folder of `train`, or one fold of it.", show_default=False)],
-    slide: Annotated[Path, typer.Argument(help="Slide file, or feature file with coordinates.", show_default=False)],
+    slide: Annotated[
+        Path, typer.Argument(help="Slide file, or feature file with coordinates.", show_default=False, readable=False)
+    ],
     out: Out,
     work: Annotated[
         Path | None, typer.Option("--work", help="Keeps what is extracted from the slide; RUN/predicted without.")
@@ -34,48 +40,81 @@ def run(
 ) -> int:
     """Draw where a run looked, and which patches it kept, merged and pruned."""
     from dtcwsi.explain.report import write_report
-    from dtcwsi.explain.slide import explain_slide
     from dtcwsi.inference import load_run
-    from dtcwsi.slides import open_slide
-    from dtcwsi.store.features import read_features
+    from dtcwsi.store.atomic import check_writable, write_json
 
     trained = load_run(run)
     if slide.is_dir():
         raise UsageError(f"{slide} is a folder; explain takes one slide or one feature file")
+    check_writable(out)
+    _check_free(out, slide.stem)
     found = bring_features(trained, [slide], Reading(work or run / "predicted", encoder, spacing, workers, device))[0]
     if found.features is None:
         raise SlideError(found.failure)
-    features = read_features(found.features)
-    models, told = _models(trained, found.slide_id)
-    if found.slide is None:
-        explained = explain_slide(models, features, None, out, models_told=told)
-    else:
-        with closing(open_slide(found.slide, spacing_um=spacing)) as opened:
-            explained = explain_slide(models, features, opened, out, models_told=told)
+    write_json(out / _RECORD, {"slide_id": found.slide_id})
+    explained = _explained(trained, found.features, found.slide, out, spacing)
+    report = out / "report.html"
     whole_runs = [run] if (run / "metrics.json").is_file() else []
-    write_report(out / "report.html", title=f"{found.slide_id}: {explained.model}", runs=whole_runs, slides=[explained])
-    facts = {
-        "slide_id": explained.slide_id,
-        "prediction": explained.prediction,
-        "probabilities": dict(explained.probabilities),
-        "tokens_in": explained.tokens_in,
-        "tokens_out": explained.tokens_out,
-        "files": {name: str(path) for name, path in explained.files.items()},
-    }
+    title = f"{explained.slide_id}: {explained.model}"
+    write_report(report, title=title, runs=whole_runs, slides=[explained], slides_first=True)
     if as_json:
-        print_json(facts)
+        print_json(_facts(explained, report))
     else:
-        say(f"{explained.slide_id}: {explained.prediction} ({explained.probability:.3f}); pictures and tables in {out}")
+        prediction = f"{explained.prediction} ({explained.probability:.3f}) by {explained.model_told}"
+        told = prediction if explained.tokens_in else "no tissue, no prediction"
+        say(f"{explained.slide_id}: {told}; pictures and tables in {out}")
     return 0
 
 
-def _models(trained: "Run", slide_id: str) -> "tuple[Sequence[Classifier], str | None]":
-    """The fold model that never saw the slide if it is of the run's cohort, else all; and the words for the former."""
-    from dtcwsi.classifier import load
-    from dtcwsi.explain import held_out_fold
+def _explained(
+    trained: "Run", features: Path, slide: Path | None, out: Path, spacing_um: float | None
+) -> "ExplainedSlide":
+    from dtcwsi.explain.slide import explain_slide
+    from dtcwsi.slides import open_slide
+    from dtcwsi.store.features import read_features
+    from dtcwsi.store.hdf5 import read_attributes
 
-    fold = held_out_fold(trained.folder, slide_id)
-    if fold is None:
-        return trained.models, None
-    model = load(fold)
-    return [model], f"{model.name}, {fold.name}, not trained on this slide or its patient"
+    bag = read_features(features)
+    models, told = _models(trained, bag.slide_id)
+    if slide is None:
+        recorded = read_attributes(features).get("slide_spacing_um")
+        return explain_slide(models, bag, None, out, models_told=told, spacing_um=recorded)
+    with closing(open_slide(slide, spacing_um=spacing_um)) as opened:
+        return explain_slide(models, bag, opened, out, models_told=told)
+
+
+def _facts(explained: "ExplainedSlide", report: Path) -> dict[str, Any]:
+    return {
+        "slide_id": explained.slide_id,
+        "models": explained.model_told,
+        "prediction": explained.prediction if explained.tokens_in else None,
+        "probabilities": dict(explained.probabilities),
+        "warning": "" if explained.tokens_in else "no_tissue",
+        "tokens_in": explained.tokens_in,
+        "tokens_out": explained.tokens_out,
+        "files": {name: str(path) for name, path in {**explained.files, report.name: report}.items()},
+    }
+
+
+def _check_free(out: Path, slide_id: str) -> None:
+    """Keep one slide's pictures from taking the place of another's.  Raises: UsageError."""
+    if not (out / "attention.png").exists():
+        return
+    try:
+        known = json.loads((out / _RECORD).read_text(encoding="utf-8", errors="surrogateescape"))["slide_id"]
+    except (OSError, ValueError, KeyError):
+        raise UsageError(f"{out} holds pictures and does not say of which slide; name another --out") from None
+    if known != slide_id:
+        raise UsageError(f"{out} holds the explanation of {known!r}; name another --out for {slide_id!r}")
+
+
+def _models(trained: "Run", slide_id: str) -> "tuple[Sequence[Classifier], str]":
+    """Choose who is asked: the models that never saw the slide, else all; and the words for them."""
+    name, many = trained.models[0].name, len(trained.models)
+    unseen = trained.not_trained_on(slide_id)
+    if len(unseen) == many:
+        return trained.models, name if many == 1 else f"{name}, mean of {many} fold models"
+    if not unseen:
+        return trained.models, f"{name}, {some(trained.folds)}, trained on this slide: its figures are too sure"
+    folds = some(trained.folds[number] for number in unseen)
+    return [trained.models[number] for number in unseen], f"{name}, {folds}, not trained on this slide or its patient"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dtcwsi.cli.console import Progress, print_json, say
+from dtcwsi.cli.console import Progress, count, print_json, say, some
 from dtcwsi.cli.options import (
     DEFAULT_ENCODER,
     DEFAULT_WORKERS,
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["encode", "extract", "extract_slides", "patch", "run_with_progress", "segment"]
 
+# readable=False: a file that may not be read is one slide's failure, and no reason to refuse the others
 Slides = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="SLIDES...", help="Slide files, or folders of them.", show_default=False),
+    typer.Argument(metavar="SLIDES...", help="Slide files, or folders of them.", show_default=False, readable=False),
 ]
 Cohort = Annotated[
     Path | None,
@@ -191,8 +192,18 @@ def _plan(
         raise UsageError("no slides were named; expected slide files or folders, or --cohort with a path column")
     found = find_slides(places)
     check_writable(out)
+    if cohort is not None:
+        _tell_unmatched(cohort, {row.slide_id for row in rows}, set(found))
     own = {row.slide_id: row.spacing_um for row in rows if row.spacing_um is not None}
     return found, Extraction(out=out, spacing_um=spacing, spacing_by_slide=own)
+
+
+def _tell_unmatched(table: Path, listed: set[str], given: set[str]) -> None:
+    """Say which rows of the cohort table concern no slide: a mistyped id would leave its um/px unused."""
+    astray, bare = sorted(listed - given), given - listed
+    if astray:
+        without = f"; {count(len(bare), 'slide')} given without a row" if bare else ""
+        say(f"warning: {count(len(astray), 'row')} of {table} for no slide given ({some(astray)}){without}")
 
 
 def _tissue(
@@ -222,9 +233,9 @@ def _report(progress: Progress, outcome: "SlideResult | tuple[str, str, str]") -
 
 
 def _conclude(summary: "Summary", out: Path, *, as_json: bool) -> None:
-    patches = sum(result.n_patches or 0 for result in summary.results.values())
+    total, patches = len(summary.results) + len(summary.failed), sum(r.n_patches or 0 for r in summary.results.values())
     facts = {
-        "slides": len(summary.results) + len(summary.failed),
+        "slides": total,
         "finished": len(summary.results),
         "done_now": len(summary.redone),
         "patches": patches,
@@ -236,7 +247,7 @@ def _conclude(summary: "Summary", out: Path, *, as_json: bool) -> None:
         print_json(facts)
         return
     say(
-        f"{facts['finished']} of {facts['slides']} slides finished ({facts['done_now']} now), {patches:,} patches, "
+        f"{len(summary.results)} of {count(total, 'slide')} finished ({len(summary.redone)} now), {patches:,} patches, "
         f"{len(summary.empty)} without tissue, {len(summary.failed)} failed; see {out / 'slides.csv'}"
     )
     if summary.failed:

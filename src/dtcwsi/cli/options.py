@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from dtcwsi.errors import UsageError
+
 __all__ = [
     "DEFAULT_ENCODER",
     "DEFAULT_WORKERS",
@@ -18,6 +20,16 @@ __all__ = [
     "Workers",
     "pick_device",
 ]
+
+
+def _believed(spacing_um: float | None) -> float | None:
+    from dtcwsi.slides.spacing import SPACING_LIMITS_UM, believable
+
+    if spacing_um is not None and not believable(spacing_um):
+        low, high = SPACING_LIMITS_UM
+        raise UsageError(f"got --spacing {spacing_um:g}; expected {low:g} to {high:g} um per level-0 pixel")
+    return spacing_um
+
 
 DEFAULT_ENCODER = "efficientnet-lite0"
 DEFAULT_WORKERS = max(1, min(4, (os.cpu_count() or 1) - 1))
@@ -42,7 +54,12 @@ RunEncoder = Annotated[
 ]
 Spacing = Annotated[
     float | None,
-    typer.Option("--spacing", metavar="UM", help="um per level-0 pixel of slides that record none (never the target)."),
+    typer.Option(
+        "--spacing",
+        metavar="UM",
+        help="um per level-0 pixel of slides that record none (never the target).",
+        callback=_believed,
+    ),
 ]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes that read patches; 0 reads in this one.")]
 Device = Annotated[
@@ -55,8 +72,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 def pick_device(device: str | None) -> str:
     """The device asked for, else a GPU if there is one.  Raises: UsageError if it cannot be had."""
     import torch
-
-    from dtcwsi.errors import UsageError
 
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dtcwsi.cli.console import complain, print_json, say
+from dtcwsi.cli.console import complain, count, print_json, say, some
 from dtcwsi.cli.inputs import Input, Reading, bring_features
 from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Json, RunEncoder, Spacing, Workers
 from dtcwsi.errors import DtcwsiError
@@ -20,7 +20,7 @@ __all__ = ["predict_inputs", "run"]
 
 def run(
     run: Annotated[Path, typer.Argument(help="Run folder of `train`, or one fold of it.", show_default=False)],
-    inputs: Annotated[list[Path], typer.Argument(metavar="SLIDE_OR_FEATURES...", show_default=False)],
+    inputs: Annotated[list[Path], typer.Argument(metavar="SLIDE_OR_FEATURES...", show_default=False, readable=False)],
     out: Annotated[Path | None, typer.Option("--out", help="CSV to write; the screen without.")] = None,
     work: Annotated[
         Path | None, typer.Option("--work", help="Keeps what is extracted from slides; RUN/predicted without.")
@@ -33,15 +33,18 @@ def run(
 ) -> int:
     """Classify slides or feature files by the mean of the run's folds; one row a slide."""
     from dtcwsi.inference import load_run
-    from dtcwsi.store.atomic import write_text
+    from dtcwsi.store.atomic import check_new_file, write_text
 
     trained = load_run(run)
+    if out is not None:
+        check_new_file(out)
     reading = Reading(work or run / "predicted", encoder, spacing, workers, device)
     rows = predict_inputs(trained, bring_features(trained, inputs, reading))
     table = _as_csv(rows)
     if out is not None:
         write_text(out, table)
-        say(f"{len(rows)} slides: {out}")
+        say(f"{count(len(rows), 'slide')}: {out}")
+    _warn(trained, rows)
     if as_json:
         print_json(rows)
     elif out is None:
@@ -58,8 +61,9 @@ def predict_inputs(trained: "Run", inputs: list[Input]) -> list[dict[str, str]]:
     for item in inputs:
         row = {"slide_id": item.slide_id, "prediction": "", **dict.fromkeys(columns, ""), "prob_std": ""}
         try:
-            if item.features is None:
-                raise DtcwsiError(item.failure)
+            if item.features is None:  # told while slides were read
+                rows.append({**row, "warning": f"failed: {item.failure}"})
+                continue
             found = predict_file(trained, item.features)
         except DtcwsiError as error:
             complain(f"{item.slide_id}: {error}")
@@ -69,6 +73,22 @@ def predict_inputs(trained: "Run", inputs: list[Input]) -> list[dict[str, str]]:
         row |= {"prediction": found.prediction, "prob_std": f"{found.std:.6f}", "warning": found.warning}
         rows.append(row)
     return rows
+
+
+def _warn(trained: "Run", rows: list[dict[str, str]]) -> None:
+    """Say which rows are no predictions of a new slide."""
+    known = [row["slide_id"] for row in rows if "in_training" in row["warning"].split("; ")]
+    if known:
+        say(
+            f"warning: {trained.folder} was trained on {count(len(known), 'slide')} of these ({some(known)}; "
+            "in_training): such probabilities are too sure; the run's predictions.csv has out-of-fold ones"
+        )
+    bare = [row["slide_id"] for row in rows if "no_tissue" in row["warning"].split("; ")]
+    if bare:
+        say(
+            f"warning: {count(len(bare), 'slide')} without tissue ({some(bare)}; no_tissue): no prediction, the "
+            "probabilities are the classes' shares in training"
+        )
 
 
 def _as_csv(rows: list[dict[str, str]]) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["metrics_table", "narrate", "run"]
 
+_UNKNOWN = "n/a"
 _DEFAULTS: dict[str, Any] = {"model": "dtc-abmil"}
 _TEXTS = ("features", "labels", "model", "out", "device")
 _NUMBERS: dict[str, type[int] | type[float]] = {
@@ -91,21 +92,29 @@ def narrate(event: "TrainingEvent") -> None:
         say(event.message)
 
 
-def metrics_table(metrics: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Lay out a run's metrics: name, mean and deviation over folds, pooled value, 95 % interval."""
-    rows = []
-    for name, told in metrics["metrics"].items():
-        folds = f"{_figure(told['mean'])} ± {_figure(told['std'])}"
+def metrics_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Lay out a run's metrics: a header, and rows of mean and deviation over folds, pooled value and 95 % interval.
+
+    A column that nothing is known of is left out: one fold and another cohort have no folds to compare.
+    """
+    from dtcwsi.training.metrics import METRICS
+
+    header, rows = ["metric", "folds", "pooled", "95 % interval (patients)"], []
+    for name in [name for name in METRICS if name in metrics["metrics"]]:
+        told = metrics["metrics"][name]
+        folds = _unless_unknown(told["mean"], f"{_figure(told['mean'])} ± {_figure(told['std'])}")
         low, high = told["interval_95"]
-        rows.append((name, folds, _figure(told["pooled"]), f"{_figure(low)} to {_figure(high)}"))
-    return rows
+        interval = _unless_unknown(low, f"{_figure(low)} to {_figure(high)}")
+        rows.append([name, folds, _figure(told["pooled"]), interval])
+    known = [column for column in range(len(header)) if not rows or any(row[column] != _UNKNOWN for row in rows)]
+    return [header[column] for column in known], [[row[column] for column in known] for row in rows]
 
 
 def _conclude(record: "RunRecord", *, as_json: bool) -> None:
     if as_json:
         print_json(record.metrics)
         return
-    print_table(("metric", "folds", "pooled", "95 % interval (patients)"), metrics_table(record.metrics))
+    print_table(*metrics_table(record.metrics))
     tokens = record.metrics["tokens"]
     if tokens:
         say(f"tokens a slide: {tokens['in']:,.0f} in, {tokens['out']:,.0f} out ({tokens['kept_share']:.3f} kept)")
@@ -124,7 +133,11 @@ def _command() -> str:
 
 
 def _figure(value: float | None) -> str:
-    return "n/a" if value is None or value != value else f"{value:.3f}"
+    return _UNKNOWN if value is None or value != value else f"{value:.3f}"
+
+
+def _unless_unknown(value: float | None, text: str) -> str:
+    return _UNKNOWN if _figure(value) == _UNKNOWN else text
 
 
 def _required(settings: dict[str, Any], name: str) -> Any:

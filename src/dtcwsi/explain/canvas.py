@@ -51,16 +51,18 @@ def slide_canvas(slide: SlideReader, *, max_px: int, patch_size_level0: float | 
     return Canvas(picture, pixel_level0, spacing_um=info.spacing_um)
 
 
-def blank_canvas(coords: NDArray[np.int64], patch_size_level0: float, *, max_px: int) -> Canvas:
-    """Make an empty picture around the patches (N, 2), with a patch's width of margin; the um/px is unknown."""
+def blank_canvas(
+    coords: NDArray[np.int64], patch_size_level0: float, *, max_px: int, spacing_um: float | None = None
+) -> Canvas:
+    """Make an empty picture around the patches (N, 2), with a patch's width of margin."""
     if len(coords) == 0:
-        return Canvas(np.full((max_px // 2, max_px // 2, 3), 255, np.uint8), 1.0, blank=True)
+        return Canvas(np.full((max_px // 2, max_px // 2, 3), 255, np.uint8), 1.0, spacing_um=spacing_um, blank=True)
     origin = coords.min(axis=0) - patch_size_level0
     extent = coords.max(axis=0) + 2 * patch_size_level0 - origin
     scale = float(extent.max()) / _side_px(float(extent.max()), max_px, patch_size_level0)
     width, height = (max(1, round(side / scale)) for side in extent.tolist())
     picture = np.full((height, width, 3), 255, np.uint8)
-    canvas = Canvas(picture, scale, (float(origin[0]), float(origin[1])), blank=True)
+    canvas = Canvas(picture, scale, (float(origin[0]), float(origin[1])), spacing_um, blank=True)
     picture[owners(canvas, coords, patch_size_level0) >= 0] = _BLANK
     return canvas
 

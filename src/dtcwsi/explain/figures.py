@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 
 from dtcwsi.explain.canvas import ScaleBar
@@ -63,7 +65,8 @@ def draw_figure(
 ) -> bytes:
     """Draw panels of one size side by side as a PNG; no pixel of theirs is resampled.
 
-    Titles and names are drawn as they are: nothing in them is taken for mathematics.
+    Titles and names are drawn as they are: nothing in them is taken for mathematics. Characters that the font lacks
+    are drawn as escapes.
     """
     page = _Page(panels)
     page.write(0, 34, title, size=page.title_size(title), width=page.inner, weight="bold")
@@ -144,7 +147,9 @@ class _Page:
         """Write text of ``size`` units at a place, wrapped to ``width`` and cut after ``lines`` with an ellipsis."""
         letter = _BOLD_LETTER_WIDTH if weight == "bold" else _LETTER_WIDTH
         letters = max(8, int(width / (size * self.scale * letter)))
-        wrapped = textwrap.wrap(text, letters, max_lines=lines, placeholder=" …", break_on_hyphens=False)
+        wrapped = textwrap.wrap(
+            _drawable(text, weight), letters, max_lines=lines, placeholder=" …", break_on_hyphens=False
+        )
         self._figure.text(
             (left + self._margin) / self._total[0],
             1 - baseline * self.scale / self._total[1],
@@ -168,6 +173,17 @@ class _Page:
         options = [cv2.IMWRITE_PNG_COMPRESSION, _PNG_EFFORT]
         encoded: bytes = cv2.imencode(".png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), options)[1].tobytes()
         return encoded
+
+
+def _drawable(text: str, weight: str) -> str:
+    """Write characters that the font lacks as their escapes: a box in their place would say nothing."""
+    known = _characters(weight)
+    return "".join(letter if ord(letter) in known else letter.encode("unicode_escape").decode() for letter in text)
+
+
+@cache
+def _characters(weight: str) -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties(weight=weight))).get_charmap())
 
 
 def _draw_bar(page: _Page, bar: ScaleBar, width: float) -> None:

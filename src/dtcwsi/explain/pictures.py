@@ -19,11 +19,12 @@ _THUMBNAIL_QUALITY = 82
 
 @dataclass(frozen=True)
 class Heading:
-    """The words over the pictures: the slide and its prediction; the models, and which of them the fates are of."""
+    """The words on the pictures: the slide and its prediction; the models, and which of them the fates are of."""
 
     title: str
     attention_of: str
     fates_of: str
+    fates_note: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,12 @@ def _compression_figure(
         bar=scale_bar(canvas),
         legend=_legend(fates),
         note="Merged patches share interior and border colour; distant groups may repeat a colour. "
-        "Groups pruned later are shown in the middle panel too.",
+        f"Groups pruned later are shown in the middle panel too. {heading.fates_note}",
     )
 
 
 def _slide_title(canvas: Canvas) -> str:
-    return "Patches (slide file not at hand)" if canvas.blank else "Slide"
+    return "Patches" if canvas.blank else "Slide"
 
 
 def _ratio(fates: PatchFates) -> str:

@@ -47,12 +47,14 @@ def write_report(
     seconds: Mapping[str, float] | None = None,
     facts: Mapping[str, object] | None = None,
     notes: Sequence[str] = (),
+    slides_first: bool = False,
 ) -> None:
     """Write the report of trained runs and explained slides.
 
     ``runs`` are run folders, the first being what the others are compared with; ``extraction`` is the output folder of
     extract, for the seconds of its stages and the slides left out. ``seconds`` are further stages by name, ``facts``
-    further rows of what was run (such as the command), ``notes`` say what the numbers are not.
+    further rows of what was run (such as the command), ``notes`` say what the numbers are not. With ``slides_first``
+    the page is about its slides: they open it, and no time is told, since the runs' is of their training.
     Raises: UsageError if a run folder holds no finished run; StoreError if the disk is full.
     """
     read = _named([read_run(folder) for folder in runs])
@@ -70,8 +72,9 @@ def write_report(
         "roc": roc_lines(read),
         "binary": all(len(run.classes) == 2 for run in read.values()),
         "forest": forest_rows(read),
-        "stages": stages(tables["slides"], read, seconds or {}),
+        "stages": [] if slides_first else stages(tables["slides"], read, seconds or {}),
         "left_out": _left_out(tables["failed"], tables["empty"], read),
+        "slides_first": slides_first,
         "cards": [_card(slide, read) for slide in slides],
         "gradient": _gradient(),
         "fate_colours": {name: "rgb({}, {}, {})".format(*colour) for name, colour in FATE_COLOURS.items()},
@@ -112,6 +115,9 @@ def _facts(runs: Mapping[str, RunSummary]) -> dict[str, object]:
         "Folds": f"{len(first.folds)}, grouped by patient",
         "Seed": "not recorded" if first.seed is None else first.seed,
     }
+    mixed = _patients_of_several_classes(first)
+    if mixed:
+        told["Patients with slides of several classes"] = ", ".join(mixed)
     if first.recipe:
         told["Training"] = ", ".join(f"{name} {value}" for name, value in first.recipe.items())
     for name, run in runs.items():
@@ -120,6 +126,13 @@ def _facts(runs: Mapping[str, RunSummary]) -> dict[str, object]:
     if first.versions:
         told["Versions"] = ", ".join(f"{name} {value}" for name, value in first.versions.items())
     return told
+
+
+def _patients_of_several_classes(run: RunSummary) -> list[str]:
+    labels: dict[str, set[int]] = {}
+    for patient, label in zip(run.patients, run.labels.tolist(), strict=True):
+        labels.setdefault(patient, set()).add(label)
+    return sorted(patient for patient, own in labels.items() if len(own) > 1)
 
 
 def _differences(runs: Mapping[str, RunSummary]) -> dict[str, Difference]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dtcwsi.errors import UsageError
 
-__all__ = ["METRICS", "Fold", "Metric", "RunSummary", "held_out_fold", "read_run", "read_table"]
+__all__ = ["METRICS", "Fold", "Metric", "RunSummary", "read_run", "read_table"]
 
 METRICS = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "auc": "AUC"}
 _RECIPE = ("epochs", "lr", "weight_decay", "patience", "batch_size")
@@ -118,12 +118,6 @@ def read_run(folder: Path) -> RunSummary:
         ),
         left_out=tuple(_left_out(found.get("left_out") or {})),
     )
-
-
-def held_out_fold(run: Path, slide_id: str) -> Path | None:
-    """Find the folder of the one fold that was not trained on a slide; None if the slide is not in the run's cohort."""
-    fold = next((row["fold"] for row in read_table(run / "folds.csv") if row["slide_id"] == slide_id), None)
-    return None if fold is None else run / f"fold{fold}"
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

@@ -99,15 +99,16 @@ def explain_slide(
     true_label: str | None = None,
     truth: TruthMask | None = None,
     models_told: str | None = None,
+    spacing_um: float | None = None,
     max_px: int = 1000,
 ) -> ExplainedSlide:
     """Write attention.png, compression.png, patches.csv and patches.geojson of a slide into ``out``.
 
     Probabilities and attention are means over the models (the folds of a run); fates are the first model's, as the
-    pictures say. Without ``slide`` the patches are drawn on blank ground. ``class_names`` default to the model's;
-    ``models_told`` replaces the words for which models were asked. Pictures have ``max_px`` a side or, where patches
-    would be under 6 px, up to 2000.
-    A slide without tissue gives pictures that say so and tables without rows.
+    pictures say. Without ``slide`` the patches are drawn on blank ground, in um if ``spacing_um`` (of a level-0
+    pixel) is known. ``class_names`` default to the model's; ``models_told`` replaces the words for which models were
+    asked. Pictures have ``max_px`` a side or, where patches would be under 6 px, up to 2000.
+    A slide without tissue gives pictures that say so, and that there is no prediction, and tables without rows.
     Raises: FeaturesError if the features have no coordinates, another width than the models, or patches outside the
     slide; SlideError if the slide cannot be decoded; StoreError if the disk is full.
     """
@@ -115,9 +116,9 @@ def explain_slide(
     if slide is not None:
         _check_inside(features.slide_id, coords, patch_size, slide.info)
     view = view_slide(models, features, class_names=class_names)
-    canvas = _canvas(slide, coords, patch_size, max_px)
+    canvas = _canvas(slide, coords, patch_size, spacing_um, max_px)
     told = models_told or _told(models)
-    heading = _heading(features.slide_id, view, told, true_label, len(models))
+    heading = _heading(features.slide_id, view, models, told, true_label)
     pictures = draw_pictures(canvas, coords, patch_size, view.fates, heading)
     files = _write(out, features.slide_id, coords, patch_size, view.fates, pictures)
     return ExplainedSlide(
@@ -186,19 +187,25 @@ def _check_inside(slide_id: str, coords: NDArray[np.int64], patch_size: float, i
         )
 
 
-def _canvas(slide: SlideReader | None, coords: NDArray[np.int64], patch_size: float, max_px: int) -> Canvas:
+def _canvas(
+    slide: SlideReader | None, coords: NDArray[np.int64], patch_size: float, spacing_um: float | None, max_px: int
+) -> Canvas:
     if slide is None:
-        return blank_canvas(coords, patch_size, max_px=max_px)
+        return blank_canvas(coords, patch_size, spacing_um=spacing_um, max_px=max_px)
     return slide_canvas(slide, max_px=max_px, patch_size_level0=patch_size if len(coords) else None)
 
 
-def _heading(slide_id: str, view: SlideView, told: str, true_label: str | None, n_models: int) -> Heading:
+def _heading(
+    slide_id: str, view: SlideView, models: Sequence[Classifier], told: str, true_label: str | None
+) -> Heading:
+    said = f"predicted {view.prediction} (probability {view.probabilities.max():.2f})"
     truth = "" if true_label is None else f", true class {true_label}"
-    first = "" if n_models == 1 else " (fates of the first)"
+    alone = len(models) == 1
     return Heading(
-        title=f"{slide_id}: predicted {view.prediction} (probability {view.probabilities.max():.2f}){truth}",
+        title=f"{slide_id}: {said if len(view.fates) else 'no tissue, no prediction'}{truth}",
         attention_of=told,
-        fates_of=f"{told}{first}",
+        fates_of=told if alone else f"{models[0].name}, the first of {len(models)} fold models alone",
+        fates_note="" if alone else "The other models merge and prune otherwise: attention.png is the mean of all.",
     )
 
 

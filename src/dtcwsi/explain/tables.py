@@ -54,6 +54,7 @@ def _features(
     slide_id: str, coords: NDArray[np.int64], patch_size_level0: float, fates: PatchFates
 ) -> Iterator[dict[str, Any]]:
     size = _whole(patch_size_level0)
+    slide_id = slide_id.encode(errors="backslashreplace").decode()  # file names need not be UTF-8
     classes = [{"name": name, "color": list(FATE_COLOURS[name])} for name in FATES]
     for index, (x, y), fate, stage, token, attention, percentile in _rows(coords, fates):
         ring = [[x, y], [x + size, y], [x + size, y + size], [x, y + size], [x, y]]

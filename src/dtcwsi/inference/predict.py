@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +26,32 @@ __all__ = ["Run", "SlidePrediction", "load_run", "predict_file", "predict_slide"
 class Run:
     """The trained folds of a run; ``made_by`` says how the features they were trained on were made.
 
-    ``n_folds`` is how many the run was planned to have: more than ``models`` if it is unfinished.
+    ``folds`` names each model's fold, and ``seen`` holds the slide ids that it was trained on or chosen by.
+    ``patients`` gives the patient of each slide of the run's cohort. ``n_folds`` is how many folds the run was planned
+    to have: more than ``models`` if it is unfinished.
     """
 
     folder: Path
     models: tuple[Classifier, ...]
     made_by: dict[str, Any]
     n_folds: int
+    folds: tuple[str, ...] = ()
+    seen: tuple[frozenset[str], ...] = ()
+    patients: dict[str, str] = field(default_factory=dict)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes in the order of the probabilities."""
         return self.models[0].class_names
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """The slides that any of the models has seen."""
+        return frozenset().union(*self.seen)
+
+    def not_trained_on(self, slide_id: str) -> tuple[int, ...]:
+        """Number the models that never saw a slide: all for a new one, one for a slide of the run's cohort."""
+        return tuple(number for number, slides in enumerate(self.seen) if slide_id not in slides)
 
 
 @dataclass(frozen=True)
@@ -66,21 +80,36 @@ def load_run(folder: Path) -> Run:
     if len({model.class_names for model in models}) > 1:
         raise UsageError(f"the folds of {folder} have different classes; train them again with one labels file")
     card = json.loads((folds[0] / "card.json").read_text(encoding="utf-8"))
-    return Run(folder, models, card.get("features", {}), max(len(models), _planned_folds(folder)))
+    cohort = _rows(folder / "folds.csv")
+    return Run(
+        folder,
+        models,
+        made_by=card.get("features", {}),
+        n_folds=max(len(models), len({row["fold"] for row in cohort})),
+        folds=tuple(fold.resolve().name for fold in folds),
+        seen=tuple(_seen(fold) for fold in folds),
+        patients={row["slide_id"]: row["patient_id"] for row in cohort or _rows(folder.resolve().parent / "folds.csv")},
+    )
 
 
-def _planned_folds(folder: Path) -> int:
-    """How many folds the run's table of folds has; 0 without one."""
+def _seen(fold: Path) -> frozenset[str]:
+    return frozenset(row["slide_id"] for row in _rows(fold / "split.csv") if row["part"] != "test")
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    """Read a table of the run; no rows without one, as where a model was copied alone."""
     try:
-        with (folder / "folds.csv").open(encoding="utf-8", newline="") as file:
-            return len({row["fold"] for row in csv.DictReader(file)})
-    except (OSError, KeyError):
-        return 0
+        with table.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except OSError:
+        return []
 
 
 def predict_file(run: Run, path: Path) -> SlidePrediction:
-    """Classify a feature file; the warning names what its features were made with if the run's were made otherwise.
+    """Classify a feature file by the mean of the run's models.
 
+    The warning is ``in_training`` if one of the models has seen the slide, ``no_tissue`` if it has no patches, and
+    names what its features were made with if the run's were made otherwise; parts are separated by ``; ``.
     Raises: FeaturesError if the file cannot be read or its width is not the run's.
     """
     differing = [
@@ -89,7 +118,8 @@ def predict_file(run: Run, path: Path) -> SlidePrediction:
         if name not in _MAY_DIFFER and None not in (value, run.made_by.get(name)) and value != run.made_by[name]
     ]
     found = predict_slide(run.models, read_features(path))
-    return replace(found, warning="; ".join([*filter(None, [found.warning]), *differing]))
+    in_training = ["in_training"] if path.stem in run.trained_on else []
+    return replace(found, warning="; ".join([*filter(None, [found.warning]), *in_training, *differing]))
 
 
 @torch.inference_mode()

@@ -7,13 +7,13 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from dtcwsi.errors import SlideError
 from dtcwsi.slides.opening import open_slide
+from dtcwsi.slides.workers import begin_worker
 from dtcwsi.types import PatchGrid, SlideInfo, SlideReader
 
 __all__ = ["patch_batches"]
@@ -36,6 +36,7 @@ def patch_batches(
         "num_workers": workers,
         "prefetch_factor": 2,
         "multiprocessing_context": _clean_processes(),
+        "worker_init_fn": begin_worker,
     }
     loader = None
     for _ in range(len(batches)):
@@ -94,7 +95,6 @@ class _PatchBatches(Dataset["NDArray[np.uint8] | SlideError"]):
 
     def _read(self, number: int) -> NDArray[np.uint8]:
         if self._reader is None:
-            cv2.setNumThreads(1)
             self._reader = open_slide(self._path, spacing_um=self._spacing_um, override=True)
         box = (self._grid.patch_size_level0,) * 2
         size = (self._grid.patch_size_px,) * 2

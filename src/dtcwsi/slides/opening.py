@@ -84,8 +84,22 @@ def find_slides(places: Iterable[Path]) -> dict[str, Path]:
                 )
             found[path.stem] = path
     if not found:
-        raise UsageError(f"no slide was found; expected files ending in {', '.join(sorted(SLIDE_SUFFIXES))}")
+        raise UsageError(_nothing_found(places))
     return dict(sorted(found.items()))
+
+
+def _nothing_found(places: list[Path]) -> str:
+    """Say where slides were looked for, and whether they lie one level below, as downloads of archives do."""
+    where = ", ".join(str(place) for place in places[:5]) + (" ..." if len(places) > 5 else "")
+    inner = {place: [path for path in sorted(place.glob("*/*")) if _looks_like_slide(path)] for place in places}
+    place, slides = max(inner.items(), key=lambda item: len(item[1]), default=(Path(), []))
+    if slides:
+        below = len({path.parent for path in slides})
+        return (
+            f"{place} holds slides only in subfolders ({len(slides)} in {below}, such as {slides[0]}); name the "
+            f"subfolders: {place}/*/"
+        )
+    return f"no slide was found in {where}; expected files ending in {', '.join(sorted(SLIDE_SUFFIXES))}"
 
 
 def _slides_at(place: Path) -> list[Path]:
@@ -94,13 +108,16 @@ def _slides_at(place: Path) -> list[Path]:
             entries = sorted(place.iterdir())
         except OSError as error:
             raise UsageError(f"the folder {place} cannot be read ({error.strerror}); check its permissions") from error
-        visible = (path for path in entries if path.suffix.lower() in SLIDE_SUFFIXES and path.name[0] != ".")
-        return [
-            path for path in visible if not os.path.isdir(path)
-        ]  # quiet where a folder may be listed but not entered
+        return [path for path in entries if _looks_like_slide(path)]
     if not os.path.lexists(place):
         raise UsageError(f"{place} does not exist; expected a slide file or a folder of slides")
     return [place]
+
+
+def _looks_like_slide(path: Path) -> bool:
+    """Whether a folder's entry counts as a slide by its name."""
+    named_so = path.suffix.lower() in SLIDE_SUFFIXES and path.name[0] != "."
+    return named_so and not os.path.isdir(path)  # unlike Path's, quiet where a folder may be listed but not entered
 
 
 def _reader_order(path: Path) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """TIFFs that OpenSlide does not read, through tifffile: OME-TIFF, strips, unusual compressions."""
 
 import logging
+import struct
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -39,6 +40,7 @@ class TiffReader:
         except Exception as error:  # noqa: BLE001 - damaged files make tifffile raise errors of every kind
             raise _unopenable(path, error) from error
         try:
+            _check_listed(path, self._tiff)
             self._levels = _levels(self._tiff)
             self._info = self._describe(path, spacing_um, override=override)
         except SlideError:
@@ -122,6 +124,18 @@ class TiffReader:
         return np.asarray(decoded)[0, : shape[1], : shape[2], :3]
 
 
+def _check_listed(path: Path, tiff: tifffile.TiffFile) -> None:
+    """Make sure that the file's last picture lies inside it.  Raises: SlideError if the file was cut off before."""
+    place = tiff.pages.next_page_offset
+    if not place:
+        return
+    tiff.filehandle.seek(place)
+    stored = tiff.filehandle.read(tiff.tiff.offsetsize)
+    (next_page,) = struct.unpack(tiff.tiff.offsetformat, stored.ljust(tiff.tiff.offsetsize, b"\0"))
+    if next_page:
+        _check_size(path, next_page + tiff.tiff.tagnosize)
+
+
 def _levels(tiff: tifffile.TiffFile) -> list[Any]:
     """The pages of the largest image, full size first."""
     series = max(tiff.series, key=lambda one: one.keyframe.imagewidth * one.keyframe.imagelength)
@@ -130,11 +144,15 @@ def _levels(tiff: tifffile.TiffFile) -> list[Any]:
 
 def _check_whole(path: Path, levels: list[Any]) -> None:
     """Make sure that every tile lies inside the file.  Raises: SlideError if the file was cut off."""
-    size = path.stat().st_size
     ends = [int(np.max(np.add(page.dataoffsets, page.databytecounts), initial=0)) for page in levels]
-    if max(ends) > size:
+    _check_size(path, max(ends))
+
+
+def _check_size(path: Path, least: int) -> None:
+    size = path.stat().st_size
+    if size < least:
         raise SlideError(
-            f"{path.name!r} ends after {size:,} bytes; expected {max(ends):,}: the file is cut off, copy it again"
+            f"{path.name!r} ends after {size:,} bytes; expected at least {least:,}: the file is cut off, copy it again"
         )
 
 

@@ -19,6 +19,7 @@ from dtcwsi.errors import StoreError, UsageError
 
 __all__ = [
     "beside",
+    "check_new_file",
     "check_writable",
     "folder_lock",
     "plain",
@@ -82,14 +83,26 @@ def plain(value: Any) -> Any:
     return value
 
 
-def check_writable(folder: Path) -> None:
-    """Make the folder and make sure that files can be written there.  Raises: UsageError if not."""
+def check_writable(folder: Path, *, make: bool = True) -> None:
+    """Make sure that files can be written in a folder, which is made unless only asked about.
+
+    Raises: UsageError if not.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+        there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise UsageError(f"cannot write to {folder} ({error.strerror}); name another folder or free it") from error
+
+
+def check_new_file(path: Path) -> None:
+    """Make sure that a file can be written, in a folder that may be yet to make.  Raises: UsageError if not."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; expected a file to write, such as {path / 'predictions.csv'}")
+    check_writable(path.parent, make=False)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Patch embeddings on disk: one HDF5 file a slide, `features` (N, D) and `coords` (N, 2), rows contiguous."""
 
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ _MADE_BY = (
     "min_tissue_fraction",
     "tissue_parameters",
 )
+
+_CHECKSUM = "crc32"
 
 __all__ = ["FeaturesHeader", "feature_files", "features_writer", "read_features", "read_header"]
 
@@ -61,19 +64,23 @@ def features_writer(
     Memory stays at one batch of rows whatever the slide's size.
     Raises: FeaturesError if rows are missing or not finite; StoreError if the disk is full.
     """
-    written = 0
+    written = checksum = 0
     with write_hdf5(path, {"format": "dtcwsi-features-1", **grid_attributes(grid), **attributes}) as file:
-        file.create_dataset("coords", data=grid.coords)
+        coords = file.create_dataset("coords", data=grid.coords)
+        coords.attrs[_CHECKSUM] = _crc32(grid.coords)
         target = file.create_dataset("features", shape=(len(grid), dim), dtype=np.float32)
 
         def append(rows: NDArray[np.float32]) -> None:
-            nonlocal written
+            nonlocal written, checksum
             if not np.isfinite(rows).all():
                 raise FeaturesError(f"the encoder gave NaN or infinite features for {path.stem}; nothing was written")
+            rows = np.asarray(rows, np.float32)
             target[written : written + len(rows)] = rows
+            checksum = _crc32(rows, checksum)
             written += len(rows)
 
         yield append
+        target.attrs[_CHECKSUM] = checksum
         if written != len(grid):
             raise FeaturesError(f"{path.stem} has {written} rows of features; expected {len(grid)}, one a patch")
 
@@ -111,15 +118,17 @@ def read_features(path: Path) -> Features:
     """Load a slide's features and coordinates, whatever the encoder's precision, as float32.
 
     Also reads the files of other tools that keep `features` and `coords` side by side (CLAM, TRIDENT).
-    Raises: FeaturesError if the file is not whole, has no features, or holds NaN or infinity.
+    Raises: FeaturesError if the file is not whole, has no features, holds NaN or infinity, or not what was written.
     """
     with read_hdf5(path) as file, _damage_told(path):
-        rows = _dataset(path, file)[()].astype(np.float32, copy=False)
+        rows = _checked(path, _dataset(path, file)).astype(np.float32, copy=False)
         coords = _coords(path, file, len(rows))
         attributes = {**file.attrs, **(dict(file["coords"].attrs) if "coords" in file else {})}
     bad = int((~np.isfinite(rows)).any(axis=1).sum())
     if bad:
-        raise FeaturesError(f"{path} has NaN or infinite features in {bad} of {len(rows)} patches; extract it again")
+        raise FeaturesError(
+            f"{path} has NaN or infinite features in {bad} of {len(rows)} patches; delete it and extract it again"
+        )
     size = attributes.get("patch_size_level0")
     spacing = attributes.get("patch_spacing_um")
     return Features(
@@ -139,7 +148,9 @@ def _damage_told(path: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         what = " ".join(str(error).split())[:160]
-        raise FeaturesError(f"{path} is damaged or not of this layout ({what}); extract the slide again") from error
+        raise FeaturesError(
+            f"{path} is damaged or not of this layout ({what}); delete it and extract the slide again"
+        ) from error
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -158,12 +169,28 @@ def _dataset(path: Path, file: h5py.File) -> h5py.Dataset:
 def _coords(path: Path, file: h5py.File, count: int) -> NDArray[np.int64] | None:
     if "coords" not in file:
         return None
-    coords = np.asarray(file["coords"][()], np.float64)
+    coords = np.asarray(_checked(path, file["coords"]), np.float64)
     if coords.shape != (count, 2):
         raise FeaturesError(f"{path} has coords of shape {coords.shape}; expected ({count}, 2), one row a patch")
     if not np.isfinite(coords).all():
         raise FeaturesError(f"{path} has coords that are not finite; extract the slide again")
     return np.asarray(np.rint(coords), np.int64)
+
+
+def _checked(path: Path, dataset: h5py.Dataset) -> NDArray[Any]:
+    """Read a dataset whole; files of other tools, and of earlier versions, have no checksum to compare it with."""
+    stored = np.asarray(dataset[()])
+    if _CHECKSUM in dataset.attrs and dataset.attrs[_CHECKSUM] != _crc32(stored):
+        what = dataset.name.strip("/")
+        raise FeaturesError(
+            f"{path} holds other {what} than were written, by their checksum; it was damaged on disk or in copying: "
+            "delete it and extract the slide again"
+        )
+    return stored
+
+
+def _crc32(rows: NDArray[Any], before: int = 0) -> int:
+    return zlib.crc32(np.ascontiguousarray(rows).data, before)
 
 
 def _plain(value: Any) -> Any:

@@ -14,11 +14,12 @@ from dtcwsi.bags.splits import Split, assign_folds, make_split
 from dtcwsi.classifier import Classifier, create_model
 from dtcwsi.errors import UsageError
 from dtcwsi.options import check_number, check_whole_number
-from dtcwsi.store.atomic import sweep, try_lock
+from dtcwsi.store.atomic import check_writable, sweep, try_lock
 from dtcwsi.store.digest import fingerprint
 from dtcwsi.training.data import SlideFeatures
 from dtcwsi.training.evaluation import Evaluation, evaluate
 from dtcwsi.training.fitting import device_of, fit
+from dtcwsi.training.left_out import left_out, left_out_sentences, some
 from dtcwsi.training.metrics import score
 from dtcwsi.training.module import Epoch, Recipe, TrainingModule
 from dtcwsi.training.report import run_metrics
@@ -31,7 +32,6 @@ DEFAULT_PATIENCE = 10
 DEFAULT_MAX_TOKENS = 65_536
 _LARGEST_BATCH = 256
 _STEPS_WANTED = 8
-_NAMED = 5
 _LARGEST_SEED = 2**32 - 1  # of NumPy and scikit-learn
 
 
@@ -39,7 +39,8 @@ _LARGEST_SEED = 2**32 - 1  # of NumPy and scikit-learn
 class TrainingEvent:
     """Something worth telling while folds are trained.
 
-    ``kind`` is slides_left_out, fold_begins, epoch, fold_ends, fold_kept (finished earlier) or fold_failed.
+    ``kind`` is slides_left_out, mixed_patients, fold_begins, epoch, fold_ends, fold_kept (finished earlier) or
+    fold_failed.
     """
 
     kind: str
@@ -108,12 +109,13 @@ def cross_validate(
     are not trained again.
     Returns: metrics, and the reasons for what was left out. A failing fold does not end the others.
     Raises: CohortError if the cohort cannot be split; OptionError for a number out of range; OptionError or
-    UnknownNameError for the model; UsageError if ``out`` holds another run, or another process trains into it.
+    UnknownNameError for the model; UsageError if ``out`` cannot be written, holds another run or is in use.
     """
     tell = on_event or (lambda _: None)
     given = {**(options or {}), **({} if retention is None else {"retention": retention})}
     if Path(out).is_file():
         raise UsageError(f"{out} is a file; expected a folder for the run")
+    check_writable(Path(out), make=False)
     recipe = _checked_recipe(epochs, batch_size, lr, weight_decay, patience)
     check_whole_number("seed", seed, least=0, most=_LARGEST_SEED)
     check_whole_number("max_tokens", max_tokens)
@@ -165,14 +167,14 @@ def _run(plan: _Plan) -> RunRecord:
     plan.folder.write_predictions(names, rows)
     metrics = run_metrics(plan.cohort, records, failed, plan.folder, seed=plan.seed)
     plan.folder.write_metrics(metrics)
-    return RunRecord(plan.folder.path, metrics, _left_out(plan.cohort), failed)
+    return RunRecord(plan.folder.path, metrics, left_out(plan.cohort), failed)
 
 
 def _train_fold(plan: _Plan, fold: int) -> dict[str, Any]:
     cohort, features = plan.cohort, plan.features
     split = make_split(cohort.labels, cohort.patients, plan.folds, fold, seed=plan.seed)
     recipe = _recipe(plan, split)
-    plan.tell(TrainingEvent("fold_begins", f"fold {fold}: {len(split.train)} slides to train on", fold))
+    plan.tell(TrainingEvent("fold_begins", _begins(cohort, split, fold), fold))
     began = time.perf_counter()
     with torch.random.fork_rng():
         torch.manual_seed(_fold_seed(plan.seed, fold))
@@ -192,6 +194,13 @@ def _train_fold(plan: _Plan, fold: int) -> dict[str, Any]:
     plan.folder.finish(fold, record)
     plan.tell(TrainingEvent("fold_ends", f"fold {fold}: AUC {record['metrics']['auc']:.3f}", fold))
     return record
+
+
+def _begins(cohort: Cohort, split: Split, fold: int) -> str:
+    """How many slides train and validate, and which classes nothing validates."""
+    missing = sorted(set(cohort.class_names) - {cohort.labels[index] for index in split.val})
+    without = f", none of class {', '.join(missing)}" if missing else ""
+    return f"fold {fold}: {len(split.train)} slides to train on, {len(split.val)} to validate on{without}"
 
 
 def _new_model(plan: _Plan, split: Split) -> Classifier:
@@ -239,8 +248,12 @@ def _usable(cohort: Cohort, tell: Callable[[TrainingEvent], None]) -> tuple[Coho
     if bad:
         cohort = cohort.without(bad)
         features = _features(cohort)
-    for sentence in _left_out_sentences(cohort):
+    for sentence in left_out_sentences(cohort):
         tell(TrainingEvent("slides_left_out", sentence))
+    mixed = cohort.patients_of_several_classes
+    if mixed:
+        owners = f"{len(mixed)} patient{'s have' if len(mixed) > 1 else ' has'}"
+        tell(TrainingEvent("mixed_patients", f"{owners} slides of several classes: {some(mixed)}"))
     return cohort, features
 
 
@@ -251,30 +264,6 @@ def _features(cohort: Cohort) -> SlideFeatures:
         [numbers[label] for label in cohort.labels],
         [header.n_patches for header in cohort.headers],
     )
-
-
-def _left_out(cohort: Cohort) -> dict[str, str]:
-    return {
-        **dict.fromkeys(cohort.without_features, "no feature file"),
-        **dict.fromkeys(cohort.without_label, "no row in the labels table"),
-        **dict.fromkeys(cohort.no_tissue, "no tissue"),
-        **cohort.refused,
-    }
-
-
-def _left_out_sentences(cohort: Cohort) -> list[str]:
-    """One sentence a reason, since a whole archive may have no label; each refused slide has its own."""
-    groups = {
-        "no feature file": cohort.without_features,
-        "no row in the labels table": cohort.without_label,
-        "no tissue": cohort.no_tissue,
-    }
-    told = [
-        f"{len(slides)} slides left out, {reason}: {', '.join(slides[:_NAMED])}{' ...' if len(slides) > _NAMED else ''}"
-        for reason, slides in groups.items()
-        if slides
-    ]
-    return [*told, *(f"{slide} left out: {reason}" for slide, reason in cohort.refused.items())]
 
 
 def _settings(

@@ -10,6 +10,7 @@ from typing import Any
 
 from dtcwsi.bags.cohort import Cohort
 from dtcwsi.bags.splits import Split
+from dtcwsi.classifier import load
 from dtcwsi.errors import UsageError
 from dtcwsi.store.atomic import plain, write_json, write_text
 from dtcwsi.store.digest import digest
@@ -23,7 +24,8 @@ _SETTINGS, _FOLD = "settings.json", "fold.json"
 class RunFolder:
     """A run's folder: ``settings.json``, ``folds.csv``, ``predictions.csv``, ``metrics.json`` and one folder a fold.
 
-    A fold is finished when its ``fold.json``, written last, bears the digest of the run's settings.
+    A fold is finished when its ``fold.json``, written last, bears the digest of the run's settings
+    and its model can be loaded.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -55,9 +57,15 @@ class RunFolder:
         return self.path / f"fold{number}"
 
     def finished(self, number: int) -> dict[str, Any] | None:
-        """Read a finished fold's record, or None if the fold is to be trained."""
+        """Read a finished fold's record, or None if the fold is to be trained: also where its model is gone."""
         record = _read_json(self.fold(number) / _FOLD)
-        return record if record is not None and record.get("digest") == self.digest else None
+        if record is None or record.get("digest") != self.digest:
+            return None
+        try:
+            load(self.fold(number))
+        except UsageError:
+            return None
+        return record
 
     def finish(self, number: int, record: Mapping[str, Any]) -> None:
         """Mark a fold as finished."""

@@ -14,6 +14,7 @@ from dtcwsi.errors import CohortError, DtcwsiError
 from dtcwsi.slides.pyramid import write_pyramid
 from dtcwsi.slides.synthetic.render import render_slide
 from dtcwsi.slides.synthetic.spec import LABELS, SyntheticSlide
+from dtcwsi.slides.workers import begin_worker
 from dtcwsi.store.atomic import check_writable, write_bytes, write_text
 
 __all__ = ["plan_cohort", "write_cohort"]
@@ -124,7 +125,7 @@ def _written(folder: Path, todo: list[SyntheticSlide], workers: int) -> Iterable
         return
     # A fork would copy the locks of threads that the caller's libraries have started.
     with ProcessPoolExecutor(
-        min(workers, len(todo)), mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
+        min(workers, len(todo)), mp_context=get_context("spawn"), initializer=begin_worker
     ) as pool:
         futures = [pool.submit(_write_slide, folder, slide) for slide in todo]
         try:
