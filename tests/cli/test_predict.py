@@ -80,12 +80,16 @@ def another_cohort(cohort, folder, patient="q"):
     return "--features", folder / "other", "--labels", folder / "other.csv"
 
 
-def test_evaluate_refuses_slides_that_the_run_was_trained_on(run, cohort, trained):
+def test_evaluate_scores_slides_of_the_runs_training_by_the_fold_that_held_them_out(run, cohort, trained):
     own = ("--features", cohort / "features", "--labels", cohort / "labels.csv")
-    done = run("evaluate", trained, *own)
-    assert done.status == 2
-    assert "was trained on 20 of the 20 slides" in done.err
-    assert "(s00, s01, s02, s03, s04 ...); take them out of the table" in done.err
+    done = run("evaluate", trained, *own, "--json")
+    assert done.status == 0
+    assert "20 slides" in done.err
+    assert "(s00, s01, s02, s03, s04 ...); each is scored by the model of the fold that held it out" in done.err
+    expected = json.loads(run("evaluate", trained, "--json").out)["metrics"]["auc"]["pooled"]
+    assert json.loads(done.out)["metrics"]["auc"]["pooled"] == pytest.approx(expected)
+    done = run("evaluate", trained / "fold0", *own)
+    assert "were in the training of every model here" in done.err
 
 
 def test_evaluate_tells_of_patients_the_run_was_trained_on(run, cohort, trained, tmp_path):

@@ -200,7 +200,8 @@ def test_pruned_patches_have_no_gradient_and_the_others_have(variant, sizes, ret
     slopes = torch.cat([bag.features.grad for bag in bags if len(bag)])
     pruned = tokens.patch_to_token < 0
     assert slopes[pruned].eq(0).all()
-    assert slopes[~pruned].abs().sum(dim=1).gt(0).all()
+    counts = tokens.patch_weight > 1e-30  # beside a partner of e^70 times the importance a patch is lost to float32
+    assert slopes[~pruned & counts].abs().sum(dim=1).gt(0).all()
 
 
 @each_variant

@@ -64,12 +64,12 @@ def _external(run: Path, features: Path, labels: Path, *, as_json: bool) -> int:
     if strangers:
         known = ", ".join(trained.class_names)
         raise CohortError(f"{labels} has the label {strangers[0]!r}, which {run} was not trained on; expected {known}")
-    _refuse_training(trained, cohort, labels)
+    _tell_of_training(trained, cohort, labels)
     found: dict[str, SlidePrediction] = {}
     failed: dict[str, str] = dict(cohort.refused)
     for header in cohort.headers:
         try:
-            found[header.slide_id] = predict_file(trained, header.path)
+            found[header.slide_id] = predict_file(_unseeing(trained, header.slide_id), header.path)
         except DtcwsiError as error:
             failed[header.slide_id] = str(error)
     for slide_id, reason in failed.items():
@@ -88,20 +88,28 @@ def _external(run: Path, features: Path, labels: Path, *, as_json: bool) -> int:
     return 1 if failed else 0
 
 
-def _refuse_training(trained: "Run", cohort: "Cohort", labels: Path) -> None:
-    """Keep slides that the models have seen out of an external cohort, and tell of patients they may have seen.
+def _unseeing(trained: "Run", slide_id: str) -> "Run":
+    """Keep the models that never saw a slide: one for a slide of the run's cohort; all if every one has seen it."""
+    unseen = trained.not_trained_on(slide_id)
+    return trained.only(unseen) if unseen else trained
 
-    Raises: CohortError if the cohort has such slides.
-    """
-    seen = trained.trained_on
-    known = [slide.slide_id for slide in cohort.slides if slide.slide_id in seen]
-    if known:
-        raise CohortError(
-            f"{trained.folder} was trained on {len(known)} of the {count(len(cohort.slides), 'slide')} of {labels} "
-            f"({some(known)}); take them out of the table, or rename them if they are other slides: "
-            f"`dtcwsi evaluate {trained.folder}` gives the run's own out-of-fold figures"
+
+def _tell_of_training(trained: "Run", cohort: "Cohort", labels: Path) -> None:
+    """Say which slides the models know, and which patients they may know."""
+    seen, slides = trained.trained_on, [slide.slide_id for slide in cohort.slides]
+    held_out = [slide_id for slide_id in slides if slide_id in seen and trained.not_trained_on(slide_id)]
+    if held_out:
+        say(
+            f"warning: {count(len(held_out), 'slide')} of {labels} were in this run's training ({some(held_out)}); "
+            "each is scored by the model of the fold that held it out, not by all"
         )
-    patients = {trained.patients[slide_id] for slide_id in seen if slide_id in trained.patients}
+    known = [slide_id for slide_id in slides if not trained.not_trained_on(slide_id)]
+    if known:
+        say(
+            f"warning: {count(len(known), 'slide')} of {labels} were in the training of every model here "
+            f"({some(known)}); these figures are too good: take the slides out, or evaluate the whole run"
+        )
+    patients = {trained.patients[slide_id] for slide_id in seen - set(slides) if slide_id in trained.patients}
     shared = sorted(patients & set(cohort.patients))
     if shared:
         say(

@@ -53,6 +53,11 @@ class Run:
         """Number the models that never saw a slide: all for a new one, one for a slide of the run's cohort."""
         return tuple(number for number, slides in enumerate(self.seen) if slide_id not in slides)
 
+    def only(self, numbers: Sequence[int]) -> "Run":
+        """Keep some of the models."""
+        models, folds, seen = ([part[number] for number in numbers] for part in (self.models, self.folds, self.seen))
+        return replace(self, models=tuple(models), folds=tuple(folds), seen=tuple(seen))
+
 
 @dataclass(frozen=True)
 class SlidePrediction:
