@@ -189,7 +189,9 @@ def list_models() -> list[str]:
 def model_options(name: str) -> dict[str, Any]:
     """List the options that a model takes and their defaults.  Raises: UnknownNameError if there is no such model."""
     compressor_name, aggregator_name = _parts(name)
-    return {**options_of(COMPRESSORS.get(compressor_name)), **options_of(AGGREGATORS.get(aggregator_name))}
+    taken = options_of(COMPRESSORS.get(compressor_name))
+    settled = create_compressor(compressor_name, dim=1).settings
+    return {**taken, **_only(settled, taken), **options_of(AGGREGATORS.get(aggregator_name))}
 
 
 def load(folder: str | Path) -> Classifier:

@@ -39,7 +39,7 @@ def test_config_gives_options_and_flags_win(run, cohort, tmp_path):
     assert done.status == 0
     metrics = json.loads(done.out)
     assert metrics["model"] == "abmil"
-    assert metrics["options"] == {"gated": True}
+    assert metrics["options"] == {"projection": 512, "hidden": 128, "gated": True, "dropout": 0.0}
     assert metrics["seed"] == 3
     assert metrics["folds"]["0"]["epochs"] == 1
 

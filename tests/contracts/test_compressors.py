@@ -200,7 +200,7 @@ def test_pruned_patches_have_no_gradient_and_the_others_have(variant, sizes, ret
     slopes = torch.cat([bag.features.grad for bag in bags if len(bag)])
     pruned = tokens.patch_to_token < 0
     assert slopes[pruned].eq(0).all()
-    counts = tokens.patch_weight > 1e-30  # beside a partner of e^70 times the importance a patch is lost to float32
+    counts = tokens.patch_weight > 1e-6  # beside a partner of a million times the importance it is lost to float32
     assert slopes[~pruned & counts].abs().sum(dim=1).gt(0).all()
 
 
@@ -250,5 +250,7 @@ def test_extreme_scores_stay_finite(variant, make_bags):
     bags = [Bag(bag.features.requires_grad_(), bag.coords) for bag in make_bags([60, 2])]
     tokens = made(pack(bags))
     (tokens.features.sum() + tokens.gate.sum()).backward()
-    for values in (tokens.features, tokens.bias, tokens.mass, tokens.score, made.importance.first.weight.grad):
+    slope = made.importance.first.weight.grad
+    assert (slope is None) == (VARIANTS[variant][1].get("gate") == "none")  # then attention alone teaches the scorer
+    for values in (tokens.features, tokens.bias, tokens.mass, tokens.score, *([] if slope is None else [slope])):
         assert torch.isfinite(values).all()

@@ -10,7 +10,7 @@ from torch import Tensor
 from dtcwsi.compressors.matching import Edges, every_other, matching_of
 from dtcwsi.compressors.ordering import ORDERS
 from dtcwsi.compressors.randomness import drawn
-from dtcwsi.compressors.schedule import cumulative_shares, merging_shares
+from dtcwsi.compressors.schedule import budget_of, cumulative_shares, merging_shares
 from dtcwsi.compressors.settings import one_of
 from dtcwsi.compressors.stages import StagedCompressor
 from dtcwsi.compressors.tokens import Measured, Tokens
@@ -40,7 +40,7 @@ class _Chance(StagedCompressor):
         self.dim, self.order = dim, one_of("order", order, ORDERS)
         self.seed = check_whole_number("seed", seed, least=0)
         self.shares = self.shares_of(retention, schedule, stages)
-        self.settings = {"retention": retention, "schedule": schedule, "stages": stages, "order": order, "seed": seed}
+        self.settings = {**budget_of(retention, schedule, stages), "order": order, "seed": seed}
 
     @abstractmethod
     def shares_of(self, retention: object, schedule: object, stages: object) -> tuple[float, ...]:

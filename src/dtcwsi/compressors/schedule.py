@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from dtcwsi.errors import OptionError
 from dtcwsi.options import check_number, check_whole_number
 
-__all__ = ["DEFAULT_RETENTION", "DEFAULT_STAGES", "Step", "cumulative_shares", "merging_shares", "plan", "token_counts"]
+__all__ = ["Step", "budget_of", "cumulative_shares", "merging_shares", "plan", "token_counts"]
 
 DEFAULT_RETENTION = 0.4
 DEFAULT_STAGES = 3
@@ -30,6 +31,14 @@ class Step:
     def pruned(self) -> NDArray[np.int64]:
         """Tokens that are dropped."""
         return self.before - self.merges - self.left
+
+
+def budget_of(retention: Any, schedule: Any, stages: Any) -> dict[str, Any]:
+    """Decide the budget's options that were not given: 0.4 in 3 stages unless there is a schedule."""
+    if schedule is not None:
+        return {"retention": retention, "schedule": schedule, "stages": stages}
+    retention = DEFAULT_RETENTION if retention is None else retention
+    return {"retention": retention, "schedule": None, "stages": DEFAULT_STAGES if stages is None else stages}
 
 
 def cumulative_shares(retention: object, schedule: object, stages: object) -> tuple[float, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 from dtcwsi.compressors.matching import MATCHINGS
 from dtcwsi.compressors.ordering import ORDERS
 from dtcwsi.compressors.position import POSITIONS
+from dtcwsi.compressors.schedule import budget_of
 from dtcwsi.errors import OptionError
 from dtcwsi.options import check_number, check_switch, check_whole_number
 from dtcwsi.registry import near
@@ -41,7 +42,7 @@ DEFAULT: dict[str, Any] = {
 
 PAPER: dict[str, Any] = {
     **DEFAULT,
-    "schedule": (0.74, 0.74, 0.74),
+    "schedule": [0.74, 0.74, 0.74],
     "merge_share": 1.0,
     "gamma": 10.0,
     "beta": 0.01,
@@ -86,6 +87,7 @@ def settle(preset: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> d
     budget = {name: given[name] for name in ("retention", "schedule", "stages")}
     if all(value is None for value in budget.values()):
         budget["schedule"] = schedule
+    budget = budget_of(**budget)
     values |= {name: given[name] for name in values if given.get(name) is not None} | dict(fixed)
     _check(values)
     return {"preset": preset, **budget, **values}

@@ -40,8 +40,8 @@ class Layout:
     def of(cls, step: Step, device: torch.device) -> "Layout":
         """Lay out a step."""
         merges, removes = bool(step.merges.any()), bool((step.left < step.before).any())
-        parts = [Segments.of(sizes, device) for sizes in (step.edges, step.merges, step.left)]
-        return cls(*parts, merges=merges, removes=removes)
+        candidates, chosen, left = (Segments.of(sizes, device) for sizes in (step.edges, step.merges, step.left))
+        return cls(candidates, chosen, left, merges, removes)
 
 
 class StagedCompressor(Compressor):

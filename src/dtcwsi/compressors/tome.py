@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dtcwsi.compressors.matching import Edges, matching_of
 from dtcwsi.compressors.ordering import ORDERS
-from dtcwsi.compressors.schedule import merging_shares
+from dtcwsi.compressors.schedule import budget_of, merging_shares
 from dtcwsi.compressors.settings import one_of
 from dtcwsi.compressors.stages import StagedCompressor
 from dtcwsi.compressors.tokens import Measured, Tokens
@@ -47,9 +47,7 @@ class Tome(StagedCompressor):
         self.exact_ranking = check_switch("exact_ranking", exact_ranking)
         self.shares = merging_shares(retention, schedule, stages)
         self.settings = {
-            "retention": retention,
-            "schedule": schedule,
-            "stages": stages,
+            **budget_of(retention, schedule, stages),
             "order": order,
             "exact_ranking": exact_ranking,
         }

@@ -122,7 +122,9 @@ def _facts(runs: Mapping[str, RunSummary]) -> dict[str, object]:
         told["Training"] = ", ".join(f"{name} {value}" for name, value in first.recipe.items())
     for name, run in runs.items():
         if run.options:
-            told[f"Options of {name}"] = ", ".join(f"{option} {value}" for option, value in run.options.items())
+            told[f"Options of {name}, defaults aside"] = ", ".join(
+                f"{option} {value}" for option, value in run.options.items()
+            )
     if first.versions:
         told["Versions"] = ", ".join(f"{name} {value}" for name, value in first.versions.items())
     return told

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dtcwsi.errors import UsageError
+from dtcwsi.classifier import model_options
+from dtcwsi.errors import UnknownNameError, UsageError
 
 __all__ = ["METRICS", "Fold", "Metric", "RunSummary", "read_run", "read_table"]
 
@@ -94,7 +95,7 @@ def read_run(folder: Path) -> RunSummary:
     return RunSummary(
         folder=folder,
         model=str(found["model"]),
-        options=found.get("options") or {},
+        options=_chosen(str(found["model"]), found.get("options") or {}),
         recipe={name: settings[name] for name in _RECIPE if settings.get(name) is not None},
         classes=classes,
         n_slides=int(found["n_slides"]),
@@ -166,3 +167,12 @@ def _left_out(found: Mapping[str, Sequence[str] | Mapping[str, str]]) -> list[tu
     listed = [(slide, reason) for kind, reason in words.items() for slide in found.get(kind, ())]
     refused = found.get("refused") or {}
     return listed + (list(refused.items()) if isinstance(refused, Mapping) else [])
+
+
+def _chosen(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the options that are not the defaults of this version; all where it does not know the model."""
+    try:
+        defaults = model_options(model)
+    except UnknownNameError:
+        return dict(options)
+    return {name: value for name, value in options.items() if name not in defaults or value != defaults[name]}

@@ -55,8 +55,12 @@ class Run:
 
     def only(self, numbers: Sequence[int]) -> "Run":
         """Keep some of the models."""
-        models, folds, seen = ([part[number] for number in numbers] for part in (self.models, self.folds, self.seen))
-        return replace(self, models=tuple(models), folds=tuple(folds), seen=tuple(seen))
+        return replace(
+            self,
+            models=tuple(self.models[number] for number in numbers),
+            folds=tuple(self.folds[number] for number in numbers),
+            seen=tuple(self.seen[number] for number in numbers),
+        )
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ def segment_sum(
     values: Float[Tensor, "rows *dims"], offsets: Int[Tensor, "segments_plus_one"]
 ) -> Float[Tensor, "segments *dims"]:
     """Sum the rows of each segment; an empty segment gives 0."""
+    if len(offsets) == 2:
+        return values.sum(dim=0, keepdim=True)
     zeros = values.new_zeros(len(offsets) - 1, *values.shape[1:])
     return zeros.index_add(0, segment_ids(offsets, values.shape[0]), values)
 
@@ -72,6 +74,8 @@ def segment_mean(
 
 def segment_min(values: Float[Tensor, "rows"], offsets: Int[Tensor, "segments_plus_one"]) -> Float[Tensor, "segments"]:
     """Find the smallest value of each segment; an empty segment gives infinity."""
+    if len(offsets) == 2 and values.shape[0]:
+        return values.amin(dim=0, keepdim=True)
     start = values.new_full((len(offsets) - 1,), float("inf"))
     return start.scatter_reduce(0, segment_ids(offsets, values.shape[0]), values, "amin")
 

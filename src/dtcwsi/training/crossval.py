@@ -123,7 +123,8 @@ def cross_validate(
         check_whole_number("folds", folds, least=2)
     device_of(device)
     with torch.random.fork_rng():  # a trial, so that a wrong option is told before slides are read
-        create_model(model, in_dim=cohort.in_dim, n_classes=max(2, len(cohort.class_names)), **given)
+        trial = create_model(model, in_dim=cohort.in_dim, n_classes=max(2, len(cohort.class_names)), **given)
+        given = trial.options  # every option as it holds, so that a run says what made it
     cohort, features = _usable(cohort, tell)
     assigned = assign_folds(cohort.labels, cohort.patients, folds=folds, seed=seed, fixed=cohort.fixed_folds)
     for fold in sorted(set(assigned)):  # a trial as well
