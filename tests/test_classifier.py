@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import dtcwsi
 from dtcwsi.aggregators import AGGREGATORS
+from dtcwsi.bags.packing import join
 from dtcwsi.errors import FeaturesError, OptionError, UnknownNameError, UsageError
 
 DIM = 6
@@ -147,6 +148,24 @@ def test_one_step_lowers_the_loss_of_every_model(name):
     before.backward()
     optimizer.step()
     assert model.loss(model(packed), labels).item() < before.item()
+
+
+def test_accumulated_passes_have_the_gradient_of_one_batch(name):
+    if name.startswith("random-"):
+        pytest.skip("draws anew at each training step")
+    model, labels = build(name).train(), torch.arange(16) % 3
+    bags = [dtcwsi.pack([bag]) for bag in bags_of(*range(1, 160, 10))]
+    model.set_progress(0.4)
+
+    def gradient(passes):
+        model.zero_grad()
+        for part in passes:
+            batch = join([bags[index] for index in part])
+            (model.loss(model(batch), labels[part]) * len(part) / 16).backward()
+        return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+
+    whole, parts = gradient([list(range(16))]), gradient([[0, 1, 2], [3, 4, 5, 6, 7], list(range(8, 16))])
+    torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-4)
 
 
 def test_a_bag_without_patches_gets_the_training_shares(name):

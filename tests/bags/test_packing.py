@@ -68,6 +68,9 @@ def test_joining_packs_equals_packing_the_bags():
 
 
 def test_widths_that_differ_are_named():
+    half = Bag(torch.zeros(2, 3, dtype=torch.float16), slide_id="h")
+    with pytest.raises(FeaturesError, match=r"differ in type: torch.float32 \(a\); torch.float16 \(h\); convert"):
+        pack([Bag(torch.zeros(2, 3), slide_id="a"), half])
     with pytest.raises(FeaturesError, match=r"differ in width: 3 \(a\); 4 \(b\); use features of one encoder"):
         pack([Bag(torch.zeros(1, 3), slide_id="a"), Bag(torch.zeros(1, 4), slide_id="b")])
 

@@ -51,11 +51,11 @@ def algorithm_1(features, schedule, g, lam, all_pairs=False):
 
 def scorer_of(importance):
     first, bias = importance.first.weight.double().tolist(), importance.first.bias.double().tolist()
-    last, last_bias = importance.last.weight.double()[0].tolist(), importance.last.bias.double().item()
+    last = importance.last.weight.double()[0].tolist()
 
     def g(row):
         hidden = [dot(weights, row) + shift for weights, shift in zip(first, bias, strict=True)]
-        return dot(last, [x * 0.5 * (1 + math.erf(x / math.sqrt(2))) for x in hidden]) + last_bias
+        return dot(last, [x * 0.5 * (1 + math.erf(x / math.sqrt(2))) for x in hidden])
 
     return g
 

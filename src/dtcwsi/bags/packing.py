@@ -37,7 +37,7 @@ def pack(bags: Sequence[Bag]) -> PackedBags:
     A bag with coordinates gets the order along the Hilbert curve of its grid cells, so that permuting its patches
     changes nothing that depends on order; a bag without keeps the order given.
     Returns: a ragged batch; ``coords`` are dropped if any bag lacks them, the orders of the others are not.
-    Raises: FeaturesError if there is no bag, or widths differ.
+    Raises: FeaturesError if there is no bag, or widths or number types differ.
     """
     return join([_pack_one(bag) for bag in bags])
 
@@ -52,6 +52,7 @@ def join(packs: Sequence[PackedBags]) -> PackedBags:
     if len(packs) == 1:
         return packs[0]
     _check_widths(packs)
+    _check_types(packs)
     ends = torch.tensor([len(pack.features) for pack in packs]).cumsum(0).tolist()
     starts = [0, *ends[:-1]]
     tails = [pack.offsets[1:] + start for pack, start in zip(packs, starts, strict=True)]
@@ -103,6 +104,13 @@ def _joined_order(packs: Sequence[PackedBags], starts: Sequence[int]) -> Int[Ten
         for pack in packs
     ]
     return torch.cat([order + start for order, start in zip(orders, starts, strict=True)])
+
+
+def _check_types(packs: Sequence[PackedBags]) -> None:
+    types = {pack.features.dtype: pack.slide_ids for pack in packs}
+    if len(types) > 1:
+        told = "; ".join(f"{dtype} ({', '.join(map(str, ids))})" for dtype, ids in types.items())
+        raise FeaturesError(f"bags of one batch differ in type: {told}; convert their features to one")
 
 
 def _check_widths(packs: Sequence[PackedBags]) -> None:

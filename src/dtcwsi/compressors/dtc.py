@@ -100,6 +100,7 @@ class DtcCompressor(StagedCompressor):
             norm=options["scorer_norm"],
             flat_start=options["flat_start"],
             exact=options["exact_ranking"],
+            level=options["budget"] == "threshold",
         )
 
     def shares_of(self, retention: object, schedule: object, stages: object) -> tuple[float, ...]:

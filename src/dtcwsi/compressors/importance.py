@@ -15,18 +15,27 @@ class Importance(nn.Module):
     """Score tokens by LayerNorm, Linear(dim, width), GELU, Linear(width, 1); one network for all stages.
 
     ``flat_start`` sets the last layer to zero, so that an untrained scorer prefers nothing; without ``norm`` there is
-    no LayerNorm, as printed. ``exact`` scores in float64, see `values`.
+    no LayerNorm, as printed. ``exact`` scores in float64, see `values`. ``level`` adds a bias to the last layer: only a
+    threshold has a use for it, all else compares scores, and its gradient would be float noise.
     """
 
     def __init__(
-        self, dim: int, *, width: int = 64, norm: bool = True, flat_start: bool = True, exact: bool = True
+        self,
+        dim: int,
+        *,
+        width: int = 64,
+        norm: bool = True,
+        flat_start: bool = True,
+        exact: bool = True,
+        level: bool = False,
     ) -> None:
         super().__init__()
         self.exact = exact
         self.norm = nn.LayerNorm(dim) if norm else None
-        self.first, self.last = nn.Linear(dim, width), nn.Linear(width, 1)
+        self.first, self.last = nn.Linear(dim, width), nn.Linear(width, 1, bias=level)
         if flat_start:
             nn.init.zeros_(self.last.weight)
+        if level:
             nn.init.zeros_(self.last.bias)
 
     def forward(self, tokens: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens"]:
@@ -49,12 +58,12 @@ class Importance(nn.Module):
         wide, device = wide_dtype(tokens) if self.exact else torch.float32, tokens.device
         scores, lengths = torch.empty(len(tokens), dtype=wide, device=device), torch.empty(len(tokens), device=device)
         view = torch.empty(len(tokens), self.first.out_features, device=device) if with_view else None
-        weights = [tensor.to(wide) for layer in (self.first, self.last) for tensor in (layer.weight, layer.bias)]
+        first, last = _widened(self.first, wide), _widened(self.last, wide)
         with torch.autocast(device.type, enabled=False):
             for rows in chunks(len(tokens), tokens.shape[1]):
                 chunk = tokens[rows].float()
-                hidden = linear(self._normal(chunk).to(wide), *weights[:2])
-                scores[rows] = linear(gelu(hidden), *weights[2:]).squeeze(-1)
+                hidden = linear(self._normal(chunk).to(wide), *first)
+                scores[rows] = linear(gelu(hidden), *last).squeeze(-1)
                 if view is not None:
                     view[rows] = chunk = hidden.float()
                 lengths[rows] = torch.linalg.vector_norm(chunk, dim=1)
@@ -71,3 +80,7 @@ class Importance(nn.Module):
         if self.norm is None:
             return chunk
         return layer_norm(chunk, chunk.shape[1:], self.norm.weight.float(), self.norm.bias.float(), self.norm.eps)
+
+
+def _widened(layer: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    return layer.weight.to(dtype), None if layer.bias is None else layer.bias.to(dtype)

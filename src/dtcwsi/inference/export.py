@@ -141,7 +141,7 @@ def _measured(dtc: DtcCompressor, rows: Tensor) -> tuple[Tensor, Tensor]:
     normal = rows if norm is None else norm(rows)
     hidden = linear(normal.double(), first.weight.double(), first.bias.double())
     active = gelu(hidden.float()).double()  # runtimes have no float64 erf
-    score = linear(active, last.weight.double(), last.bias.double())
+    score = linear(active, last.weight.double())
     return score.squeeze(-1), torch.sqrt((rows * rows).sum(dim=1))
 
 
