@@ -183,7 +183,8 @@ class DtcCompressor(StagedCompressor):
         made = super().finish(bags, tokens, trace, pruned)
         score = tokens.score
         if torch.is_grad_enabled():
-            score = self.importance.taught(tokens.features(), tokens.score)
+            scored = made.features if self.settings["position"] == "none" else tokens.features()
+            score = self.importance.taught(scored, tokens.score)
         prior = made.gate
         if self.settings["gate"] == "survivors":
             prior = gate(score, made.offsets, pruned).float()
