@@ -108,6 +108,12 @@ def test_what_merges_is_alike_and_what_goes_scores_least():
     assert score[kept].min() > score[~kept].max()
 
 
+def test_pairs_of_equal_utility_merge_from_the_start_of_the_list():
+    made = compressor(trained=False, schedule=(0.75,), merge_share=1.0)
+    token = made(pack([Bag(torch.ones(8, DIM)), Bag(torch.ones(4, DIM))])).patch_to_token
+    assert token.tolist() == [0, 0, 1, 1, 2, 3, 4, 5, 0, 0, 1, 2]
+
+
 def test_merging_only_keeps_every_patch(make_bags):
     tokens = compressor(retention=0.2, merge_share=1.0)(pack(make_bags([64])))
     assert tokens.patch_to_token.ge(0).all()
