@@ -137,7 +137,7 @@ class DtcCompressor(StagedCompressor):
     ) -> Float[Tensor, "some"]:
         """Weigh tokens of a merge by score as in Eq. 4, by size, or by the importance of all their patches."""
         if self.settings["merge_by"] == "size":
-            return tokens.log_size[which]
+            return super().weights(tokens, which, features)
         score = tokens.score[which]
         if self.settings["learn_merge"]:
             score = self.importance.taught(features, score)

@@ -27,8 +27,7 @@ def positions(
     Raises: FeaturesError if coordinates are needed and missing.
     """
     if name == "paper":
-        place = torch.arange(len(order), device=order.device) - patches.offsets[patches.ids]
-        share = place / patches.offsets.diff().clamp_min(1)[patches.ids]
+        share = patches.places / patches.offsets.diff().clamp_min(1)[patches.ids]
         return torch.zeros_like(share).index_copy(0, order, share)[:, None].to(bags.features.dtype)
     if bags.coords is None:
         raise FeaturesError(f"position={name!r} needs coordinates and a bag of the batch has none; use position='none'")

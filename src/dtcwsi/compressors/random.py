@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from dtcwsi.compressors.matching import Edges, every_other, matching_of
@@ -55,15 +55,6 @@ class _Chance(StagedCompressor):
         """Pair neighbours and draw each pair's utility."""
         target = every_other(tokens.segments, candidates)
         return Edges(target + 1, target, self._drawn(tokens)[target])
-
-    def weights(
-        self,
-        tokens: Tokens,
-        which: Int[Tensor, "some"],
-        features: Float[Tensor, "some dim"],  # noqa: ARG002
-    ) -> Float[Tensor, "some"]:
-        """Weigh tokens by how many patches they hold."""
-        return tokens.log_size[which]
 
     def ranks(self, tokens: Tokens, before: Float[Tensor, "tokens"]) -> Float[Tensor, "tokens"]:  # noqa: ARG002
         """Draw who stays."""

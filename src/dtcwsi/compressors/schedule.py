@@ -57,8 +57,8 @@ def cumulative_shares(retention: object, schedule: object, stages: object) -> tu
         if stages is not None and stages != len(shares):
             raise OptionError(f"got stages={stages} and a schedule of {len(shares)}; leave stages out")
         return tuple(math.prod(shares[: stage + 1]) for stage in range(len(shares)))
-    last = _share("retention", DEFAULT_RETENTION if retention is None else retention)
-    count = check_whole_number("stages", DEFAULT_STAGES if stages is None else stages)
+    given = budget_of(retention, None, stages)
+    last, count = _share("retention", given["retention"]), check_whole_number("stages", given["stages"])
     return tuple(last ** ((stage + 1) / count) for stage in range(count))
 
 
@@ -73,7 +73,7 @@ def merging_shares(retention: object, schedule: object, stages: object) -> tuple
         if any(after < 0.5 * before for before, after in pairwise((1.0, *shares))):
             raise OptionError(f"got schedule={schedule}; a stage that only merges keeps at least 0.5; use more stages")
         return shares
-    last = _share("retention", DEFAULT_RETENTION if retention is None else retention)
+    last = cumulative_shares(retention, None, 1)[0]
     least = math.ceil(math.log2(1 / last) - 1e-9)
     return cumulative_shares(last, None, max(1, least, len(cumulative_shares(last, None, stages))))
 

@@ -61,13 +61,18 @@ class StagedCompressor(Compressor):
     def edges(self, tokens: Tokens, candidates: Segments) -> Edges:
         """Find the candidate merges of a stage."""
 
-    @abstractmethod
-    def weights(self, tokens: Tokens, which: Int[Tensor, "some"], features: Float[Tensor, "some dim"]) -> Tensor:
-        """Give some tokens' log weights in a merge, with gradient if there is something to learn."""
+    def weights(
+        self,
+        tokens: Tokens,
+        which: Int[Tensor, "some"],
+        features: Float[Tensor, "some wide"],  # noqa: ARG002
+    ) -> Float[Tensor, "some"]:
+        """Give some tokens' log weights in a merge, with gradient if there is something to learn; here their size."""
+        return tokens.log_size[which]
 
-    @abstractmethod
-    def ranks(self, tokens: Tokens, before: Float[Tensor, "tokens"]) -> Float[Tensor, "tokens"]:
+    def ranks(self, tokens: Tokens, before: Float[Tensor, "tokens"]) -> Float[Tensor, "tokens"]:  # noqa: ARG002
         """Say how much tokens deserve to stay; only the order counts, in steps of 1e-7."""
+        return tokens.score
 
     @property
     def prunes(self) -> bool:
@@ -177,7 +182,7 @@ class StagedCompressor(Compressor):
             log_size=torch.zeros(len(order), device=order.device),
             log_mass=log_mass[order],
             anchor=order,
-            place=torch.empty_like(order).index_copy(0, order, _places(patches)),
+            place=torch.empty_like(order).index_copy(0, order, patches.places),
             sizes=patches.offsets.diff(),
         )
 
@@ -210,8 +215,3 @@ class StagedCompressor(Compressor):
             log_mass=log_sums(tokens.log_mass, edges, merged),
             anchor=tokens.anchor.index_copy(0, target, tokens.anchor[merged.heaviest]),
         )
-
-
-def _places(patches: Segments) -> Int[Tensor, "patches"]:
-    """Count the rows of each segment from 0."""
-    return torch.arange(len(patches.ids), device=patches.ids.device) - patches.offsets[patches.ids]

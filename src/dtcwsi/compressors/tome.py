@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from dtcwsi.compressors.matching import Edges, matching_of
@@ -63,16 +63,3 @@ class Tome(StagedCompressor):
         return self.matching.edges(
             tokens.segments, candidates, tokens.likeness(torch.zeros_like(tokens.length), 1.0, wide)
         )
-
-    def weights(
-        self,
-        tokens: Tokens,
-        which: Int[Tensor, "some"],
-        features: Float[Tensor, "some dim"],  # noqa: ARG002
-    ) -> Float[Tensor, "some"]:
-        """Weigh tokens by how many patches they hold."""
-        return tokens.log_size[which]
-
-    def ranks(self, tokens: Tokens, before: Float[Tensor, "tokens"]) -> Float[Tensor, "tokens"]:  # noqa: ARG002
-        """Rank all the same: nothing is pruned."""
-        return tokens.score

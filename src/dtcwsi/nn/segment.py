@@ -40,6 +40,11 @@ class Segments:
             return cls(offsets, numbers.expand(int(sizes[0])))
         return cls(offsets, numbers.repeat_interleave(offsets.diff(), output_size=int(sizes.sum())))
 
+    @property
+    def places(self) -> Int[Tensor, "rows"]:
+        """Count the rows of each segment from 0."""
+        return torch.arange(self.ids.shape[0], device=self.ids.device) - self.offsets[self.ids]
+
 
 def offsets_of(sizes: Int[Tensor, "segments"]) -> Int[Tensor, "segments_plus_one"]:
     """Turn segment sizes into offsets, the first of which is 0."""
