@@ -7,9 +7,13 @@ from dataclasses import dataclass
 import torch
 from sklearn.metrics import roc_auc_score
 
+from clustered import FarthestPoints, KMeansTokens
+from dtcwsi.aggregators import create_aggregator
 from dtcwsi.bags.packing import join, pack
 from dtcwsi.classifier import Classifier, create_model
 from dtcwsi.types import Bag, PackedBags
+
+CLUSTERINGS = {"k-means": KMeansTokens, "farthest-point": FarthestPoints}
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def fit(
     """Train a model on packed single bags and score others; the seed decides weights and the order of bags."""
     torch.manual_seed(seed)
     width = train[0].features.shape[1]
-    model = create_model(name, in_dim=width, n_classes=2, **options)
+    model = model_of(name, width, options)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr)
     generator = torch.Generator().manual_seed(seed)
     steps, done = recipe.epochs * -(-len(train) // recipe.batch), 0
@@ -54,6 +58,15 @@ def fit(
             done += 1
     seconds = time.perf_counter() - start
     return _scored(model, test, seconds)
+
+
+def model_of(name: str, width: int, options: dict) -> Classifier:
+    """Build a model of the library, or abmil behind one of the two clusterings."""
+    clustering = CLUSTERINGS.get(name.removesuffix("-abmil"))
+    if clustering is None:
+        return create_model(name, in_dim=width, n_classes=2, **options)
+    aggregator = create_aggregator("abmil", in_dim=width, n_classes=2)
+    return Classifier(name, clustering(width, **options), aggregator, in_dim=width, n_classes=2)
 
 
 def packed_each(bags: Sequence[Bag]) -> list[PackedBags]:

@@ -168,6 +168,84 @@ def test_accumulated_passes_have_the_gradient_of_one_batch(name):
     torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-4)
 
 
+def doubting(name, packed, labels, **options):
+    """A model in training whose first step told it nothing."""
+    model = build(name, **options).train()
+    model.set_progress(0.4)
+    model.loss(model(packed), labels)
+    model.set_progress(0.41)
+    return model
+
+
+def test_a_model_in_doubt_also_looks_at_whole_bags():
+    packed, labels = dtcwsi.pack([*bags_of(60, 9), dtcwsi.Bag(torch.zeros(0, DIM))]), torch.tensor([2, 0, 1])
+    model = doubting("dtc-abmil", packed, labels)
+    out = model(packed)
+    plain = build("abmil")
+    plain.load_state_dict({key: value for key, value in model.state_dict().items() if "compressor" not in key})
+    torch.testing.assert_close(out.whole_logits, plain(packed).logits, atol=1e-6, rtol=0)
+    assert set(out.losses) == {"attention_taught", "whole_attention_taught"}
+    entropy = torch.nn.functional.cross_entropy
+    expected = 0.3 * entropy(out.logits, labels) + entropy(out.whole_logits, labels) + sum(out.losses.values())
+    torch.testing.assert_close(model.loss(out, labels), expected)
+    model.loss(out, labels).backward()
+    assert model.compressor.importance.last.weight.grad.abs().sum() > 0
+
+
+def test_the_second_look_leaves_the_logits_alone_and_ends_with_training():
+    packed, labels = dtcwsi.pack(bags_of(60, 9)), torch.tensor([2, 0])
+    model = doubting("dtc-abmil", packed, labels)
+    model.set_progress(0.6)
+    out = model(packed)
+    assert out.whole_logits is not None
+    torch.testing.assert_close(out.logits, model.eval()(packed).logits, atol=1e-6, rtol=0)
+    assert model(packed).whole_logits is None
+    model.train().set_progress(1.0)
+    assert model(packed).whole_logits is None
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("dtc-abmil", {"second_look": False}), ("dtc-abmil", {"preset": "paper"}), ("random-abmil", {}), ("abmil", {})],
+)
+def test_models_without_a_second_look_never_take_one(name, options):
+    packed, labels = dtcwsi.pack(bags_of(60, 9)), torch.tensor([2, 0])
+    assert doubting(name, packed, labels, **options)(packed).whole_logits is None
+
+
+def test_a_model_that_has_learned_from_tokens_looks_at_nothing_else():
+    packed, labels = dtcwsi.pack(bags_of(60, 9)), torch.tensor([2, 0])
+    model = build("dtc-abmil").train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    looks = []
+    for step in range(60):
+        model.set_progress(0.5 + step / 200)
+        optimizer.zero_grad()
+        out = model(packed)
+        looks.append(out.whole_logits is not None)
+        model.loss(out, labels).backward()
+        optimizer.step()
+    assert not looks[0]
+    assert looks[1]
+    assert not any(looks[-10:])
+
+
+def test_accumulated_passes_in_doubt_have_the_gradient_of_one_batch():
+    bags = [dtcwsi.pack([bag]) for bag in bags_of(31, 5, 60, 17)]
+    labels = torch.tensor([0, 1, 2, 0])
+    model = doubting("dtc-abmil", join(bags), labels)
+
+    def gradient(passes):
+        model.zero_grad()
+        for part in passes:
+            out = model(join([bags[index] for index in part]))
+            assert out.whole_logits is not None
+            (model.loss(out, labels[part]) * len(part) / 4).backward()
+        return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+
+    torch.testing.assert_close(gradient([[0], [1, 2, 3]]), gradient([[0, 1, 2, 3]]), atol=1e-6, rtol=1e-4)
+
+
 def test_a_bag_without_patches_gets_the_training_shares(name):
     model = build(name)
     model.describe_classes(["a", "b", "c"], [0.5, 0.3, 0.2])

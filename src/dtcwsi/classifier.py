@@ -1,6 +1,7 @@
 """The whole model: compressor, then aggregator with its head; read `Classifier.forward` first."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from dtcwsi.aggregators import AGGREGATORS, create_aggregator
 from dtcwsi.bags.packing import pack
 from dtcwsi.compressors import COMPRESSORS, PLAIN, Compressor, create_compressor
+from dtcwsi.compressors.doubt import TOKENS_WEIGHT, Doubt
 from dtcwsi.compressors.provenance import patch_stages
 from dtcwsi.errors import FeaturesError, OptionError, UnknownNameError, UsageError
 from dtcwsi.nn.segment import segment_ids
@@ -50,6 +52,7 @@ class Classifier(nn.Module):
         self.name, self.in_dim, self.n_classes = name, in_dim, n_classes
         self.options = dict(options or {})
         self.aggregator, self.compressor = aggregator, compressor
+        self.doubt = Doubt()
         self.class_names: tuple[str, ...] = tuple(str(label) for label in range(n_classes))
         self.class_shares: tuple[float, ...] = (1.0 / n_classes,) * n_classes
 
@@ -67,7 +70,9 @@ class Classifier(nn.Module):
         """
         packed = self._packed(bags, coords, patch_size_level0)
         tokens = self.compress(packed)
-        return self.predict(tokens, self.aggregate(tokens))
+        out = self.predict(tokens, self.aggregate(tokens))
+        fewer = len(tokens.features) < len(packed.features)
+        return self._with_second_look(packed, out) if fewer and self._doubts else out
 
     def compress(self, bags: PackedBags) -> CompressedBags:
         """First half of forward: patches to tokens, which come in the precision of the weights.
@@ -80,8 +85,7 @@ class Classifier(nn.Module):
                 "use features of the encoder that the model was trained on"
             )
         tokens: CompressedBags = self.compressor(bags)
-        weights = next(self.aggregator.parameters()).dtype
-        return tokens if tokens.features.dtype == weights else replace(tokens, features=tokens.features.to(weights))
+        return self._as_weights(tokens)
 
     def aggregate(self, tokens: CompressedBags) -> Aggregated:
         """Second half of forward: tokens to logits and attention."""
@@ -93,37 +97,41 @@ class Classifier(nn.Module):
 
         A bag without patches gets the log of the training class shares as logits.
         """
-        tokens_in, tokens_out = tokens.patch_offsets.diff(), tokens.offsets.diff()
-        shares = torch.tensor(self.class_shares, dtype=aggregated.logits.dtype, device=aggregated.logits.device)
-        logits = torch.where((tokens_in > 0)[:, None], aggregated.logits, shares.clamp_min(1e-12).log())
-        losses: dict[str, Tensor] = {}
-        if self.training:
-            losses = {**tokens.losses, **aggregated.losses, **self.compressor.auxiliary(tokens, aggregated.teacher)}
         by_class = aggregated.attention_by_class
         return Prediction(
-            logits=logits,
+            logits=self._logits(tokens, aggregated),
             attention=_to_patches(aggregated.attention, tokens),
-            tokens_in=tokens_in,
-            tokens_out=tokens_out,
+            tokens_in=tokens.patch_offsets.diff(),
+            tokens_out=tokens.offsets.diff(),
             patch_to_token=tokens.patch_to_token,
             tokens_by_stage=tokens.tokens_by_stage,
             patch_stage=patch_stages(tokens.tokens_by_stage, tokens.patch_offsets),
             offsets=tokens.patch_offsets,
-            losses=losses,
+            losses=self._terms(tokens, aggregated) if self.training else {},
             attention_by_class=None if by_class is None else _to_patches(by_class, tokens),
         )
 
     def loss(self, out: Prediction, labels: Int[Tensor, "bags"]) -> Float[Tensor, ""]:
         """Add up the objective: cross-entropy, a mean over bags, and the weighted auxiliary terms of ``out``."""
-        total = nn.functional.cross_entropy(out.logits, labels)
+        each = nn.functional.cross_entropy(out.logits, labels, reduction="none")
+        if self.training:
+            self.doubt.observe(each)
+        total = each.mean()
+        if out.whole_logits is not None:
+            total = TOKENS_WEIGHT * total + nn.functional.cross_entropy(out.whole_logits, labels)
         for term in out.losses.values():
             total = total + term
         return total
 
     def set_progress(self, progress: float) -> None:
-        """Say how far training is, 0 to 1; without it compression is full from the start.  Ignored in evaluation."""
+        """Say how far training is, 0 to 1; without it compression is full from the start.  Ignored in evaluation.
+
+        A new number ends an optimiser step: until then all passes are compressed, and doubted, alike.
+        """
         if not 0 <= progress <= 1:
             raise OptionError(f"got progress {progress}; expected 0 to 1, the share of training that is done")
+        if progress != self.compressor.progress:
+            self.doubt.close_step(-sum(share * math.log(share) for share in self.class_shares if share))
         self.compressor.progress = float(progress)
 
     def describe_classes(self, names: Sequence[str], shares: Sequence[float]) -> None:
@@ -149,6 +157,30 @@ class Classifier(nn.Module):
             "versions": package_versions(),
         }
         write_json(folder / _CARD, {**notes, **card})
+
+    @property
+    def _doubts(self) -> bool:
+        """Whether training should look at whole bags as well: never once it has been told that it is at its end."""
+        return self.training and self.compressor.second_look and self.compressor.progress < 1 and self.doubt.stands
+
+    def _with_second_look(self, bags: PackedBags, out: Prediction) -> Prediction:
+        whole = self._as_weights(self.compressor.whole(bags))
+        seen = self.aggregate(whole)
+        terms = {f"whole_{name}": term for name, term in self._terms(whole, seen).items()}
+        return replace(out, whole_logits=self._logits(whole, seen), losses={**out.losses, **terms})
+
+    def _as_weights(self, tokens: CompressedBags) -> CompressedBags:
+        dtype = next(self.aggregator.parameters()).dtype
+        return tokens if tokens.features.dtype == dtype else replace(tokens, features=tokens.features.to(dtype))
+
+    def _logits(self, tokens: CompressedBags, aggregated: Aggregated) -> Float[Tensor, "bags classes"]:
+        """Give the prior to bags without patches."""
+        shares = torch.tensor(self.class_shares, dtype=aggregated.logits.dtype, device=aggregated.logits.device)
+        filled = tokens.patch_offsets.diff() > 0
+        return torch.where(filled[:, None], aggregated.logits, shares.clamp_min(1e-12).log())
+
+    def _terms(self, tokens: CompressedBags, aggregated: Aggregated) -> dict[str, Tensor]:
+        return {**tokens.losses, **aggregated.losses, **self.compressor.auxiliary(tokens, aggregated.teacher)}
 
     def _packed(
         self, bags: Tensor | Bag | PackedBags, coords: Tensor | None, patch_size_level0: float | None

@@ -264,7 +264,8 @@ class Prediction:
     ``logits`` (bags, classes); ``attention`` (patches,) sums to 1 in each bag with patches; ``tokens_in`` and
     ``tokens_out`` (bags,); ``patch_to_token`` (patches,); ``tokens_by_stage`` (stages, patches); ``patch_stage``
     (patches,) stage at which a patch stopped being a token alone, 0 if it never did; ``losses`` weighted auxiliary
-    terms, empty in evaluation; ``offsets`` (bags + 1,) rows of each bag in the patch-wise fields.
+    terms, empty in evaluation; ``offsets`` (bags + 1,) rows of each bag in the patch-wise fields. ``whole_logits``
+    (bags, classes) are those of all patches, while training looks at whole bags as well.
     """
 
     logits: Float[Tensor, "bags classes"]
@@ -277,3 +278,4 @@ class Prediction:
     offsets: Int[Tensor, "bags_plus_one"]
     losses: dict[str, Tensor] = field(default_factory=dict)
     attention_by_class: Float[Tensor, "patches classes"] | None = None
+    whole_logits: Float[Tensor, "bags classes"] | None = None

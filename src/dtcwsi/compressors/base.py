@@ -17,10 +17,12 @@ class Compressor(nn.Module, ABC):
     """Base of the compressors: tokens come in each bag's order, provenance in the order of the patches.
 
     ``fixed`` are options that a subclass has decided and no longer takes; ``settings`` are all options as they hold,
-    presets resolved; ``curriculum`` is the share of training over which the budget tightens.
+    presets resolved; ``curriculum`` is the share of training over which the budget tightens; with ``second_look``
+    training sees whole bags as well while the tokens tell it nothing.
     """
 
     fixed: dict[str, Any] = {}
+    second_look = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,6 +33,10 @@ class Compressor(nn.Module, ABC):
     @abstractmethod
     def forward(self, bags: PackedBags) -> CompressedBags:
         """Compress every bag; the bags do not see each other."""
+
+    def whole(self, bags: PackedBags) -> CompressedBags:
+        """Make every patch a token, with the scores that `auxiliary` teaches."""
+        raise NotImplementedError(f"{type(self).__name__} has no second look")
 
     @property
     def tightness(self) -> float:

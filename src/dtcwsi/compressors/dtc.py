@@ -9,8 +9,10 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dtcwsi.compressors.identity import Identity
 from dtcwsi.compressors.importance import Importance
 from dtcwsi.compressors.matching import Edges, Likeness, matching_of
+from dtcwsi.compressors.ordering import order_of
 from dtcwsi.compressors.position import POSITION_WIDTH, positions
 from dtcwsi.compressors.provenance import Provenance
 from dtcwsi.compressors.pruning import gate
@@ -47,8 +49,9 @@ class DtcCompressor(StagedCompressor):
     before the merge); ``gate`` on survivors' attention, printed (scales features by sigmoid(gamma (alpha - tau)) in
     training) or none; ``size_bias`` adds a token's log size to its attention.
     Scorer: ``scorer_width``, ``scorer_norm``, ``flat_start``; ``teach`` weighs the cross-entropy by which it learns
-    from the aggregator's attention; ``exact_ranking`` scores in float64, so that no batch changes a tie. ``position``
-    joins columns to the features for scoring and matching; ``order`` is that of the list.
+    from the aggregator's attention; ``exact_ranking`` scores in float64, so that no batch changes a tie. While the loss
+    on tokens is above 0.6 of a guess's, ``second_look`` has training see whole bags too, at the plain model's cost.
+    ``position`` joins columns to the features for scoring and matching; ``order`` is that of the list.
     Raises: OptionError if an option is unknown or out of range.
     Source: Sections 2.2 to 2.6 and Algorithm 1.
     """
@@ -85,6 +88,7 @@ class DtcCompressor(StagedCompressor):
         flat_start: bool | None = None,
         exact_ranking: bool | None = None,
         teach: float | None = None,
+        second_look: bool | None = None,
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in ("self", "dim", "preset", "__class__")}
         super().__init__()
@@ -94,6 +98,7 @@ class DtcCompressor(StagedCompressor):
         self.merge_share, self.merge_all = options["merge_share"], options["pairs"] == "all"
         self.matching = matching_of(options["matching"], options["window"])
         self.order, self.curriculum = options["order"], float(options["curriculum"])
+        self.second_look = bool(options["second_look"])
         self.importance = Importance(
             dim + POSITION_WIDTH[options["position"]],
             width=options["scorer_width"],
@@ -118,6 +123,14 @@ class DtcCompressor(StagedCompressor):
         if self.settings["position"] == "none":
             return bags.features
         return torch.cat([bags.features, positions(self.settings["position"], bags, patches, order)], dim=1)
+
+    def whole(self, bags: PackedBags) -> CompressedBags:
+        """Make every patch a token, with the scores that `auxiliary` teaches."""
+        patches = Segments.of(bags.offsets.diff().cpu().numpy(), bags.offsets.device)
+        order = order_of(self.order, bags, patches)
+        score = self.importance(self.patch_features(bags, patches, order))
+        tokens: CompressedBags = Identity(self.dim)(replace(bags, order=order))
+        return replace(tokens, score=score[order].float())
 
     def importance_before(self, tokens: Tokens) -> Float[Tensor, "tokens"]:
         """Take down the logarithms of the softmax weights, if the preset wants to look back at them."""

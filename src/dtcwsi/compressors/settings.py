@@ -38,6 +38,7 @@ DEFAULT: dict[str, Any] = {
     "flat_start": True,
     "exact_ranking": True,
     "teach": 0.1,
+    "second_look": True,
 }
 
 PAPER: dict[str, Any] = {
@@ -56,6 +57,7 @@ PAPER: dict[str, Any] = {
     "scorer_norm": False,
     "flat_start": False,
     "teach": 0.0,
+    "second_look": False,
 }
 
 PRESETS = {"default": DEFAULT, "paper": PAPER}
@@ -74,7 +76,7 @@ _CHOICES = {
 }
 _SHARES = ("merge_share", "lam", "curriculum")
 _AMOUNTS = ("gamma", "beta", "teach")
-_SWITCHES = ("learn_merge", "size_bias", "scorer_norm", "flat_start", "exact_ranking")
+_SWITCHES = ("learn_merge", "size_bias", "scorer_norm", "flat_start", "exact_ranking", "second_look")
 
 
 def settle(preset: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:

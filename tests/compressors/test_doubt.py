@@ -1,0 +1,52 @@
+"""Doubt stands while the loss on tokens is near that of guessing."""
+
+import math
+
+import torch
+
+from dtcwsi.compressors.doubt import Doubt
+
+CHANCE = math.log(2)
+
+
+def close(doubt, *losses, chance=CHANCE):
+    doubt.observe(torch.tensor(losses))
+    doubt.close_step(chance)
+    return doubt.stands
+
+
+def test_a_new_model_is_not_doubted_before_its_first_step_is_closed():
+    doubt = Doubt()
+    assert not doubt.stands
+    doubt.observe(torch.tensor([0.69, 0.7]))
+    assert not doubt.stands
+    doubt.close_step(CHANCE)
+    assert doubt.stands
+
+
+def test_doubt_ends_below_six_tenths_of_chance_and_returns_above():
+    doubt = Doubt()
+    assert close(doubt, 0.61 * CHANCE)
+    assert not close(doubt, 0.4 * CHANCE)  # 0.9 x 0.61 + 0.1 x 0.4 = 0.589
+    assert close(doubt, 0.8 * CHANCE)  # 0.610
+
+
+def test_a_step_is_the_mean_of_its_bags_however_they_are_passed():
+    whole, parts = Doubt(), Doubt()
+    whole.observe(torch.tensor([0.1, 0.2, 0.9]))
+    parts.observe(torch.tensor([0.1]))
+    parts.observe(torch.tensor([0.2, 0.9]))
+    for share in (0.65, 0.69):  # the mean is 0.4 = 0.6 x 0.667
+        for doubt in (whole, parts):
+            doubt.close_step(share)
+    assert whole.stands == parts.stands
+    assert not close(Doubt(), 0.4, chance=0.67)
+    assert close(Doubt(), 0.4, chance=0.66)
+
+
+def test_closing_a_step_without_bags_changes_nothing_and_one_class_leaves_no_doubt():
+    doubt = Doubt()
+    close(doubt, 0.69)
+    doubt.close_step(CHANCE)
+    assert doubt.stands
+    assert not close(Doubt(), 0.5, chance=0.0)
