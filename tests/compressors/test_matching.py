@@ -17,7 +17,9 @@ def laid(sizes):
 
 def likeness_of(rows, worth=None, lam=1.0):
     worth = torch.zeros(len(rows)) if worth is None else worth
-    return Likeness(rows.__getitem__, rows.norm(dim=1), worth, lam, rows.shape[1], torch.float64)
+    return Likeness(
+        rows.__getitem__, lambda a, b: (rows[a] * rows[b]).sum(dim=1), rows.norm(dim=1), worth, lam, torch.float64
+    )
 
 
 def utility(likeness, rows, i, j):

@@ -1,5 +1,7 @@
 """How much a token matters: the small network g of Section 2.3."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -58,15 +60,17 @@ class Importance(nn.Module):
         wide, device = wide_dtype(tokens) if self.exact else torch.float32, tokens.device
         scores, lengths = torch.empty(len(tokens), dtype=wide, device=device), torch.empty(len(tokens), device=device)
         view = torch.empty(len(tokens), self.first.out_features, device=device) if with_view else None
-        first, last = _widened(self.first, wide), _widened(self.last, wide)
+        hidden_of, last = self._first_layer(wide), _widened(self.last, wide)
         with torch.autocast(device.type, enabled=False):
             for rows in chunks(len(tokens), tokens.shape[1]):
-                chunk = tokens[rows].float()
-                hidden = linear(self._normal(chunk).to(wide), *first)
+                chunk = tokens[rows].to(wide)
+                length = torch.linalg.vector_norm(chunk, dim=1)
+                hidden = hidden_of(chunk, length)
                 scores[rows] = linear(gelu(hidden), *last).squeeze(-1)
                 if view is not None:
-                    view[rows] = chunk = hidden.float()
-                lengths[rows] = torch.linalg.vector_norm(chunk, dim=1)
+                    view[rows] = hidden.float()
+                    length = torch.linalg.vector_norm(view[rows], dim=1)
+                lengths[rows] = length
         return Measured(scores, lengths, view)
 
     def taught(self, tokens: Float[Tensor, "tokens dim"], values: Float[Tensor, "tokens"]) -> Float[Tensor, "tokens"]:
@@ -76,10 +80,27 @@ class Importance(nn.Module):
         score: Tensor = self(tokens)
         return values + (score - score.detach()).to(values.dtype)
 
-    def _normal(self, chunk: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
-        if self.norm is None:
-            return chunk
-        return layer_norm(chunk, chunk.shape[1:], self.norm.weight.float(), self.norm.bias.float(), self.norm.eps)
+    def _first_layer(self, wide: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
+        """Make the function from rows and their lengths to the hidden layer.
+
+        In float64 the LayerNorm is folded into the weights: these are orthogonal to a row's mean, so that dividing
+        their products by the row's spread is all that is left. In float32 the spread would lose its digits.
+        """
+        weight, bias = _widened(self.first, wide)
+        norm = self.norm
+        if norm is None:
+            return lambda rows, lengths: linear(rows, weight, bias)  # noqa: ARG005
+        scale, shift = norm.weight.to(wide), norm.bias.to(wide)
+        if wide != torch.float64:
+            return lambda rows, lengths: linear(layer_norm(rows, scale.shape, scale, shift, norm.eps), weight, bias)  # noqa: ARG005
+        folded, constant = weight * scale, linear(shift, weight, bias)
+        folded = folded - folded.mean(dim=1, keepdim=True)
+
+        def hidden(rows: Tensor, lengths: Tensor) -> Tensor:
+            variance = lengths.square() / rows.shape[1] - rows.mean(dim=1).square()
+            return linear(rows, folded) / torch.sqrt(variance.clamp_min(0) + norm.eps)[:, None] + constant
+
+        return hidden
 
 
 def _widened(layer: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:

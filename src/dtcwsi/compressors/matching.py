@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dtcwsi.nn.exact import chunks
 from dtcwsi.nn.segment import Segments
 
 __all__ = ["MATCHINGS", "Edges", "Likeness", "Matching", "aligned", "every_other", "full", "matching_of", "window"]
@@ -40,23 +39,21 @@ class Edges:
 class Likeness:
     """What utility is made of: lam cos(h_i, h_j) - (1 - lam) |worth_i - worth_j|.
 
-    ``rows`` gathers the vectors of some tokens; ``length`` and ``worth`` are of all tokens.
+    ``rows`` gathers the vectors of some tokens, ``dots`` multiplies those of pairs in an order that no batch changes;
+    ``length`` and ``worth`` are of all tokens.
     A vector of length 0 is like nothing.  Source: Section 2.4.1, with sigmoid(s) as worth unless told otherwise.
     """
 
     rows: Callable[[Tensor], Tensor]
+    dots: Callable[[Tensor, Tensor], Tensor]
     length: Float[Tensor, "tokens"]
     worth: Float[Tensor, "tokens"]
     lam: float
-    dim: int
     wide: torch.dtype
 
     def of_pairs(self, one: Int[Tensor, "pairs"], other: Int[Tensor, "pairs"]) -> Float[Tensor, "pairs"]:
-        """Weigh pairs, row by row in float32, so that no batch changes the result."""
-        dots = torch.empty(len(one), device=one.device)
-        for part in chunks(len(one), 2 * self.dim):
-            dots[part] = (self.rows(one[part]).float() * self.rows(other[part]).float()).sum(dim=1)
-        return self.lam * dots / self._lengths(one, other) - (1 - self.lam) * self._gap(one, other)
+        """Weigh pairs, one by one."""
+        return self.lam * self.dots(one, other) / self._lengths(one, other) - (1 - self.lam) * self._gap(one, other)
 
     def of_block(self, one: Int[Tensor, "rows"], other: Int[Tensor, "columns"]) -> Float[Tensor, "rows columns"]:
         """Weigh every one against every other, products in ``wide`` precision."""

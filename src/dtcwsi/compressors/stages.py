@@ -206,7 +206,7 @@ class StagedCompressor(Compressor):
         rows = torch.arange(len(target), device=target.device) + len(tokens.patches) + len(tokens.merged)
         return replace(
             tokens,
-            merged=torch.cat([tokens.merged, merged.features]),
+            merged=torch.cat([tokens.merged, merged.features]) if len(tokens.merged) else merged.features,
             row=tokens.row.index_copy(0, target, rows),
             score=tokens.score.index_copy(0, target, seen.score),
             length=tokens.length.index_copy(0, target, seen.length),

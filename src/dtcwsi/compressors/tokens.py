@@ -1,12 +1,15 @@
 """The tokens between stages."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from dtcwsi.compressors.matching import Likeness
+from dtcwsi.nn.exact import chunks
 from dtcwsi.nn.order import van_der_corput
 from dtcwsi.nn.segment import Segments
 
@@ -62,6 +65,17 @@ class Tokens:
         rows = self.patches.index_select(0, torch.where(old, row, 0))
         return rows.index_copy_(0, fresh, self.merged.index_select(0, row[fresh] - len(self.patches)))
 
+    def _dots(self, one: Int[Tensor, "pairs"], other: Int[Tensor, "pairs"]) -> Float[Tensor, "pairs"]:
+        """Multiply features of pairs: all as if they were patches, then again those that are not."""
+        dim, patches = self.patches.shape[1], len(self.patches)
+        dots = _dots(
+            lambda tokens: self.patches.index_select(0, self.row[tokens].clamp_max(patches - 1)), dim, one, other
+        )
+        if not len(self.merged):
+            return dots
+        fresh = torch.nonzero(torch.maximum(self.row[one], self.row[other]) >= patches).squeeze(1)
+        return dots.index_copy_(0, fresh, _dots(self.features, dim, one[fresh], other[fresh]))
+
     @property
     def tie(self) -> Int[Tensor, "tokens"]:
         """What decides between tokens of equal rank: it thins a slide evenly, where an index would cut off one side."""
@@ -71,8 +85,9 @@ class Tokens:
         """Say what merge utility is made of."""
         view = self.view
         if view is None:
-            return Likeness(self.features, self.length, worth, lam, self.patches.shape[1], wide)
-        return Likeness(lambda tokens: view.index_select(0, tokens), self.length, worth, lam, view.shape[1], wide)
+            return Likeness(self.features, self._dots, self.length, worth, lam, wide)
+        rows = partial(torch.index_select, view, 0)
+        return Likeness(rows, partial(_dots, rows, view.shape[1]), self.length, worth, lam, wide)
 
     def keep(self, tokens: Int[Tensor, "kept"], segments: Segments) -> "Tokens":
         """Keep some tokens, in the order given; features stay where they are."""
@@ -87,3 +102,13 @@ class Tokens:
             log_mass=self.log_mass[tokens],
             anchor=self.anchor[tokens],
         )
+
+
+def _dots(
+    rows: Callable[[Tensor], Tensor], dim: int, one: Int[Tensor, "pairs"], other: Int[Tensor, "pairs"]
+) -> Float[Tensor, "pairs"]:
+    """Multiply the vectors of pairs, row by row in float32, so that no batch changes the result."""
+    dots = torch.empty(len(one), device=one.device)
+    for part in chunks(len(one), 2 * dim):
+        dots[part] = (rows(one[part]).float() * rows(other[part]).float()).sum(dim=1)
+    return dots
