@@ -1,6 +1,6 @@
 """Fit compressed and plain models on needle tasks, real tissue and real MIL sets, one row a run; resumable.
 
-python benchmarks/compressor_rows.py needles tissue decisions curve --work DIR [--tiles DIR] [--seeds N]
+python benchmarks/compressor_rows.py needles tissue mil decisions curve --work DIR [--tiles DIR] [--mil DIR] [--seeds N]
 
 Every finished run is a line of docs/results/compressor.jsonl at once; runs that are there are not repeated.
 `compressor_report.py` makes the tables.
@@ -15,15 +15,19 @@ from typing import Any
 
 import torch
 
+import mil_sets
 import needles
 import tissue_bags
 from dtcwsi.types import PackedBags
-from fitting import Recipe, fit, packed_each
+from fitting import Recipe, fit, mean_of, packed_each
 from provenance import provenance
 
 ROWS = Path(__file__).parents[1] / "docs" / "results" / "compressor.jsonl"
 SMALL = (0.4, 0.1, 0.02)
-NEEDLE_RECIPE, TISSUE_RECIPE = Recipe(epochs=30), Recipe(epochs=20)
+RECIPES = {"tissue": Recipe(epochs=20), **dict.fromkeys(mil_sets.SETS, Recipe(epochs=30))}
+NEEDLE_RECIPE = Recipe(epochs=30)
+
+Split = tuple[list[PackedBags], list[PackedBags]]
 
 SWITCHES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -107,6 +111,18 @@ def tissue_runs(seeds: int) -> Iterator[Run]:
                 yield Run("tissue", "tissue", name, f"{name}-abmil", seed, compressed(name, share))
 
 
+def mil_runs(seeds: int) -> Iterator[Run]:
+    """Small real bags: plain, and behind every compressor that has something to learn or none."""
+    for seed in range(seeds):
+        for task in mil_sets.SETS:
+            yield Run("mil", task, "mean", "mean", seed)
+            yield Run("mil", task, "abmil", "abmil", seed)
+            for label, options in {"dtc": {}, "preset paper": {"preset": "paper"}}.items():
+                yield Run("mil", task, label, "dtc-abmil", seed, {"retention": 0.4, **options})
+            for name in ("random", "tome"):
+                yield Run("mil", task, name, f"{name}-abmil", seed, compressed(name, 0.4))
+
+
 def decision_runs(seeds: int) -> Iterator[Run]:
     """Every decision switched one at a time at a tenth of the tokens."""
     for seed in range(seeds):
@@ -129,34 +145,40 @@ def curve_runs(seeds: int) -> Iterator[Run]:
 GROUPS = {
     "needles": (needle_runs, 8),
     "tissue": (tissue_runs, 10),
+    "mil": (mil_runs, 5),
     "decisions": (decision_runs, 3),
     "curve": (curve_runs, 3),
 }
 
 
 class Bags:
-    """Training and test bags of a task and seed, the latest kept."""
+    """Training and test bags of a task and seed, one pair or one a fold, the latest kept."""
 
-    def __init__(self, work: Path, tiles: Path | None) -> None:
-        self._work, self._tiles = work, tiles
-        self._latest: tuple[tuple[str, int], tuple[list[PackedBags], list[PackedBags]]] | None = None
+    def __init__(self, work: Path, tiles: Path | None, mil: Path | None) -> None:
+        self._work, self._tiles, self._mil = work, tiles, mil
+        self._latest: tuple[tuple[str, int], list[Split]] | None = None
 
-    def of(self, task: str, seed: int) -> tuple[list[PackedBags], list[PackedBags]]:
-        """Draw 160 training bags and 200 (tissue: 600) fresh test bags."""
+    def of(self, task: str, seed: int) -> list[Split]:
+        """Draw 160 training bags and 200 (tissue: 600) fresh test bags; a real set has five folds of its 200."""
         if self._latest is None or self._latest[0] != (task, seed):
             self._latest = (task, seed), self._drawn(task, seed)
         return self._latest[1]
 
-    def _drawn(self, task: str, seed: int) -> tuple[list[PackedBags], list[PackedBags]]:
+    def _drawn(self, task: str, seed: int) -> list[Split]:
+        if task in mil_sets.SETS:
+            if self._mil is None:
+                raise SystemExit("real sets need --mil, the folder with elephant.npz, fox.npz and tiger.npz")
+            folds = mil_sets.folds_of(self._mil / f"{task}.npz", seed)
+            return [(packed_each(train), packed_each(test)) for train, test in folds]
         if task == "tissue":
             if self._tiles is None:
                 raise SystemExit("tissue needs --tiles, the folder with lung_n, lung_aca and lung_scc")
             features = tissue_bags.tile_features(self._tiles, self._work / "tiles.npz")
             train = tissue_bags.draw_bags(features, 160, test=False, seed=seed)
-            return packed_each(train), packed_each(tissue_bags.draw_bags(features, 600, test=True, seed=seed))
+            return [(packed_each(train), packed_each(tissue_bags.draw_bags(features, 600, test=True, seed=seed)))]
         kind = needles.TASKS[task]
         train = needles.draw_bags(kind, 160, seed=2 * seed + 1000, world=seed)
-        return packed_each(train), packed_each(needles.draw_bags(kind, 200, seed=2 * seed + 1001, world=seed))
+        return [(packed_each(train), packed_each(needles.draw_bags(kind, 200, seed=2 * seed + 1001, world=seed)))]
 
 
 def main() -> None:
@@ -165,13 +187,14 @@ def main() -> None:
     parser.add_argument("groups", nargs="+", choices=list(GROUPS))
     parser.add_argument("--work", type=Path, required=True, help="where tile features are kept")
     parser.add_argument("--tiles", type=Path)
+    parser.add_argument("--mil", type=Path)
     parser.add_argument("--tasks", nargs="+", help="only these tasks, so that several processes can share a group")
     parser.add_argument("--seeds", type=int, help="at most so many seeds a group")
     parser.add_argument("--rows", type=Path, default=ROWS)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     done = {json.loads(line)["key"] for line in asked.rows.read_text().splitlines()} if asked.rows.exists() else set()
-    bags = Bags(asked.work, asked.tiles)
+    bags = Bags(asked.work, asked.tiles, asked.mil)
     made = provenance()
     for group in asked.groups:
         runs, seeds = GROUPS[group]
@@ -181,9 +204,9 @@ def main() -> None:
 
 
 def _do(run: Run, bags: Bags, rows: Path, commit: str) -> None:
-    train, test = bags.of(run.task, run.seed)
-    recipe = TISSUE_RECIPE if run.task == "tissue" else NEEDLE_RECIPE
-    fitted = fit(run.model, run.options, train, test, seed=run.seed, recipe=recipe)
+    recipe = RECIPES.get(run.task, NEEDLE_RECIPE)
+    splits = bags.of(run.task, run.seed)
+    fitted = mean_of([fit(run.model, run.options, *split, seed=run.seed, recipe=recipe) for split in splits])
     row = {
         "key": run.key(),
         "group": run.group,
@@ -192,6 +215,7 @@ def _do(run: Run, bags: Bags, rows: Path, commit: str) -> None:
         "seed": run.seed,
         "retention": run.options.get("retention"),
         "auc": round(fitted.auc, 5),
+        "accuracy": round(fitted.accuracy, 4),
         "tokens_in": round(fitted.tokens_in, 1),
         "tokens_out": round(fitted.tokens_out, 1),
         "train_s": round(fitted.seconds, 1),
