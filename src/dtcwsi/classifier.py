@@ -21,7 +21,7 @@ from dtcwsi.compressors.doubt import TOKENS_WEIGHT, Doubt
 from dtcwsi.compressors.provenance import patch_stages
 from dtcwsi.errors import FeaturesError, OptionError, UnknownNameError, UsageError
 from dtcwsi.nn.segment import segment_ids
-from dtcwsi.options import check_options, options_of
+from dtcwsi.options import check_options, check_whole_number, options_of
 from dtcwsi.registry import near
 from dtcwsi.store.atomic import write_bytes, write_json
 from dtcwsi.types import Aggregated, Bag, CompressedBags, PackedBags, Prediction
@@ -71,8 +71,7 @@ class Classifier(nn.Module):
         packed = self._packed(bags, coords, patch_size_level0)
         tokens = self.compress(packed)
         out = self.predict(tokens, self.aggregate(tokens))
-        fewer = len(tokens.features) < len(packed.features)
-        return self._with_second_look(packed, out) if fewer and self._doubts else out
+        return self._with_second_look(packed, out) if self._doubts else out
 
     def compress(self, bags: PackedBags) -> CompressedBags:
         """First half of forward: patches to tokens, which come in the precision of the weights.
@@ -114,7 +113,7 @@ class Classifier(nn.Module):
     def loss(self, out: Prediction, labels: Int[Tensor, "bags"]) -> Float[Tensor, ""]:
         """Add up the objective: cross-entropy, a mean over bags, and the weighted auxiliary terms of ``out``."""
         each = nn.functional.cross_entropy(out.logits, labels, reduction="none")
-        if self.training:
+        if self.training and self.compressor.second_look:
             self.doubt.observe(each)
         total = each.mean()
         if out.whole_logits is not None:
@@ -126,12 +125,15 @@ class Classifier(nn.Module):
     def set_progress(self, progress: float) -> None:
         """Say how far training is, 0 to 1; without it compression is full from the start.  Ignored in evaluation.
 
-        A new number ends an optimiser step: until then all passes are compressed, and doubted, alike.
+        A larger number ends an optimiser step: until then all passes are compressed, and doubted, alike. A smaller one
+        begins another training.
         """
         if not 0 <= progress <= 1:
             raise OptionError(f"got progress {progress}; expected 0 to 1, the share of training that is done")
-        if progress != self.compressor.progress:
+        if progress > self.compressor.progress:
             self.doubt.close_step(-sum(share * math.log(share) for share in self.class_shares if share))
+        elif progress < self.compressor.progress:
+            self.doubt = Doubt()
         self.compressor.progress = float(progress)
 
     def describe_classes(self, names: Sequence[str], shares: Sequence[float]) -> None:
@@ -160,8 +162,12 @@ class Classifier(nn.Module):
 
     @property
     def _doubts(self) -> bool:
-        """Whether training should look at whole bags as well: never once it has been told that it is at its end."""
-        return self.training and self.compressor.second_look and self.compressor.progress < 1 and self.doubt.stands
+        """Whether this step should look at whole bags as well, whatever bags a pass of it holds.
+
+        Not before the budget tightens, and never once training has been told that it is at its end.
+        """
+        tightens = self.compressor.tightness > 0 and self.compressor.progress < 1
+        return self.training and self.compressor.second_look and tightens and self.doubt.stands
 
     def _with_second_look(self, bags: PackedBags, out: Prediction) -> Prediction:
         whole = self._as_weights(self.compressor.whole(bags))
@@ -185,6 +191,10 @@ class Classifier(nn.Module):
     def _packed(
         self, bags: Tensor | Bag | PackedBags, coords: Tensor | None, patch_size_level0: float | None
     ) -> PackedBags:
+        if not isinstance(bags, Tensor | Bag | PackedBags):
+            raise OptionError(
+                f"got {type(bags).__name__}; expected a tensor (patches, dim), a Bag, or several by dtcwsi.pack([...])"
+            )
         if isinstance(bags, Tensor):
             return pack([Bag(bags, coords, patch_size_level0)])
         if coords is not None or patch_size_level0 is not None:
@@ -204,6 +214,8 @@ def create_model(name: str, *, in_dim: int, n_classes: int, **options: Any) -> C
     if compressor_name == PLAIN:
         _refuse_compression(name, options, for_aggregator)
     check_options(f"model {name!r}", options, {**for_compressor, **for_aggregator})
+    check_whole_number("in_dim", in_dim)
+    check_whole_number("n_classes", n_classes, least=2)
     aggregator = create_aggregator(
         aggregator_name, in_dim=in_dim, n_classes=n_classes, **_only(options, for_aggregator)
     )

@@ -8,14 +8,16 @@ from typing import Any
 
 from dtcwsi.errors import UnknownNameError
 
-_MOST_NAMED = 12
+_FEW, _MOST_NAMED = 3, 12
 
 __all__ = ["Registry", "near"]
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """Name the likeliest of the known names, or the first of them if none is like it."""
+    """Name the known names if they are few, else the likeliest, or the first of them if none is like it."""
     known = sorted(known)
+    if len(known) <= _FEW:
+        return ", ".join(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:_MOST_NAMED]
     return ", ".join(close) + (" ..." if len(close) == _MOST_NAMED < len(known) else "")
 

@@ -139,6 +139,14 @@ class Bag:
 
     def __post_init__(self) -> None:
         name = repr(self.slide_id) if self.slide_id else "a bag"
+        for field_name, value in (("features", self.features), ("coords", self.coords)):
+            if value is not None and not isinstance(value, Tensor):
+                raise FeaturesError(
+                    f"{name} has {field_name} of type {type(value).__name__}; expected a tensor, such as "
+                    "torch.from_numpy(array)"
+                )
+        if not self.features.is_floating_point():
+            raise FeaturesError(f"{name} has features of {self.features.dtype}; expected floating point: use .float()")
         if self.features.ndim != 2:
             raise FeaturesError(f"{name} has features of shape {tuple(self.features.shape)}; expected (patches, dim)")
         if self.coords is not None and tuple(self.coords.shape) != (len(self.features), 2):
@@ -146,12 +154,15 @@ class Bag:
                 f"{name} has coords of shape {tuple(self.coords.shape)}; expected ({len(self.features)}, 2), "
                 "one row a patch"
             )
+        if self.coords is not None and not bool(torch.isfinite(self.coords).all()):
+            raise FeaturesError(f"{name} has NaN or infinite coords; expected level-0 pixels")
         bad = 0
         if not bool(torch.isfinite(self.features.sum())):  # cheap; only a suspect bag is looked at row by row
             bad = int((~torch.isfinite(self.features).all(dim=1)).sum())
         if bad:
             raise FeaturesError(
-                f"{name} has NaN or infinite features in {bad} of {len(self.features)} patches; extract the slide again"
+                f"{name} has NaN or infinite features in {bad} of {len(self.features)} patches; extract the "
+                "slide again, or leave these patches out"
             )
 
     def __len__(self) -> int:

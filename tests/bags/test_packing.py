@@ -95,3 +95,25 @@ def test_load_bag_reads_a_feature_file(tmp_path):
     assert bag.label == 1
     assert bag.features.tolist() == [[0, 1], [2, 3], [4, 5]]
     assert bag.coords.tolist() == [[0, 0], [256, 0], [0, 256]]
+
+
+@pytest.mark.parametrize(
+    ("features", "coords", "message"),
+    [
+        (np.zeros((3, 4)), None, "a bag has features of type ndarray; expected a tensor, such as torch.from_numpy"),
+        (torch.zeros(3, 4, dtype=torch.int64), None, "a bag has features of torch.int64; expected floating point"),
+        (torch.zeros(3, 4), np.zeros((3, 2)), "a bag has coords of type ndarray; expected a tensor"),
+        (torch.zeros(3, 4), torch.full((3, 2), torch.nan), "a bag has NaN or infinite coords"),
+    ],
+)
+def test_a_bag_of_the_wrong_kind_is_told(features, coords, message):
+    bag = object.__new__(Bag)  # the checks of types that tests add would speak first
+    for name, value in (("features", features), ("coords", coords), ("slide_id", None)):
+        object.__setattr__(bag, name, value)
+    with pytest.raises(FeaturesError, match=message):
+        bag.__post_init__()
+
+
+def test_bags_without_names_are_counted():
+    with pytest.raises(FeaturesError, match=r"differ in width: 3 \(bag 0\); 4 \(bag 1\)"):
+        pack([Bag(torch.zeros(2, 3)), Bag(torch.zeros(2, 4))])

@@ -156,7 +156,7 @@ def test_a_byte_order_mark_is_no_error(run, cohort, tmp_path):
         (["--model", "abmil", "--retention", "0.4"], "use 'dtc-abmil'"),
         (["--set", "lamm=0.3"], "near options: lam"),
         (["--set", "lam"], "expected OPTION=VALUE"),
-        (["--retention", "1.5"], "expected a share above 0 and at most 1"),
+        (["--retention", "1.5"], "expected a number above 0 and at most 1"),
         (["--epochs", "0"], "got epochs=0; expected a whole number from 1 on"),
         (["--folds", "1"], "got folds=1; expected a whole number from 2 on"),
         (["--seed", "-1"], "got seed=-1; expected a whole number from 0 to 4294967295"),

@@ -36,10 +36,10 @@ def test_a_step_is_the_mean_of_its_bags_however_they_are_passed():
     whole.observe(torch.tensor([0.1, 0.2, 0.9]))
     parts.observe(torch.tensor([0.1]))
     parts.observe(torch.tensor([0.2, 0.9]))
-    for share in (0.65, 0.69):  # the mean is 0.4 = 0.6 x 0.667
-        for doubt in (whole, parts):
-            doubt.close_step(share)
-    assert whole.stands == parts.stands
+    for doubt in (whole, parts):
+        doubt.close_step(0.66)  # the mean is 0.4, above 0.6 x 0.66
+        assert doubt.stands
+        assert not close(doubt, 0.3, chance=0.66)  # 0.9 x 0.4 + 0.1 x 0.3 = 0.39
     assert not close(Doubt(), 0.4, chance=0.67)
     assert close(Doubt(), 0.4, chance=0.66)
 

@@ -3,13 +3,14 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from dtcwsi.bags.packing import pack
 from dtcwsi.compressors import create_compressor
-from dtcwsi.errors import OptionError, UnknownNameError
+from dtcwsi.errors import FeaturesError, OptionError, UnknownNameError
 from dtcwsi.types import Bag
 
 DIM = 6
@@ -126,8 +127,10 @@ def test_merging_only_keeps_every_patch(make_bags):
         ({"merge_share": 1.5}, "got merge_share=1.5; expected a number from 0 to 1"),
         ({"lam": -0.1}, "got lam=-0.1"),
         ({"teach": -1.0}, "got teach=-1.0"),
-        ({"matching": "alined"}, "got matching='alined'; expected one of: aligned"),
-        ({"preset": "papers"}, "got preset='papers'; expected one of: paper"),
+        ({"matching": "alined"}, "got matching='alined'; expected one of: aligned, full, window"),
+        ({"window": 8}, "got window=8 with matching='aligned'; add matching='window'"),
+        ({"tau": 1.0}, "got tau=1.0 with budget='ratio'; add budget='threshold'"),
+        ({"preset": "papers"}, "got preset='papers'; expected one of: default, paper"),
         ({"window": 1}, "got window=1; expected a whole number from 2 on"),
         ({"curriculum": 1.5}, "got curriculum=1.5; expected a number from 0 to 1"),
         ({"tau": float("nan")}, "got tau=nan; expected a number"),
@@ -173,3 +176,82 @@ print("one graph")
 def test_a_stage_compiles_as_one_graph():
     done = subprocess.run([sys.executable, "-c", STAGE], capture_output=True, text=True, check=False)
     assert done.stdout.endswith("one graph\n"), done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_the_threshold_has_a_term_that_pulls_its_mean_down(preset, make_bags):
+    made = compressor(preset=preset, schedule=None, retention=0.1, budget="threshold").train()
+    packed = pack(make_bags([5000, 4000], 0))
+    exact = made(packed).losses["sparsity"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = made(packed).losses["sparsity"]
+    assert exact.item() > 1e-3
+    assert rough.item() == pytest.approx(exact.item(), rel=0.05)
+    rough.backward()
+    assert made.importance.last.weight.grad.abs().sum() > 0
+
+
+def test_the_threshold_keeps_as_many_as_lie_above_it(make_bags):
+    made = compressor(budget="threshold", stages=1, tau=0.3, gamma=50.0).eval()
+    tokens = made(pack(make_bags([400], 0)))
+    score = made.importance.values(make_bags([400], 0)[0].features).score
+    assert len(tokens.features) == math.ceil(float(torch.sigmoid(50 * (score - 0.3)).mean()) * 400 - 1e-6)
+
+
+def test_what_only_prunes_never_merges_and_what_only_merges_never_prunes(make_bags):
+    packed = pack(make_bags([40, 7], 0))
+    pruned = create_compressor("prune-only", dim=6, retention=0.1)(packed)
+    assert pruned.log_size.eq(0).all()
+    merged = create_compressor("merge-only", dim=6, retention=0.1)(packed)
+    assert merged.patch_to_token.ge(0).all()
+    for name, options in (("prune-only", {"pairs": "all"}), ("merge-only", {"budget": "threshold"})):
+        with pytest.raises(OptionError, match=f"compressor '{name}' takes no option '{next(iter(options))}'"):
+            create_compressor(name, dim=6, **options)
+
+
+def test_the_printed_gate_scales_a_bag_that_loses_nothing(make_bags):
+    bags = make_bags([1, 9], 0)
+    made = compressor(preset="paper").train()
+    torch.testing.assert_close(made(pack(bags[:1])).features[0], made(pack(bags)).features[0])
+
+
+def test_the_teacher_reaches_tokens_of_the_lowest_scores(make_bags):
+    made = compressor().train()
+    tokens = replace(made(pack(make_bags([9], 0))), log_size=torch.zeros(4))
+    score = torch.tensor([100.0, 0, 0, 0], requires_grad=True)
+    teacher = torch.tensor([0.0, 0, 1, 0])
+    made.auxiliary(replace(tokens, score=score), teacher)["attention_taught"].backward()
+    torch.testing.assert_close(score.grad, torch.tensor([0.1, 0, -0.1, 0]), atol=1e-6, rtol=0)
+
+
+def test_rankings_and_weights_by_mass_follow_all_patches_of_a_token(make_bags):
+    """Two patches in one token count twice by mass, and their first-stage shares add up."""
+    packed = pack(make_bags([64], 0))
+    made = compressor(schedule=[0.5], merge_share=1.0)
+    tokens = made.eval()(packed)
+    share = torch.softmax(made.importance.values(packed.features).score, 0).float()
+    summed = torch.zeros(len(tokens.mass)).index_add(0, tokens.patch_to_token, share)
+    torch.testing.assert_close(tokens.mass, summed, atol=1e-6, rtol=1e-4)
+    kept = {}
+    for ranking in ("score", "mass"):
+        made = compressor(schedule=[0.6, 0.4], merge_share=0.5, ranking=ranking)
+        with torch.no_grad():
+            made.importance.last.weight.mul_(0.05)  # scores so even that two patches outweigh any one
+        kept[ranking] = made(packed).log_size
+    assert kept["mass"].exp().sum() > kept["score"].exp().sum()
+
+
+def test_a_merged_token_lies_where_its_heaviest_patch_lies(make_bags):
+    packed = pack(make_bags([64], 0))
+    tokens = compressor(schedule=[0.5], merge_share=1.0).eval()(packed)
+    for token, where in enumerate(tokens.coords):
+        patches = torch.nonzero(tokens.patch_to_token == token).squeeze(1)
+        heaviest = patches[tokens.patch_weight[patches].argmax()]
+        assert torch.equal(packed.coords[heaviest], where)
+
+
+def test_raster_order_refuses_a_batch_that_lost_its_coordinates(make_bags):
+    bags = [*make_bags([30], 0), *make_bags([9], 1, coords=False)]
+    made = create_compressor("dtc", dim=6, order="raster")
+    with pytest.raises(FeaturesError, match="mixes bags with and without coordinates; order='raster'"):
+        made(pack(bags))

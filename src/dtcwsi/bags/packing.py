@@ -39,6 +39,8 @@ def pack(bags: Sequence[Bag]) -> PackedBags:
     Returns: a ragged batch; ``coords`` are dropped if any bag lacks them, the orders of the others are not.
     Raises: FeaturesError if there is no bag, or widths or number types differ.
     """
+    if isinstance(bags, Bag) or not all(isinstance(bag, Bag) for bag in bags):
+        raise FeaturesError(f"got {type(bags).__name__}; expected a list of bags: dtcwsi.pack([dtcwsi.Bag(features)])")
     return join([_pack_one(bag) for bag in bags])
 
 
@@ -107,14 +109,18 @@ def _joined_order(packs: Sequence[PackedBags], starts: Sequence[int]) -> Int[Ten
 
 
 def _check_types(packs: Sequence[PackedBags]) -> None:
-    types = {pack.features.dtype: pack.slide_ids for pack in packs}
+    types = {pack.features.dtype: _named(pack, number) for number, pack in enumerate(packs)}
     if len(types) > 1:
-        told = "; ".join(f"{dtype} ({', '.join(map(str, ids))})" for dtype, ids in types.items())
+        told = "; ".join(f"{dtype} ({name})" for dtype, name in types.items())
         raise FeaturesError(f"bags of one batch differ in type: {told}; convert their features to one")
 
 
 def _check_widths(packs: Sequence[PackedBags]) -> None:
-    widths = {pack.features.shape[1]: pack.slide_ids for pack in packs}
+    widths = {pack.features.shape[1]: _named(pack, number) for number, pack in enumerate(packs)}
     if len(widths) > 1:
-        told = "; ".join(f"{width} ({', '.join(map(str, ids))})" for width, ids in sorted(widths.items()))
+        told = "; ".join(f"{width} ({name})" for width, name in sorted(widths.items()))
         raise FeaturesError(f"bags of one batch differ in width: {told}; use features of one encoder")
+
+
+def _named(pack: PackedBags, number: int) -> str:
+    return ", ".join(slide_id or f"bag {number}" for slide_id in pack.slide_ids)

@@ -157,7 +157,10 @@ def _read_config(path: Path) -> dict[str, Any]:
     content = {str(name).replace("-", "_"): value for name, value in content.items()}
     for name in content:
         if name not in _KNOWN:
-            raise OptionError(f"the config {path} has the unknown option {name!r}; near options: {near(name, _KNOWN)}")
+            raise OptionError(
+                f"the config {path} has the unknown option {name!r}; near options: {near(name, _KNOWN)}; the model's "
+                "own go under 'set:', such as 'set: {lam: 0.7}'"
+            )
     return {name: _config_value(path, name, value) for name, value in content.items()}
 
 

@@ -18,11 +18,11 @@ from dtcwsi.compressors.provenance import Provenance
 from dtcwsi.compressors.pruning import gate
 from dtcwsi.compressors.randomness import drawn
 from dtcwsi.compressors.schedule import cumulative_shares, merging_shares, token_counts
-from dtcwsi.compressors.settings import settle
+from dtcwsi.compressors.settings import DEFAULT, MERGING, settle
 from dtcwsi.compressors.stages import StagedCompressor
 from dtcwsi.compressors.tokens import Measured, Tokens
 from dtcwsi.nn.exact import wide_dtype
-from dtcwsi.nn.segment import Segments, segment_log_softmax, segment_mean, segment_softmax, segment_sum
+from dtcwsi.nn.segment import Segments, segment_ids, segment_log_softmax, segment_mean, segment_sum
 from dtcwsi.types import CompressedBags, PackedBags
 
 __all__ = ["DtcCompressor", "MergeOnly", "PruneOnly"]
@@ -38,19 +38,21 @@ class DtcCompressor(StagedCompressor):
 
     Budget: ``retention`` is the final share of tokens (0.4), split evenly over ``stages`` (3), or ``schedule`` the
     share that each stage keeps; ``budget="threshold"`` keeps as many tokens as a slide has patches above ``tau``, the
-    sum of sigmoid(gamma (s - tau)), whose mean a term of weight ``beta`` pulls down to ``retention``; ``curriculum`` is
-    the share of training over which the budget tightens.
+    sum of sigmoid(gamma (s - tau)), whose mean a term of weight ``beta`` pulls down to ``retention``, in ``stages``
+    equal steps; ``curriculum`` is the share of training over which the budget tightens.
     Merging: ``merge_share`` of a stage's reduction; ``matching`` aligned, window (``window`` nearest) or full;
     ``similarity`` of the features or of the scorer's hidden layer; ``lam`` weighs likeness against agreement of
-    importance, whose ``gap`` is between sigmoids of scores or softmax weights; ``pairs="all"`` merges all candidates;
-    ``merge_by`` score, size or mass weighs the tokens of a merge; ``learn_merge`` lets the scorer learn from those
-    weights, which costs a gradient to the features and says little of tokens that are alike.
+    importance, whose ``gap`` is between sigmoids of scores or softmax weights; ``pairs="all"`` merges all candidates,
+    whatever the budget; ``merge_by`` score, size or mass (both) weighs the tokens of a merge; ``learn_merge`` lets
+    the scorer learn from those weights, which costs a gradient to the features and says little of tokens that are
+    alike.
     Pruning: ``ranking`` by score of the token, by mass, random, or printed (the softmax weight that its place had
     before the merge); ``gate`` on survivors' attention, printed (scales features by sigmoid(gamma (alpha - tau)) in
     training) or none; ``size_bias`` adds a token's log size to its attention.
-    Scorer: ``scorer_width``, ``scorer_norm``, ``flat_start``; ``teach`` weighs the cross-entropy by which it learns
-    from the aggregator's attention; ``exact_ranking`` scores in float64, so that no batch changes a tie. While the loss
-    on tokens is above 0.6 of a guess's, ``second_look`` has training see whole bags too, at the plain model's cost.
+    Scorer: ``scorer_width``, ``scorer_norm`` (without it scores beyond +-214 rank alike), ``flat_start``; ``teach``
+    weighs the cross-entropy by which it learns from the aggregator's attention; ``exact_ranking`` scores in float64,
+    so that no batch changes a tie. While the loss on tokens is above 0.6 of a guess's, ``second_look`` has training
+    see whole bags too, at the plain model's cost; it needs to hear of the steps by `Classifier.set_progress`.
     ``position`` joins columns to the features for scoring and matching; ``order`` is that of the list.
     Raises: OptionError if an option is unknown or out of range.
     Source: Sections 2.2 to 2.6 and Algorithm 1.
@@ -148,7 +150,7 @@ class DtcCompressor(StagedCompressor):
     def weights(
         self, tokens: Tokens, which: Int[Tensor, "some"], features: Float[Tensor, "some wide"]
     ) -> Float[Tensor, "some"]:
-        """Weigh tokens of a merge by score as in Eq. 4, by size, or by the importance of all their patches."""
+        """Weigh tokens of a merge by score as in Eq. 4, by size, or by both: e^score for each of their patches."""
         if self.settings["merge_by"] == "size":
             return super().weights(tokens, which, features)
         score = tokens.score[which]
@@ -211,8 +213,9 @@ class DtcCompressor(StagedCompressor):
         """
         if not self.settings["teach"]:
             return {}
-        guess = segment_softmax(tokens.score, tokens.offsets, tokens.size_prior)
-        per_bag = segment_sum(-teacher * torch.log(guess.clamp_min(1e-30)), tokens.offsets)
+        bags = Segments(tokens.offsets, segment_ids(tokens.offsets, len(tokens.score)))
+        guess = segment_log_softmax(tokens.score + tokens.size_prior, bags)
+        per_bag = segment_sum(-teacher * guess, tokens.offsets)
         return {"attention_taught": self.settings["teach"] * per_bag.mean()}
 
     def _above(self, score: Float[Tensor, "patches"]) -> Float[Tensor, "patches"]:
@@ -234,11 +237,12 @@ class DtcCompressor(StagedCompressor):
     def _sparsity(self, bags: PackedBags, tokens: Tokens) -> dict[str, Tensor]:
         """Weigh the term that a budget by threshold needs, or the printed one, which is constant."""
         beta = self.settings["beta"]
-        if self.settings["gate"] == "printed":
-            return {"sparsity": tokens.score.new_tensor(beta * len(self.shares)).float()}
-        if self.settings["budget"] == "ratio" or not beta:
+        if self.settings["budget"] == "ratio":
+            constant = tokens.score.new_tensor(beta * len(self.shares)).float()
+            return {"sparsity": constant} if self.settings["gate"] == "printed" else {}
+        if not beta:
             return {}
-        score = self.importance(tokens.patches)
+        score = self.importance(tokens.patches).float()  # sums of many 16-bit numbers would stop growing
         excess = torch.relu(segment_mean(self._above(score), bags.offsets) - self.shares[-1])
         return {"sparsity": beta * excess.square().mean()}
 
@@ -246,7 +250,7 @@ class DtcCompressor(StagedCompressor):
 class MergeOnly(DtcCompressor):
     """Merge alike neighbours and never prune, in as many stages as the budget needs (Table 4, only merge)."""
 
-    fixed = {"merge_share": 1.0, "learn_merge": True}
+    fixed = {"merge_share": 1.0, "learn_merge": True, "budget": "ratio", "ranking": "score", "gate": "none"}
 
     def shares_of(self, retention: object, schedule: object, stages: object) -> tuple[float, ...]:
         """Work out the shares; one stage can at most halve a list."""
@@ -256,4 +260,4 @@ class MergeOnly(DtcCompressor):
 class PruneOnly(DtcCompressor):
     """Prune what matters least and never merge (Table 4, only prune)."""
 
-    fixed = {"merge_share": 0.0}
+    fixed = {name: DEFAULT[name] for name in MERGING} | {"merge_share": 0.0}

@@ -41,7 +41,7 @@ class Importance(nn.Module):
             nn.init.zeros_(self.last.bias)
 
     def forward(self, tokens: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens"]:
-        """Score tokens in the precision of the weights, with gradient."""
+        """Score tokens with gradient, in the precision of the weights or of autocast."""
         rows = tokens.to(self.first.weight.dtype)
         rows = rows if self.norm is None else self.norm(rows)
         scores: Tensor = self.last(gelu(self.first(rows))).squeeze(-1)
@@ -52,7 +52,7 @@ class Importance(nn.Module):
         """Score tokens such that the batch around them changes nothing, and measure their lengths on the way.
 
         A matrix product in float32 gives other last bits for other batch shapes, which would decide near ties; here it
-        is float64 and the caller's keys round it. Row-wise sums are the same in any batch and stay float32.
+        is float64 and the caller's keys round it. Row-wise sums are the same in any batch.
         ``with_view`` adds the hidden layer before its GELU, a learned low-rank view, and measures its lengths instead.
         Returns: scores in float64, in float32 without ``exact`` or where the device has no float64 (then near ties may
         fall either way); lengths and view float32.

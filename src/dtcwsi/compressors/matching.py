@@ -57,7 +57,8 @@ class Likeness:
 
     def of_block(self, one: Int[Tensor, "rows"], other: Int[Tensor, "columns"]) -> Float[Tensor, "rows columns"]:
         """Weigh every one against every other, products in ``wide`` precision."""
-        dots = self.rows(one).to(self.wide) @ self.rows(other).to(self.wide).T
+        with torch.autocast(self.length.device.type, enabled=False):
+            dots = self.rows(one).to(self.wide) @ self.rows(other).to(self.wide).T
         one, other = one[:, None], other[None, :]
         utility = self.lam * dots / self._lengths(one, other) - (1 - self.lam) * self._gap(one, other)
         return torch.round(utility * 1e7) / 1e7  # products of other blocks differ in their last bits
@@ -152,9 +153,16 @@ def every_other(tokens: Segments, edges: Segments) -> Int[Tensor, "edges"]:
 
 def matching_of(name: str, width: int = 2) -> Matching:
     """Choose a matching by name; ``width`` is that of `window`."""
-    half_up: Count = lambda sizes: np.where(sizes > 1, (sizes + 1) // 2, 0)  # noqa: E731
     return {
-        "aligned": Matching(name, lambda sizes: sizes // 2, aligned, distinct=True),
-        "window": Matching(name, half_up, partial(window, width=width)),
-        "full": Matching(name, half_up, full),
+        "aligned": Matching(name, _pairs, aligned, distinct=True),
+        "window": Matching(name, _every_a, partial(window, width=width)),
+        "full": Matching(name, _every_a, full),
     }[name]
+
+
+def _pairs(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    return sizes // 2
+
+
+def _every_a(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.where(sizes > 1, (sizes + 1) // 2, 0)

@@ -57,7 +57,9 @@ def merge(
     raw_source, raw_base = torch.exp(source_weight - peak[group]), torch.exp(base_weight - peak)
     total = raw_base.index_add(0, group, raw_source)
     part, base_part = raw_source / total[group], (raw_base / total).detach()
-    features = base.index_add(0, group, part.to(base.dtype)[:, None] * (source - target))
+    wide = torch.promote_types(base.dtype, torch.float32)  # differences and sums may leave the range of float16
+    added = part.to(wide)[:, None] * (source.to(wide) - target.to(wide))
+    features = base.to(wide).index_add(0, group, added).to(base.dtype)
     heaviest = _heaviest(edges, targets, group, part.detach(), base_part)
     return Merged(targets, features, heaviest, group, base_part, part.detach())
 

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from dtcwsi.errors import FeaturesError
 from dtcwsi.nn.segment import Segments
 from dtcwsi.types import PackedBags
 
@@ -21,7 +22,13 @@ def order_of(name: str, bags: PackedBags, patches: Segments) -> Int[Tensor, "pat
     rows = torch.arange(len(bags.features), device=bags.features.device)
     if name == "hilbert":
         return rows if bags.order is None else bags.order
-    if name == "given" or bags.coords is None:
+    if name == "given":
+        return rows
+    if bags.coords is None:
+        if bags.order is not None:
+            raise FeaturesError(
+                "a batch mixes bags with and without coordinates; order='raster' needs them of all or none"
+            )
         return rows
     for key in (bags.coords[:, 0], bags.coords[:, 1], patches.ids):
         rows = rows[torch.sort(key[rows], stable=True).indices]

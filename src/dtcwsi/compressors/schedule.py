@@ -52,10 +52,12 @@ def cumulative_shares(retention: object, schedule: object, stages: object) -> tu
         if retention is not None:
             raise OptionError(f"got retention={retention} and schedule={schedule}; give one of them")
         if not isinstance(schedule, list | tuple) or not schedule:
-            raise OptionError(f"got schedule={schedule!r}; expected one share a stage, such as (0.74, 0.74, 0.74)")
+            raise OptionError(
+                f"got schedule={schedule!r}; expected a list, one share a stage, such as [0.74, 0.74, 0.74]"
+            )
         shares = [_share("schedule", share) for share in schedule]
         if stages is not None and stages != len(shares):
-            raise OptionError(f"got stages={stages} and a schedule of {len(shares)}; leave stages out")
+            raise OptionError(f"got stages={stages} and a schedule of {len(shares)} shares; leave stages out")
         return tuple(math.prod(shares[: stage + 1]) for stage in range(len(shares)))
     given = budget_of(retention, None, stages)
     last, count = _share("retention", given["retention"]), check_whole_number("stages", given["stages"])
@@ -116,4 +118,4 @@ def plan(
 
 
 def _share(name: str, value: object) -> float:
-    return check_number(name, value, lambda share: 0 < share <= 1, "a share above 0 and at most 1")
+    return check_number(name, value, lambda share: 0 < share <= 1, "a number above 0 and at most 1")

@@ -11,7 +11,7 @@ from dtcwsi.errors import OptionError
 from dtcwsi.options import check_number, check_switch, check_whole_number
 from dtcwsi.registry import near
 
-__all__ = ["PRESETS", "one_of", "settle"]
+__all__ = ["DEFAULT", "MERGING", "PRESETS", "one_of", "settle"]
 
 DEFAULT: dict[str, Any] = {
     "merge_share": 0.25,
@@ -74,6 +74,7 @@ _CHOICES = {
     "order": ORDERS,
     "position": POSITIONS,
 }
+MERGING = ("merge_share", "lam", "pairs", "matching", "window", "merge_by", "learn_merge", "gap", "similarity")
 _SHARES = ("merge_share", "lam", "curriculum")
 _AMOUNTS = ("gamma", "beta", "teach")
 _SWITCHES = ("learn_merge", "size_bias", "scorer_norm", "flat_start", "exact_ranking", "second_look")
@@ -90,8 +91,10 @@ def settle(preset: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> d
     if all(value is None for value in budget.values()):
         budget["schedule"] = schedule
     budget = budget_of(**budget)
+    before = dict(values)
     values |= {name: given[name] for name in values if given.get(name) is not None} | dict(fixed)
     _check(values)
+    _refuse_idle(values, before)
     return {"preset": preset, **budget, **values}
 
 
@@ -100,6 +103,17 @@ def one_of(name: str, value: object, known: Sequence[str] | Mapping[str, Any]) -
     if not isinstance(value, str) or value not in known:
         raise OptionError(f"got {name}={value!r}; expected one of: {near(str(value), known)}")
     return value
+
+
+def _refuse_idle(values: Mapping[str, Any], preset: Mapping[str, Any]) -> None:
+    """Refuse options that others leave without effect, unless they are as in the preset."""
+    if values["window"] != preset["window"] and values["matching"] != "window":
+        raise OptionError(
+            f"got window={values['window']} with matching={values['matching']!r}; add matching='window' or leave it out"
+        )
+    for name in ("gamma", "tau", "beta"):
+        if values[name] != preset[name] and values["budget"] != "threshold" and values["gate"] != "printed":
+            raise OptionError(f"got {name}={values[name]} with budget='ratio'; add budget='threshold' or leave it out")
 
 
 def _check(values: Mapping[str, Any]) -> None:

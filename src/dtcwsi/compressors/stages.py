@@ -149,7 +149,7 @@ class StagedCompressor(Compressor):
         pruned: Bool[Tensor, "bags"],  # noqa: ARG002
     ) -> CompressedBags:
         """Make the record of what is left; ``pruned`` says of which bags tokens were dropped."""
-        untouched = len(tokens) == len(bags.features) and not len(tokens.merged)
+        untouched = len(tokens) == len(bags.features) and tokens.patches is bags.features and not len(tokens.merged)
         same_order = untouched and bool((tokens.row[1:] > tokens.row[:-1]).all())
         features = bags.features if same_order else tokens.features()[:, : bags.features.shape[1]]
         return CompressedBags(

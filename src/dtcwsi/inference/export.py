@@ -1,5 +1,6 @@
 """A model of one slide as an ONNX graph, for places without Python."""
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,7 +38,8 @@ _NEEDED = {
 class SlideGraph(nn.Module):
     """A classifier as a function of one slide's features, (N, dim) in the compressor's order.
 
-    It gives the model's tokens and logits, but that near ties, within 1e-7, may fall the other way in another runtime.
+    It gives the model's tokens and logits, but that near ties may fall the other way: its scores are the model's to
+    about 1e-5 of their spread.
     Raises: OptionError if the compressor has an option that the graph does not have.
     """
 
@@ -125,15 +127,20 @@ def _stage(dtc: DtcCompressor, now: _Now, patches: int, share: float) -> _Now:
 
 def _counts(dtc: DtcCompressor, patches: int, before: int, share: float) -> tuple[Any, Any]:
     """Count merges and tokens left; as values of the graph, since no formula of N passes the exporter's proofs."""
-    budget = torch.ceil(torch.full((), patches, dtype=torch.float64) * share - 1e-6)
+    budget = torch.ceil(torch.full((), patches, dtype=torch.float64) * _exact(share) - _exact(1e-6))
     tokens = torch.full((), before, dtype=torch.float64)
-    merged = torch.minimum(torch.floor((tokens - budget) * dtc.merge_share + 0.5), torch.floor(tokens / 2))
+    merged = torch.minimum(torch.floor((tokens - budget) * _exact(dtc.merge_share) + 0.5), torch.floor(tokens / 2))
     merges, left = merged.long().item(), budget.long().item()
     torch._check(merges >= 0)
     torch._check(merges <= before // 2)
     torch._check(left >= 1)
     torch._check(left <= before)
     return merges, left
+
+
+def _exact(number: float) -> Tensor:
+    """Make a number a tensor: exporters write plain ones in float32, where 1,000 x 0.2 is above 200."""
+    return torch.tensor(number, dtype=torch.float64)
 
 
 def _measured(dtc: DtcCompressor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,7 +158,7 @@ def _pairs(dtc: DtcCompressor, now: _Now, merges: int) -> tuple[Tensor, Tensor]:
     dots = (now.rows[target] * now.rows[source]).sum(dim=1)
     cosine = dots / (now.length[target] * now.length[source]).clamp_min(1e-30)
     gap = (torch.sigmoid(now.score[target]) - torch.sigmoid(now.score[source])).abs()
-    key = key_of(lam * cosine - (1 - lam) * gap, (1 << 31) - 1 - torch.arange(now.rows.shape[0] // 2))
+    key = key_of(lam * cosine - _exact(1 - lam) * gap, (1 << 31) - 1 - torch.arange(now.rows.shape[0] // 2))
     best = torch.topk(key, merges).indices.sort().values
     return source[best], target[best]
 
@@ -163,12 +170,14 @@ def _offsets(now: _Now) -> Tensor:
 def export_onnx(model: Classifier, path: str | Path) -> None:
     """Write a model as ONNX: input ``features`` (N, dim), outputs ``logits`` (classes,) and ``patch_to_token`` (N,).
 
-    N is free from 16 on. Patches come in the compressor's order (`dtcwsi.nn.order.spatial_order` of their coordinates).
+    N is free from 16 on. Patches come in the compressor's order: that of `dtcwsi.nn.order.spatial_order` unless its
+    ``order`` is another.
     Raises: OptionError if the model has an option that the graph does not have; UsageError without the extra `onnx`.
     """
     if find_spec("onnxscript") is None:
         raise UsageError('writing ONNX needs onnx and onnxscript; install them: pip install "dtcwsi[onnx]"')
-    graph = SlideGraph(model.eval()).eval()
+    model = deepcopy(model).eval()
+    graph = SlideGraph(model).eval()
     patches = torch.export.Dim("patches", min=_LEAST_PATCHES, max=1 << 22)
     torch.onnx.export(
         graph,
