@@ -92,3 +92,8 @@ def test_merging_alone_always_meets_its_budget(size, retention, stages):
 def test_what_is_out_of_range_is_told(arguments, message):
     with pytest.raises(OptionError, match=message):
         cumulative_shares(*arguments)
+
+
+def test_a_share_that_floats_overshoot_keeps_the_whole_number_meant():
+    assert 100 * 0.07 > 7  # in floating point
+    assert token_counts(np.array([100, 1000]), 0.07).tolist() == [7, 70]
