@@ -111,7 +111,11 @@ class Classifier(nn.Module):
         )
 
     def loss(self, out: Prediction, labels: Int[Tensor, "bags"]) -> Float[Tensor, ""]:
-        """Add up the objective: cross-entropy, a mean over bags, and the weighted auxiliary terms of ``out``."""
+        """Add up the objective: cross-entropy, a mean over bags, and the weighted auxiliary terms of ``out``.
+
+        Where ``out`` has whole bags' logits, theirs counts too and that of the tokens less. In training, the loss on
+        tokens is remembered until the step ends, see `set_progress`.
+        """
         each = nn.functional.cross_entropy(out.logits, labels, reduction="none")
         if self.training and self.compressor.second_look:
             self.doubt.observe(each)

@@ -224,8 +224,7 @@ def test_the_teacher_reaches_tokens_of_the_lowest_scores(make_bags):
     torch.testing.assert_close(score.grad, torch.tensor([0.1, 0, -0.1, 0]), atol=1e-6, rtol=0)
 
 
-def test_rankings_and_weights_by_mass_follow_all_patches_of_a_token(make_bags):
-    """Two patches in one token count twice by mass, and their first-stage shares add up."""
+def test_mass_is_the_share_of_all_patches_of_a_token_and_can_rank(make_bags):
     packed = pack(make_bags([64], 0))
     made = compressor(schedule=[0.5], merge_share=1.0)
     tokens = made.eval()(packed)
@@ -239,6 +238,15 @@ def test_rankings_and_weights_by_mass_follow_all_patches_of_a_token(make_bags):
             made.importance.last.weight.mul_(0.05)  # scores so even that two patches outweigh any one
         kept[ranking] = made(packed).log_size
     assert kept["mass"].exp().sum() > kept["score"].exp().sum()
+
+
+@pytest.mark.parametrize(("merge_by", "even"), [("score", False), ("size", True), ("mass", True)])
+def test_equal_scores_weigh_a_merge_by_tokens_or_by_their_patches(merge_by, even, make_bags):
+    tokens = compressor(trained=False, merge_by=merge_by, schedule=[0.7, 0.5], merge_share=1.0)(
+        pack(make_bags([64], 0))
+    )
+    share = (-tokens.log_size).exp()[tokens.patch_to_token]
+    assert torch.allclose(tokens.patch_weight, share) == even
 
 
 def test_a_merged_token_lies_where_its_heaviest_patch_lies(make_bags):

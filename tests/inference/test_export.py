@@ -49,7 +49,9 @@ import sys, torch, dtcwsi, onnxruntime
 from dtcwsi.inference.export import export_onnx
 
 model = dtcwsi.load(sys.argv[1])
-export_onnx(model, sys.argv[1] + "/model.onnx")
+export_onnx(model.train(), sys.argv[1] + "/model.onnx")
+assert model.training
+model.eval()
 session = onnxruntime.InferenceSession(sys.argv[1] + "/model.onnx")
 for patches in (16, 100, 777, 200, 1000, 5000, 13900):
     features = torch.randn(patches, 16)

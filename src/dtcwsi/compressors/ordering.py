@@ -18,6 +18,7 @@ def order_of(name: str, bags: PackedBags, patches: Segments) -> Int[Tensor, "pat
 
     ``hilbert``: along the Hilbert curve of the grid cells; ``raster``: by y, then x; both keep the order given where a
     batch has no coordinates. ``given``: the order given, so that permuting a bag changes its tokens.
+    Raises: FeaturesError for ``raster`` where some bags of the batch have coordinates and others have not.
     """
     rows = torch.arange(len(bags.features), device=bags.features.device)
     if name == "hilbert":

@@ -68,13 +68,13 @@ class Tokens:
     def _dots(self, one: Int[Tensor, "pairs"], other: Int[Tensor, "pairs"]) -> Float[Tensor, "pairs"]:
         """Multiply features of pairs: all as if they were patches, then again those that are not."""
         dim, patches = self.patches.shape[1], len(self.patches)
-        dots = _dots(
+        dots = _row_dots(
             lambda tokens: self.patches.index_select(0, self.row[tokens].clamp_max(patches - 1)), dim, one, other
         )
         if not len(self.merged):
             return dots
         fresh = torch.nonzero(torch.maximum(self.row[one], self.row[other]) >= patches).squeeze(1)
-        return dots.index_copy_(0, fresh, _dots(self.features, dim, one[fresh], other[fresh]))
+        return dots.index_copy_(0, fresh, _row_dots(self.features, dim, one[fresh], other[fresh]))
 
     @property
     def tie(self) -> Int[Tensor, "tokens"]:
@@ -87,7 +87,7 @@ class Tokens:
         if view is None:
             return Likeness(self.features, self._dots, self.length, worth, lam, wide)
         rows = partial(torch.index_select, view, 0)
-        return Likeness(rows, partial(_dots, rows, view.shape[1]), self.length, worth, lam, wide)
+        return Likeness(rows, partial(_row_dots, rows, view.shape[1]), self.length, worth, lam, wide)
 
     def keep(self, tokens: Int[Tensor, "kept"], segments: Segments) -> "Tokens":
         """Keep some tokens, in the order given; features stay where they are."""
@@ -104,7 +104,7 @@ class Tokens:
         )
 
 
-def _dots(
+def _row_dots(
     rows: Callable[[Tensor], Tensor], dim: int, one: Int[Tensor, "pairs"], other: Int[Tensor, "pairs"]
 ) -> Float[Tensor, "pairs"]:
     """Multiply the vectors of pairs, row by row in float32, so that no batch changes the result."""
