@@ -89,9 +89,9 @@ def compressed(name: str, share: float) -> dict[str, Any]:
 
 
 def needle_runs(seeds: int) -> Iterator[Run]:
-    """Plain attention and dtc at three budgets on every needle task; random sampling on two seeds."""
+    """Plain attention and dtc at three budgets on every needle task; random sampling and the late task on two seeds."""
     for seed in range(seeds):
-        for task in needles.TASKS:
+        for task in needles.TASKS if seed < 2 else [task for task in needles.TASKS if task != "late-256"]:
             yield Run("needles", task, "abmil", "abmil", seed)
             for share in SMALL:
                 for name in ("dtc", "random") if seed < 2 else ("dtc",):
@@ -189,6 +189,7 @@ def main() -> None:
     parser.add_argument("--tiles", type=Path)
     parser.add_argument("--mil", type=Path)
     parser.add_argument("--tasks", nargs="+", help="only these tasks, so that several processes can share a group")
+    parser.add_argument("--labels", nargs="+", help="only rows of these labels, such as abmil or random")
     parser.add_argument("--seeds", type=int, help="at most so many seeds a group")
     parser.add_argument("--rows", type=Path, default=ROWS)
     asked = parser.parse_args()
@@ -199,7 +200,8 @@ def main() -> None:
     for group in asked.groups:
         runs, seeds = GROUPS[group]
         for run in runs(min(seeds, asked.seeds or seeds)):
-            if run.key() not in done and (asked.tasks is None or run.task in asked.tasks):
+            wanted = run.task in (asked.tasks or [run.task]) and run.label in (asked.labels or [run.label])
+            if wanted and run.key() not in done:
                 _do(run, bags, asked.rows, made["commit"])
 
 
