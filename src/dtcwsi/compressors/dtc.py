@@ -156,14 +156,14 @@ class DtcCompressor(StagedCompressor):
         score = tokens.score[which]
         if self.settings["learn_merge"]:
             score = self.importance.taught(features, score)
-        return score + tokens.log_size[which] if self.settings["merge_by"] == "mass" else score
+        return score + tokens.size[which].log() if self.settings["merge_by"] == "mass" else score
 
     def ranks(self, tokens: Tokens, before: Float[Tensor, "tokens"]) -> Float[Tensor, "tokens"]:
         """Rank by the score of the token as it is now, unless told otherwise."""
         ranking = self.settings["ranking"]
         if ranking == "random":
             return drawn(tokens, fixed=not self.training)
-        return {"score": tokens.score, "mass": tokens.log_mass, "printed": before.detach()}[ranking]
+        return {"score": tokens.score, "mass": tokens.mass.log(), "printed": before.detach()}[ranking]
 
     def softened(self, tokens: Tokens, before: Float[Tensor, "tokens"]) -> Tokens:
         """Scale tokens by the printed gate, in training only."""

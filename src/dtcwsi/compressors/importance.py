@@ -1,11 +1,9 @@
 """How much a token matters: the small network g of Section 2.3."""
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import gelu, layer_norm, linear
+from torch.nn.functional import gelu, linear
 
 from dtcwsi.compressors.tokens import Measured
 from dtcwsi.nn.exact import chunks, wide_dtype
@@ -60,12 +58,13 @@ class Importance(nn.Module):
         wide, device = wide_dtype(tokens) if self.exact else torch.float32, tokens.device
         scores, lengths = torch.empty(len(tokens), dtype=wide, device=device), torch.empty(len(tokens), device=device)
         view = torch.empty(len(tokens), self.first.out_features, device=device) if with_view else None
-        hidden_of, last = self._first_layer(wide), _widened(self.last, wide)
+        last_bias = None if self.last.bias is None else self.last.bias.to(wide)
+        first, last = self._folded(wide), (self.last.weight.to(wide), last_bias)
+        parts = list(chunks(*tokens.shape))
+        room = torch.empty(tokens[parts[0]].shape if parts else 0, dtype=wide, device=device)
         with torch.autocast(device.type, enabled=False):
-            for rows in chunks(len(tokens), tokens.shape[1]):
-                chunk = tokens[rows].to(wide)
-                length = torch.linalg.vector_norm(chunk, dim=1)
-                hidden = hidden_of(chunk, length)
+            for rows in parts:
+                hidden, length = self._hidden(tokens[rows], first, room)
                 scores[rows] = linear(gelu(hidden), *last).squeeze(-1)
                 if view is not None:
                     view[rows] = hidden.float()
@@ -80,28 +79,30 @@ class Importance(nn.Module):
         score: Tensor = self(tokens)
         return values + (score - score.detach()).to(values.dtype)
 
-    def _first_layer(self, wide: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
-        """Make the function from rows and their lengths to the hidden layer.
+    def _folded(self, wide: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Take the LayerNorm's scale and shift into the first layer, whose rows then do not see a token's mean."""
+        weight, bias = self.first.weight.to(wide), self.first.bias.to(wide)
+        if self.norm is None:
+            return weight, bias
+        scale, shift = self.norm.weight.to(wide), self.norm.bias.to(wide)
+        folded = weight * scale
+        return folded - folded.mean(dim=1, keepdim=True), linear(shift, weight, bias)
 
-        In float64 the LayerNorm is folded into the weights: these are orthogonal to a row's mean, so that dividing
-        their products by the row's spread is all that is left. In float32 the spread would lose its digits.
-        """
-        weight, bias = _widened(self.first, wide)
-        norm = self.norm
-        if norm is None:
-            return lambda rows, lengths: linear(rows, weight, bias)  # noqa: ARG005
-        scale, shift = norm.weight.to(wide), norm.bias.to(wide)
-        if wide != torch.float64:
-            return lambda rows, lengths: linear(layer_norm(rows, scale.shape, scale, shift, norm.eps), weight, bias)  # noqa: ARG005
-        folded, constant = weight * scale, linear(shift, weight, bias)
-        folded = folded - folded.mean(dim=1, keepdim=True)
-
-        def hidden(rows: Tensor, lengths: Tensor) -> Tensor:
-            variance = lengths.square() / rows.shape[1] - rows.mean(dim=1).square()
-            return linear(rows, folded) / torch.sqrt(variance.clamp_min(0) + norm.eps)[:, None] + constant
-
-        return hidden
-
-
-def _widened(layer: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    return layer.weight.to(dtype), None if layer.bias is None else layer.bias.to(dtype)
+    def _hidden(
+        self, tokens: Float[Tensor, "tokens dim"], first: tuple[Tensor, Tensor], room: Float[Tensor, "most dim"]
+    ) -> tuple[Float[Tensor, "tokens width"], Float[Tensor, "tokens"]]:
+        """Give the hidden layer before its GELU, and the tokens' lengths; ``room`` saves new memory for every chunk."""
+        if self.norm is None:
+            rows = tokens.to(room.dtype)
+            return linear(rows, *first), torch.linalg.vector_norm(rows, dim=1)
+        rows = room[: len(tokens)]
+        if tokens.dtype == room.dtype:
+            mean = tokens.mean(dim=1, keepdim=True)
+            torch.sub(tokens, mean, out=rows)
+        else:
+            mean = rows.copy_(tokens).mean(dim=1, keepdim=True)
+            rows.sub_(mean)
+        squares, dim = torch.linalg.vector_norm(rows, dim=1, keepdim=True).square(), rows.shape[1]
+        spread = torch.sqrt(squares / dim + self.norm.eps)
+        weight, constant = first
+        return linear(rows, weight).div_(spread).add_(constant), torch.sqrt(squares + dim * mean.square()).squeeze(1)

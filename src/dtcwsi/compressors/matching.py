@@ -148,7 +148,7 @@ def _look(
 
 def every_other(tokens: Segments, edges: Segments) -> Int[Tensor, "edges"]:
     """Name the first, third, ... token of each bag, as many as it has ``edges``."""
-    return tokens.offsets[edges.ids] + 2 * edges.places
+    return tokens.firsts(edges.ids) + 2 * edges.places
 
 
 def matching_of(name: str, width: int = 2) -> Matching:

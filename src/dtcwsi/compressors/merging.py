@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dtcwsi.compressors.matching import Edges
 
-__all__ = ["Merged", "log_sums", "merge"]
+__all__ = ["Merged", "merge", "sums"]
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,9 @@ def merge(
     return Merged(targets, features, heaviest, group, base_part, part.detach())
 
 
-def log_sums(logs: Float[Tensor, "tokens"], edges: Edges, merged: Merged) -> Float[Tensor, "tokens"]:
-    """Add up, in the places of the targets, what the tokens of each group have; ``logs`` are its logarithms."""
-    base, source = logs[merged.target], logs[edges.source]
-    peak = base.scatter_reduce(0, merged.group, source, "amax")
-    total = torch.exp(base - peak).index_add(0, merged.group, torch.exp(source - peak[merged.group]))
-    return logs.index_copy(0, merged.target, peak + total.log())
+def sums(values: Float[Tensor, "tokens"], edges: Edges) -> Float[Tensor, "tokens"]:
+    """Add up, in the places of the targets, what the tokens of each group have."""
+    return values.index_add(0, edges.target, values[edges.source])
 
 
 def _an_edge_of(group: Int[Tensor, "edges"], groups: int) -> Int[Tensor, "groups"]:

@@ -27,19 +27,23 @@ class Provenance:
         self,
         new_token: Int[Tensor, "tokens"],
         part: Float[Tensor, "tokens"],
-        offsets: Int[Tensor, "bags_plus_one"],
+        tokens: Segments,
         patches: Segments,
     ) -> "Provenance":
         """Follow the patches through one stage.
 
-        ``new_token`` (old tokens,) is each one's new row or -1; ``part`` (old tokens,) its share in the new token.
+        ``new_token`` (old tokens,) is each one's new row or -1, ``part`` (old tokens,) its share in the new token;
+        ``tokens`` and ``patches`` lay out the bags of both.
         """
-        there = self.token >= 0
-        old = self.token.clamp_min(0)
-        token = torch.where(there, new_token[old], -1)
-        weight = torch.where(token >= 0, self.weight * part[old], 0)
-        within = torch.where(token >= 0, token - offsets[patches.ids], -1)
+        part = torch.where(new_token >= 0, part, 0)
+        token = _with_last(new_token, -1)[self.token]  # a pruned patch, -1, looks at the last row
+        weight = self.weight * _with_last(part, 0)[self.token]
+        within = torch.where(token >= 0, token - tokens.firsts(patches.ids), -1)
         return Provenance(token, weight, (*self.stages, within))
+
+
+def _with_last(values: Tensor, last: int) -> Tensor:
+    return torch.cat([values, values.new_full((1,), last)])
 
 
 def start(order: Int[Tensor, "patches"]) -> Provenance:

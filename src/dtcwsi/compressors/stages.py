@@ -11,12 +11,13 @@ from torch import Tensor
 
 from dtcwsi.compressors.base import Compressor
 from dtcwsi.compressors.matching import Edges, Matching
-from dtcwsi.compressors.merging import Merged, log_sums, merge
+from dtcwsi.compressors.merging import Merged, merge, sums
 from dtcwsi.compressors.ordering import order_of
 from dtcwsi.compressors.provenance import Provenance, start
 from dtcwsi.compressors.schedule import Step, plan, token_counts
 from dtcwsi.compressors.tokens import Measured, Tokens
-from dtcwsi.nn.exact import key_of
+from dtcwsi.nn.exact import key_of, wide_dtype
+from dtcwsi.nn.order import van_der_corput
 from dtcwsi.nn.segment import Segments, segment_log_softmax, top_rows
 from dtcwsi.types import CompressedBags, PackedBags
 
@@ -68,7 +69,7 @@ class StagedCompressor(Compressor):
         features: Float[Tensor, "some wide"],  # noqa: ARG002
     ) -> Float[Tensor, "some"]:
         """Give some tokens' log weights in a merge, with gradient if there is something to learn; here their size."""
-        return tokens.log_size[which]
+        return tokens.size[which].log()
 
     def ranks(self, tokens: Tokens, before: Float[Tensor, "tokens"]) -> Float[Tensor, "tokens"]:  # noqa: ARG002
         """Say how much tokens deserve to stay; only the order counts, in steps of 1e-7."""
@@ -133,13 +134,13 @@ class StagedCompressor(Compressor):
             part = part.index_copy(0, edges.source, merged.source_part.float())
             part = part.index_copy(0, merged.target, merged.target_part.float())
         if not layout.removes:
-            return self.softened(tokens, before), trace.moved(joins, part, tokens.segments.offsets, patches)
+            return self.softened(tokens, before), trace.moved(joins, part, tokens.segments, patches)
         left = layout.left
         key = key_of(self.ranks(tokens, before), tokens.tie).masked_fill(gone, _REMOVED)
         kept = top_rows(key, tokens.segments, left)
         place = torch.full_like(each, -1).index_copy(0, kept, torch.arange(len(kept), device=device))
         tokens = self.softened(tokens.keep(kept, left), before[kept])
-        return tokens, trace.moved(place[joins], part, left.offsets, patches)
+        return tokens, trace.moved(place[joins], part, left, patches)
 
     def finish(
         self,
@@ -155,9 +156,9 @@ class StagedCompressor(Compressor):
         return CompressedBags(
             features=features,
             offsets=tokens.segments.offsets,
-            log_size=tokens.log_size,
-            gate=torch.zeros_like(tokens.log_size),
-            mass=tokens.log_mass.exp(),
+            log_size=tokens.size.log(),
+            gate=torch.zeros_like(tokens.size),
+            mass=tokens.mass.float(),
             score=tokens.score.float(),
             coords=None if bags.coords is None else bags.coords[tokens.anchor],
             patch_size_level0=bags.patch_size_level0,
@@ -170,7 +171,8 @@ class StagedCompressor(Compressor):
     def _begin(self, bags: PackedBags, patches: Segments, order: Int[Tensor, "patches"]) -> Tokens:
         features = self.patch_features(bags, patches, order)
         seen = self.measure(features)
-        log_mass = segment_log_softmax(seen.score, patches).float()
+        mass = segment_log_softmax(seen.score.to(wide_dtype(seen.score)), patches).exp()
+        place = torch.empty_like(order).index_copy(0, order, patches.places)
         return Tokens(
             patches=features,
             merged=features[:0],
@@ -179,10 +181,11 @@ class StagedCompressor(Compressor):
             score=seen.score[order],
             length=seen.length[order],
             view=None if seen.view is None else seen.view[order],
-            log_size=torch.zeros(len(order), device=order.device),
-            log_mass=log_mass[order],
+            size=torch.ones(len(order), device=order.device),
+            mass=mass[order],
             anchor=order,
-            place=torch.empty_like(order).index_copy(0, order, patches.places),
+            place=place,
+            spread=van_der_corput(place),
             sizes=patches.offsets.diff(),
         )
 
@@ -195,7 +198,7 @@ class StagedCompressor(Compressor):
         return Edges(edges.source[best], edges.target[best], edges.utility[best])
 
     def _merged(self, tokens: Tokens, edges: Edges) -> Merged:
-        source, target = tokens.features(edges.source), tokens.features(edges.target)
+        source, target = tokens.features(torch.cat([edges.source, edges.target])).chunk(2)
         source_weight = self.weights(tokens, edges.source, source)
         target_weight = self.weights(tokens, edges.target, target)
         return merge(edges, source, target, source_weight, target_weight, distinct=self.matching.distinct)
@@ -211,7 +214,7 @@ class StagedCompressor(Compressor):
             score=tokens.score.index_copy(0, target, seen.score),
             length=tokens.length.index_copy(0, target, seen.length),
             view=None if seen.view is None or tokens.view is None else tokens.view.index_copy(0, target, seen.view),
-            log_size=log_sums(tokens.log_size, edges, merged),
-            log_mass=log_sums(tokens.log_mass, edges, merged),
+            size=sums(tokens.size, edges),
+            mass=sums(tokens.mass, edges),
             anchor=tokens.anchor.index_copy(0, target, tokens.anchor[merged.heaviest]),
         )

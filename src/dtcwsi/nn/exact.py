@@ -1,12 +1,13 @@
 """Arithmetic and comparisons that the rest of a batch does not change."""
 
+import warnings
 from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["chunks", "key_of", "steps", "wide_dtype"]
+__all__ = ["chunks", "key_of", "pair_dots", "steps", "wide_dtype"]
 
 _CHUNK_NUMBERS = 1 << 19
 _GRID, _MOST = 1e7, (1 << 31) - 1
@@ -25,6 +26,35 @@ def chunks(rows: int, row_numbers: int) -> Iterator[slice]:
     step = max(1, _CHUNK_NUMBERS // max(1, row_numbers))
     for start in range(0, rows, step):
         yield slice(start, min(rows, start + step))
+
+
+def pair_dots(
+    rows: Float[Tensor, "rows dim"],
+    others: Float[Tensor, "others dim"],
+    one: Int[Tensor, "pairs"],
+    other: Int[Tensor, "pairs"],
+) -> Float[Tensor, "pairs"]:
+    """Multiply rows ``one`` of a matrix by rows ``other`` of another, each pair by itself, in float32.
+
+    On the CPU by torch's sampled product, which needs no copies of the rows.
+    """
+    if rows.device.type == "cpu" and rows.dtype == torch.float32 and not torch.compiler.is_compiling():
+        return _sampled_dots(rows.detach(), others.detach(), one, other)
+    dots = torch.empty(len(one), device=rows.device)
+    for part in chunks(len(one), 2 * rows.shape[1]):
+        dots[part] = (rows[one[part]].float() * others[other[part]].float()).sum(dim=1)
+    return dots
+
+
+def _sampled_dots(rows: Tensor, others: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    order = torch.sort(one).indices
+    starts = torch.cat([one.new_zeros(1), torch.bincount(one, minlength=len(rows)).cumsum(0)])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        size, nothing = (len(rows), len(others)), torch.zeros(len(one))
+        asked = torch.sparse_csr_tensor(starts, other[order], nothing, size, check_invariants=False)
+    dots = torch.sparse.sampled_addmm(asked, rows, others.T, beta=0).values()
+    return torch.empty_like(dots).index_copy_(0, order, dots)
 
 
 def steps(values: Float[Tensor, "rows"]) -> Int[Tensor, "rows"]:

@@ -43,7 +43,11 @@ class Segments:
     @property
     def places(self) -> Int[Tensor, "rows"]:
         """Count the rows of each segment from 0."""
-        return torch.arange(self.ids.shape[0], device=self.ids.device) - self.offsets[self.ids]
+        return torch.arange(self.ids.shape[0], device=self.ids.device) - self.firsts(self.ids)
+
+    def firsts(self, ids: Int[Tensor, "any"]) -> Int[Tensor, "any"]:
+        """Name the first row of each segment in a list; if there is but one, it is row 0."""
+        return ids if len(self.offsets) == 2 else self.offsets[ids]
 
 
 def offsets_of(sizes: Int[Tensor, "segments"]) -> Int[Tensor, "segments_plus_one"]:
