@@ -176,7 +176,7 @@ class PackedBags:
     ``features`` (sum of patches, dim) in the order given; ``offsets`` (bags + 1,) int64; ``coords`` (sum of patches, 2)
     or None if any bag lacks them; ``patch_size_level0`` (bags,) float, NaN where unknown; ``labels`` (bags,) int64, -1
     where unknown. ``order`` (sum of patches,) lists the rows bag after bag in each bag's spatial order; None if that is
-    the order given.
+    the order given. ``coords_dropped`` says that some bags had coordinates and others had none.
     """
 
     features: Float[Tensor, "patches dim"]
@@ -186,6 +186,7 @@ class PackedBags:
     labels: Int[Tensor, "bags"] | None = None
     slide_ids: tuple[str | None, ...] = ()
     order: Int[Tensor, "patches"] | None = None
+    coords_dropped: bool = False
 
     @property
     def n_bags(self) -> int:
@@ -206,6 +207,7 @@ class PackedBags:
             moved(self.labels),
             self.slide_ids,
             moved(self.order),
+            self.coords_dropped,
         )
 
 

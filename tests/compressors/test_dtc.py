@@ -258,8 +258,26 @@ def test_a_merged_token_lies_where_its_heaviest_patch_lies(make_bags):
         assert torch.equal(packed.coords[heaviest], where)
 
 
-def test_raster_order_refuses_a_batch_that_lost_its_coordinates(make_bags):
-    bags = [*make_bags([30], 0), *make_bags([9], 1, coords=False)]
+def test_tokens_stand_in_the_order_of_their_heaviest_patches(make_bags):
+    packed = pack(make_bags([64, 40], 0))
+    tokens = compressor(schedule=[0.6], merge_share=1.0, matching="full").eval()(packed)
+    place = torch.empty(104, dtype=torch.int64).index_copy(0, packed.order, torch.arange(104))
+    rows = tokens.patch_to_token + tokens.offsets[:-1].repeat_interleave(packed.offsets.diff())
+    places = torch.zeros(len(tokens.features), dtype=torch.int64)
+    for patch in tokens.patch_weight.argsort().tolist():
+        places[rows[patch]] = place[patch]
+    assert torch.equal(places, places.sort().values)
+
+
+@pytest.mark.parametrize("name", ["dtc", "tome", "identity"])
+def test_a_compressor_says_what_it_is_to_be_given(name):
+    with pytest.raises(FeaturesError, match="a compressor got Tensor; expected packed bags: dtcwsi.pack"):
+        create_compressor(name, dim=6)(torch.randn(9, 6))
+
+
+@pytest.mark.parametrize("placed", [30, 1])
+def test_raster_order_refuses_a_batch_that_lost_its_coordinates(placed, make_bags):
+    bags = [*make_bags([placed], 0), *make_bags([9], 1, coords=False)]
     made = create_compressor("dtc", dim=6, order="raster")
     with pytest.raises(FeaturesError, match="mixes bags with and without coordinates; order='raster'"):
         made(pack(bags))

@@ -52,6 +52,15 @@ def test_every_position_has_its_width_and_moves_the_scores(name):
         assert len(np.unique(made(same).score.detach())) == 2
 
 
+def test_sixteen_bits_of_features_leave_positions_their_digits():
+    places = torch.arange(5000)
+    bags = pack([Bag(torch.randn(5000, 3).half(), torch.stack([places, places * 0], dim=1))])
+    made = create_compressor("dtc", dim=3, position="xy", retention=1.0)
+    wide = made.patch_features(bags, laid(bags), places)
+    assert len(wide[:, 3].unique()) == 5000
+    assert made(bags).features.dtype == torch.float16
+
+
 @pytest.mark.parametrize("name", ["xy", "sinusoidal"])
 def test_without_coordinates_there_is_no_position(name):
     made = create_compressor("dtc", dim=3, position=name)

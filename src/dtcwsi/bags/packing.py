@@ -57,15 +57,17 @@ def join(packs: Sequence[PackedBags]) -> PackedBags:
     _check_types(packs)
     ends = torch.tensor([len(pack.features) for pack in packs]).cumsum(0).tolist()
     starts = [0, *ends[:-1]]
+    coords = _joined([pack.coords for pack in packs])
     tails = [pack.offsets[1:] + start for pack, start in zip(packs, starts, strict=True)]
     return PackedBags(
         torch.cat([pack.features for pack in packs]),
         torch.cat([packs[0].offsets[:1], *tails]),
-        _joined([pack.coords for pack in packs]),
+        coords,
         _joined([pack.patch_size_level0 for pack in packs]),
         _joined([pack.labels for pack in packs]),
         tuple(slide_id for pack in packs for slide_id in pack.slide_ids),
         _joined_order(packs, starts),
+        coords is None and any(pack.coords is not None or pack.coords_dropped for pack in packs),
     )
 
 
@@ -73,7 +75,7 @@ def _pack_one(bag: Bag) -> PackedBags:
     device = bag.features.device
     step = float("nan") if bag.patch_size_level0 is None else float(bag.patch_size_level0)
     return PackedBags(
-        bag.features,
+        bag.features.contiguous(),  # sums along the rows of another layout have other last bits
         torch.tensor([0, len(bag)], device=device),
         bag.coords,
         torch.tensor([step], dtype=torch.float32, device=device),

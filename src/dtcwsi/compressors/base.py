@@ -6,6 +6,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dtcwsi.errors import FeaturesError
 from dtcwsi.types import CompressedBags, PackedBags
 
 __all__ = ["CURRICULUM_SHARE", "Compressor"]
@@ -29,6 +30,15 @@ class Compressor(nn.Module, ABC):
         self.progress = 1.0
         self.curriculum = CURRICULUM_SHARE
         self.settings: dict[str, Any] = {}
+
+    def __call__(self, bags: Any) -> CompressedBags:
+        """Run `forward`.  Raises: FeaturesError if it is given anything but a packed batch."""
+        if not isinstance(bags, PackedBags):
+            raise FeaturesError(
+                f"a compressor got {type(bags).__name__}; expected packed bags: dtcwsi.pack([dtcwsi.Bag(features)])"
+            )
+        tokens: CompressedBags = super().__call__(bags)
+        return tokens
 
     @abstractmethod
     def forward(self, bags: PackedBags) -> CompressedBags:

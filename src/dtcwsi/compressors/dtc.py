@@ -99,6 +99,7 @@ class DtcCompressor(StagedCompressor):
         self.shares = self.shares_of(options["retention"], options["schedule"], options["stages"])
         self.merge_share, self.merge_all = options["merge_share"], options["pairs"] == "all"
         self.matching = matching_of(options["matching"], options["window"])
+        self.follows_heaviest = not self.matching.distinct  # neighbours that merge stay between the same others
         self.order, self.curriculum = options["order"], float(options["curriculum"])
         self.second_look = bool(options["second_look"])
         self.importance = Importance(

@@ -26,7 +26,7 @@ def order_of(name: str, bags: PackedBags, patches: Segments) -> Int[Tensor, "pat
     if name == "given":
         return rows
     if bags.coords is None:
-        if bags.order is not None:
+        if bags.coords_dropped:
             raise FeaturesError(
                 "a batch mixes bags with and without coordinates; order='raster' needs them of all or none"
             )

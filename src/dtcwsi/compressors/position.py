@@ -19,7 +19,7 @@ POSITIONS = tuple(POSITION_WIDTH)
 def positions(
     name: str, bags: PackedBags, patches: Segments, order: Int[Tensor, "patches"]
 ) -> Float[Tensor, "patches width"]:
-    """Describe each patch's position within its bag.
+    """Describe each patch's position within its bag, in float32: 16 bits would not tell neighbours apart.
 
     ``paper``: its index in the bag's order over the number of patches, one number as the text has it; ``xy``: its
     coordinates over the longer side of the bag's box, 0 to 1; ``sinusoidal``: sine and cosine of x and y at four
@@ -28,7 +28,7 @@ def positions(
     """
     if name == "paper":
         share = patches.places / patches.offsets.diff().clamp_min(1)[patches.ids]
-        return torch.zeros_like(share).index_copy(0, order, share)[:, None].to(bags.features.dtype)
+        return torch.zeros_like(share).index_copy(0, order, share)[:, None]
     if bags.coords is None:
         raise FeaturesError(f"position={name!r} needs coordinates and a bag of the batch has none; use position='none'")
     xy = torch.stack([_from_zero(bags.coords[:, axis].float(), patches) for axis in (0, 1)], dim=1)
@@ -39,7 +39,7 @@ def positions(
             xy[:, :, None] * torch.tensor([math.pi * 2.0**octave for octave in range(4)], device=xy.device)
         ).flatten(1)
         xy = torch.cat([angles.sin(), angles.cos()], dim=1)
-    return xy.to(bags.features.dtype)
+    return xy
 
 
 def _from_zero(values: Float[Tensor, "patches"], patches: Segments) -> Float[Tensor, "patches"]:

@@ -46,12 +46,16 @@ class Layout:
 
 
 class StagedCompressor(Compressor):
-    """Remove tokens stage by stage; subclasses say how tokens are measured, matched, weighed and ranked."""
+    """Remove tokens stage by stage; subclasses say how tokens are measured, matched, weighed and ranked.
+
+    With ``follows_heaviest`` a merged token stands in line where its heaviest patch lies, not in its target's place.
+    """
 
     matching: Matching
     shares: tuple[float, ...]
     merge_share: float
     merge_all = False
+    follows_heaviest = False
     order = "hilbert"
 
     @abstractmethod
@@ -138,6 +142,8 @@ class StagedCompressor(Compressor):
         left = layout.left
         key = key_of(self.ranks(tokens, before), tokens.tie).masked_fill(gone, _REMOVED)
         kept = top_rows(key, tokens.segments, left)
+        if layout.merges and self.follows_heaviest:
+            kept = kept[torch.argsort(tokens.place[tokens.anchor[kept]] + patches.firsts(left.ids))]
         place = torch.full_like(each, -1).index_copy(0, kept, torch.arange(len(kept), device=device))
         tokens = self.softened(tokens.keep(kept, left), before[kept])
         return tokens, trace.moved(place[joins], part, left, patches)
@@ -152,7 +158,9 @@ class StagedCompressor(Compressor):
         """Make the record of what is left; ``pruned`` says of which bags tokens were dropped."""
         untouched = len(tokens) == len(bags.features) and tokens.patches is bags.features and not len(tokens.merged)
         same_order = untouched and bool((tokens.row[1:] > tokens.row[:-1]).all())
-        features = bags.features if same_order else tokens.features()[:, : bags.features.shape[1]]
+        features = bags.features
+        if not same_order:
+            features = tokens.features()[:, : features.shape[1]].to(features.dtype)
         return CompressedBags(
             features=features,
             offsets=tokens.segments.offsets,
