@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
+from torch.utils.checkpoint import checkpoint
 
 from dtcwsi.compressors.tokens import Measured
 from dtcwsi.nn.exact import chunks, wide_dtype
@@ -39,10 +40,11 @@ class Importance(nn.Module):
             nn.init.zeros_(self.last.bias)
 
     def forward(self, tokens: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens"]:
-        """Score tokens with gradient, in the precision of the weights or of autocast."""
-        rows = tokens.to(self.first.weight.dtype)
-        rows = rows if self.norm is None else self.norm(rows)
-        scores: Tensor = self.last(gelu(self.first(rows))).squeeze(-1)
+        """Score tokens with gradient, in the precision of the weights or of autocast.
+
+        What lies between is worked out again for the gradient, not kept: the LayerNorm's rows are as large as the tokens.
+        """
+        scores: Tensor = checkpoint(self._scores, tokens, use_reentrant=False, preserve_rng_state=False)
         return scores
 
     @torch.no_grad()
@@ -78,6 +80,12 @@ class Importance(nn.Module):
             return values
         score: Tensor = self(tokens)
         return values + (score - score.detach()).to(values.dtype)
+
+    def _scores(self, tokens: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens"]:
+        rows = tokens.to(self.first.weight.dtype)
+        rows = rows if self.norm is None else self.norm(rows)
+        scores: Tensor = self.last(gelu(self.first(rows))).squeeze(-1)
+        return scores
 
     def _folded(self, wide: torch.dtype) -> tuple[Tensor, Tensor]:
         """Take the LayerNorm's scale and shift into the first layer, whose rows then do not see a token's mean."""
