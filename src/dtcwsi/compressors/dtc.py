@@ -133,7 +133,7 @@ class DtcCompressor(StagedCompressor):
         order = order_of(self.order, bags, patches)
         score = self.importance(self.patch_features(bags, patches, order))
         tokens: CompressedBags = Identity(self.dim)(replace(bags, order=order))
-        return replace(tokens, score=score[order].float())
+        return replace(tokens, score=score.index_select(0, order).float())
 
     def importance_before(self, tokens: Tokens) -> Float[Tensor, "tokens"]:
         """Take down the logarithms of the softmax weights, if the preset wants to look back at them."""
@@ -154,7 +154,7 @@ class DtcCompressor(StagedCompressor):
         """Weigh tokens of a merge by score as in Eq. 4, by size, or by both: e^score for each of their patches."""
         if self.settings["merge_by"] == "size":
             return super().weights(tokens, which, features)
-        score = tokens.score[which]
+        score = tokens.score.index_select(0, which)
         if self.settings["learn_merge"]:
             score = self.importance.taught(features, score)
         return score + tokens.size[which].log() if self.settings["merge_by"] == "mass" else score

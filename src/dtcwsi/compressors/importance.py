@@ -42,7 +42,7 @@ class Importance(nn.Module):
     def forward(self, tokens: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens"]:
         """Score tokens with gradient, in the precision of the weights or of autocast.
 
-        What lies between is worked out again for the gradient, not kept: the LayerNorm's rows are as large as the tokens.
+        What lies between is worked out again for the gradient, not kept: the LayerNorm's rows are as large as tokens.
         """
         scores: Tensor = checkpoint(self._scores, tokens, use_reentrant=False, preserve_rng_state=False)
         return scores

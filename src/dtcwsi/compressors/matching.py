@@ -53,21 +53,24 @@ class Likeness:
 
     def of_pairs(self, one: Int[Tensor, "pairs"], other: Int[Tensor, "pairs"]) -> Float[Tensor, "pairs"]:
         """Weigh pairs, one by one."""
-        return self.lam * self.dots(one, other) / self._lengths(one, other) - (1 - self.lam) * self._gap(one, other)
+        lengths, worths = ([of.index_select(0, at) for at in (one, other)] for of in (self.length, self.worth))
+        return self._utility(self.dots(one, other), *lengths, *worths)
 
     def of_block(self, one: Int[Tensor, "rows"], other: Int[Tensor, "columns"]) -> Float[Tensor, "rows columns"]:
         """Weigh every one against every other, products in ``wide`` precision."""
         with torch.autocast(self.length.device.type, enabled=False):
             dots = self.rows(one).to(self.wide) @ self.rows(other).to(self.wide).T
-        one, other = one[:, None], other[None, :]
-        utility = self.lam * dots / self._lengths(one, other) - (1 - self.lam) * self._gap(one, other)
+        lengths, worths = (
+            [of.index_select(0, one)[:, None], of.index_select(0, other)] for of in (self.length, self.worth)
+        )
+        utility = self._utility(dots, *lengths, *worths)
         return torch.round(utility * 1e7) / 1e7  # products of other blocks differ in their last bits
 
-    def _lengths(self, one: Tensor, other: Tensor) -> Tensor:
-        return (self.length[one] * self.length[other]).clamp_min(1e-30)
-
-    def _gap(self, one: Tensor, other: Tensor) -> Tensor:
-        return (self.worth[one] - self.worth[other]).abs()
+    def _utility(
+        self, dots: Tensor, length: Tensor, other_length: Tensor, worth: Tensor, other_worth: Tensor
+    ) -> Tensor:
+        cosine = dots / (length * other_length).clamp_min(1e-30)
+        return self.lam * cosine - (1 - self.lam) * (worth - other_worth).abs()
 
 
 @dataclass(frozen=True)

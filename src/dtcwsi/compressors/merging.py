@@ -66,7 +66,7 @@ def merge(
 
 def sums(values: Float[Tensor, "tokens"], edges: Edges) -> Float[Tensor, "tokens"]:
     """Add up, in the places of the targets, what the tokens of each group have."""
-    return values.index_add(0, edges.target, values[edges.source])
+    return values.index_add(0, edges.target, values.index_select(0, edges.source))
 
 
 def _an_edge_of(group: Int[Tensor, "edges"], groups: int) -> Int[Tensor, "groups"]:

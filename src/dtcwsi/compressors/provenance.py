@@ -36,14 +36,15 @@ class Provenance:
         ``tokens`` and ``patches`` lay out the bags of both.
         """
         part = torch.where(new_token >= 0, part, 0)
-        token = _with_last(new_token, -1)[self.token]  # a pruned patch, -1, looks at the last row
-        weight = self.weight * _with_last(part, 0)[self.token]
+        row = self.token + 1  # a pruned patch, -1, looks at the row put first
+        token = _after(-1, new_token).index_select(0, row)
+        weight = self.weight * _after(0, part).index_select(0, row)
         within = torch.where(token >= 0, token - tokens.firsts(patches.ids), -1)
         return Provenance(token, weight, (*self.stages, within))
 
 
-def _with_last(values: Tensor, last: int) -> Tensor:
-    return torch.cat([values, values.new_full((1,), last)])
+def _after(first: int, values: Tensor) -> Tensor:
+    return torch.cat([values.new_full((1,), first), values])
 
 
 def start(order: Int[Tensor, "patches"]) -> Provenance:

@@ -73,7 +73,7 @@ class StagedCompressor(Compressor):
         features: Float[Tensor, "some wide"],  # noqa: ARG002
     ) -> Float[Tensor, "some"]:
         """Give some tokens' log weights in a merge, with gradient if there is something to learn; here their size."""
-        return tokens.size[which].log()
+        return tokens.size.index_select(0, which).log()
 
     def ranks(self, tokens: Tokens, before: Float[Tensor, "tokens"]) -> Float[Tensor, "tokens"]:  # noqa: ARG002
         """Say how much tokens deserve to stay; only the order counts, in steps of 1e-7."""
@@ -145,8 +145,8 @@ class StagedCompressor(Compressor):
         if layout.merges and self.follows_heaviest:
             kept = kept[torch.argsort(tokens.place[tokens.anchor[kept]] + patches.firsts(left.ids))]
         place = torch.full_like(each, -1).index_copy(0, kept, torch.arange(len(kept), device=device))
-        tokens = self.softened(tokens.keep(kept, left), before[kept])
-        return tokens, trace.moved(place[joins], part, left, patches)
+        tokens = self.softened(tokens.keep(kept, left), before.index_select(0, kept))
+        return tokens, trace.moved(place.index_select(0, joins), part, left, patches)
 
     def finish(
         self,
@@ -186,11 +186,11 @@ class StagedCompressor(Compressor):
             merged=features[:0],
             row=order,
             segments=patches,
-            score=seen.score[order],
-            length=seen.length[order],
-            view=None if seen.view is None else seen.view[order],
+            score=seen.score.index_select(0, order),
+            length=seen.length.index_select(0, order),
+            view=None if seen.view is None else seen.view.index_select(0, order),
             size=torch.ones(len(order), device=order.device),
-            mass=mass[order],
+            mass=mass.index_select(0, order),
             anchor=order,
             place=place,
             spread=van_der_corput(place),
@@ -203,7 +203,7 @@ class StagedCompressor(Compressor):
             edges = self.edges(tokens, layout.candidates)
         tie = _LAST_EDGE - torch.arange(len(edges.source), device=tokens.row.device)
         best = top_rows(key_of(edges.utility, tie), layout.candidates, layout.chosen)
-        return Edges(edges.source[best], edges.target[best], edges.utility[best])
+        return Edges(*(of.index_select(0, best) for of in (edges.source, edges.target, edges.utility)))
 
     def _merged(self, tokens: Tokens, edges: Edges) -> Merged:
         source, target = tokens.features(torch.cat([edges.source, edges.target])).chunk(2)
@@ -224,5 +224,5 @@ class StagedCompressor(Compressor):
             view=None if seen.view is None or tokens.view is None else tokens.view.index_copy(0, target, seen.view),
             size=sums(tokens.size, edges),
             mass=sums(tokens.mass, edges),
-            anchor=tokens.anchor.index_copy(0, target, tokens.anchor[merged.heaviest]),
+            anchor=tokens.anchor.index_copy(0, target, tokens.anchor.index_select(0, merged.heaviest)),
         )

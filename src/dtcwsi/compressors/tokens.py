@@ -56,23 +56,23 @@ class Tokens:
 
     def features(self, tokens: Int[Tensor, "some"] | None = None) -> Float[Tensor, "some dim"]:
         """Gather the features of all tokens, or of some."""
-        row = self.row if tokens is None else self.row[tokens]
+        row = self.row if tokens is None else self.row.index_select(0, tokens)
         if not len(self.merged):
             return self.patches.index_select(0, row)
         old = row < len(self.patches)
         fresh = torch.nonzero(~old).squeeze(1)
         rows = self.patches.index_select(0, torch.where(old, row, 0))
-        return rows.index_copy_(0, fresh, self.merged.index_select(0, row[fresh] - len(self.patches)))
+        return rows.index_copy_(0, fresh, self.merged.index_select(0, row.index_select(0, fresh) - len(self.patches)))
 
     def _dots(self, one: Int[Tensor, "pairs"], other: Int[Tensor, "pairs"]) -> Float[Tensor, "pairs"]:
         """Multiply features of pairs: all as if they were patches, then again those of one or two merged tokens."""
-        late, early = torch.maximum(self.row[one], self.row[other]), torch.minimum(self.row[one], self.row[other])
-        end = len(self.patches)
+        rows, end = (self.row.index_select(0, one), self.row.index_select(0, other)), len(self.patches)
+        late, early = torch.maximum(*rows), torch.minimum(*rows)
         if not len(self.merged):
             return pair_dots(self.patches, self.patches, late, early)
         dots = pair_dots(self.patches, self.patches, late.clamp_max(end - 1), early.clamp_max(end - 1))
         fresh = torch.nonzero(late >= end).squeeze(1)
-        late, early = late[fresh] - end, early[fresh]
+        late, early = late.index_select(0, fresh) - end, early.index_select(0, fresh)
         mixed = pair_dots(self.merged, self.patches, late, early.clamp_max(end - 1))
         both = torch.nonzero(early >= end).squeeze(1)
         mixed.index_copy_(0, both, pair_dots(self.merged, self.merged, late[both], early[both] - end))
@@ -81,7 +81,7 @@ class Tokens:
     @property
     def tie(self) -> Int[Tensor, "tokens"]:
         """What decides between tokens of equal rank: it thins a slide evenly, where an index would cut off one side."""
-        return self.spread[self.anchor]
+        return self.spread.index_select(0, self.anchor)
 
     def likeness(self, worth: Float[Tensor, "tokens"], lam: float, wide: torch.dtype) -> Likeness:
         """Say what merge utility is made of."""
@@ -96,12 +96,12 @@ class Tokens:
         """Keep some tokens, in the order given; features stay where they are."""
         return replace(
             self,
-            row=self.row[tokens],
+            row=self.row.index_select(0, tokens),
             segments=segments,
-            score=self.score[tokens],
-            length=self.length[tokens],
-            view=None if self.view is None else self.view[tokens],
-            size=self.size[tokens],
-            mass=self.mass[tokens],
-            anchor=self.anchor[tokens],
+            score=self.score.index_select(0, tokens),
+            length=self.length.index_select(0, tokens),
+            view=None if self.view is None else self.view.index_select(0, tokens),
+            size=self.size.index_select(0, tokens),
+            mass=self.mass.index_select(0, tokens),
+            anchor=self.anchor.index_select(0, tokens),
         )

@@ -52,7 +52,7 @@ def _sampled_dots(rows: Tensor, others: Tensor, one: Tensor, other: Tensor) -> T
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         size, nothing = (len(rows), len(others)), torch.zeros(len(one))
-        asked = torch.sparse_csr_tensor(starts, other[order], nothing, size, check_invariants=False)
+        asked = torch.sparse_csr_tensor(starts, other.index_select(0, order), nothing, size, check_invariants=False)
     dots = torch.sparse.sampled_addmm(asked, rows, others.T, beta=0).values()
     return torch.empty_like(dots).index_copy_(0, order, dots)
 

@@ -47,7 +47,7 @@ class Segments:
 
     def firsts(self, ids: Int[Tensor, "any"]) -> Int[Tensor, "any"]:
         """Name the first row of each segment in a list; if there is but one, it is row 0."""
-        return ids if len(self.offsets) == 2 else self.offsets[ids]
+        return ids if len(self.offsets) == 2 else self.offsets.index_select(0, ids)
 
 
 def offsets_of(sizes: Int[Tensor, "segments"]) -> Int[Tensor, "segments_plus_one"]:
@@ -109,9 +109,9 @@ def segment_softmax(
 def segment_log_softmax(logits: Float[Tensor, "rows"], segments: Segments) -> Float[Tensor, "rows"]:
     """Normalise logits within each segment, as logarithms, which do not underflow."""
     peak = -segment_min(-logits.detach(), segments.offsets)
-    shifted = logits - peak[segments.ids]
+    shifted = logits - peak.index_select(0, segments.ids)
     totals = shifted.new_zeros(len(peak)).index_add(0, segments.ids, shifted.exp())
-    return shifted - totals.log()[segments.ids]
+    return shifted - totals.log().index_select(0, segments.ids)
 
 
 def top_rows(key: Int[Tensor, "rows"], segments: Segments, chosen: Segments) -> Int[Tensor, "chosen"]:
