@@ -154,8 +154,10 @@ def _speed() -> str:
             for row in scale["rows"]
         ]
         parts.append(
-            f"From 10,000 patches on, time grows with the power {scale['exponent_ms']:.3f} of the patches and extra "
-            f"memory with {scale['exponent_extra_mib']:.3f} (512 features):\n"
+            "Time and extra memory grow with the powers "
+            f"{scale['exponents']['ms']:.3f} and {scale['exponents']['extra_mib']:.3f} of the patches, from 10,000 on with "
+            f"{scale['exponents_from_10000']['ms']:.3f} and {scale['exponents_from_10000']['extra_mib']:.3f} "
+            "(512 features; up to 10,000 fit this processor's cache):\n"
         )
         parts.append(_table(["patches", "ms", "matrix MiB", "extra MiB"], lines))
     if "mapped" in found:

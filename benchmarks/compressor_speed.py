@@ -230,10 +230,11 @@ def _timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _exponent(rows: list[dict[str, Any]], key: str) -> float:
-    """Fit log(key) = a + b log(patches).  Returns: b."""
-    big = [row for row in rows if row["patches"] >= 10_000]
-    return float(np.polyfit(np.log([row["patches"] for row in big]), np.log([row[key] for row in big]), 1)[0])
+def _exponents(rows: list[dict[str, Any]], least: int) -> dict[str, float]:
+    """Fit log(key) = a + b log(patches) from ``least`` patches on.  Returns: b of time and memory."""
+    big = [row for row in rows if row["patches"] >= least]
+    sizes = np.log([row["patches"] for row in big])
+    return {key: float(np.polyfit(sizes, np.log([row[key] for row in big]), 1)[0]) for key in ("ms", "extra_mib")}
 
 
 def main() -> None:
@@ -250,7 +251,7 @@ def main() -> None:
             rows: Any = [floor(dim) for dim in (512, 1024)]
         elif part == "scale":
             found = [alone(scaled, patches, 512) for patches in SIZES]
-            rows = {"rows": found} | {f"exponent_{key}": _exponent(found, key) for key in ("ms", "extra_mib")}
+            rows = {"rows": found, "exponents": _exponents(found, 0), "exponents_from_10000": _exponents(found, 10_000)}
         elif part == "mapped":
             rows = alone(mapped, 1_000_000, 512)
         elif part == "step":
