@@ -153,11 +153,11 @@ def _speed() -> str:
             [f"{row['patches']:,}", f"{row['ms']:.0f}", f"{row['matrix_mib']:.0f}", f"{row['extra_mib']:.0f}"]
             for row in scale["rows"]
         ]
+        whole, beyond = scale["exponents"], scale["exponents_from_10000"]
         parts.append(
-            "Time and extra memory grow with the powers "
-            f"{scale['exponents']['ms']:.3f} and {scale['exponents']['extra_mib']:.3f} of the patches, from 10,000 on with "
-            f"{scale['exponents_from_10000']['ms']:.3f} and {scale['exponents_from_10000']['extra_mib']:.3f} "
-            "(512 features; up to 10,000 fit this processor's cache):\n"
+            f"Time and extra memory grow with the powers {whole['ms']:.3f} and {whole['extra_mib']:.3f} of the patches, "
+            f"from 10,000 on with {beyond['ms']:.3f} and {beyond['extra_mib']:.3f} (512 features; up to 10,000 fit this "
+            "processor's cache):\n"
         )
         parts.append(_table(["patches", "ms", "matrix MiB", "extra MiB"], lines))
     if "mapped" in found:
