@@ -155,8 +155,8 @@ def _speed() -> str:
         ]
         whole, beyond = scale["exponents"], scale["exponents_from_10000"]
         parts.append(
-            f"Time and extra memory grow with the powers {whole['ms']:.3f} and {whole['extra_mib']:.3f} of the patches, "
-            f"from 10,000 on with {beyond['ms']:.3f} and {beyond['extra_mib']:.3f} (512 features; up to 10,000 fit this "
+            f"Time and extra memory grow with powers {whole['ms']:.3f} and {whole['extra_mib']:.3f} of the patches, "
+            f"from 10,000 on {beyond['ms']:.3f} and {beyond['extra_mib']:.3f} (512 features; 10,000 fit the "
             "processor's cache):\n"
         )
         parts.append(_table(["patches", "ms", "matrix MiB", "extra MiB"], lines))

@@ -1,5 +1,6 @@
 """The whole model: compressor, then aggregator with its head; read `Classifier.forward` first."""
 
+import inspect
 import json
 import math
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from dtcwsi.registry import near
 from dtcwsi.store.atomic import write_bytes, write_json
 from dtcwsi.types import Aggregated, Bag, CompressedBags, PackedBags, Prediction
 
-__all__ = ["Classifier", "create_model", "list_models", "load", "model_options", "package_versions"]
+__all__ = ["Classifier", "create_model", "list_models", "load", "model_options", "model_text", "package_versions"]
 
 _CARD, _WEIGHTS, _FORMAT = "card.json", "model.safetensors", "dtcwsi-model-1"
 
@@ -240,6 +241,18 @@ def model_options(name: str) -> dict[str, Any]:
     taken = options_of(COMPRESSORS.get(compressor_name))
     settled = create_compressor(compressor_name, dim=1).settings
     return {**taken, **_only(settled, taken), **options_of(AGGREGATORS.get(aggregator_name))}
+
+
+def model_text(name: str) -> str:
+    """Say what a model is and what its options mean: the words of its compressor and of its aggregator.
+
+    Raises: UnknownNameError if there is no such model.
+    """
+    compressor_name, aggregator_name = _parts(name)
+    parts = [AGGREGATORS.get(aggregator_name)]
+    if compressor_name != PLAIN:
+        parts.insert(0, COMPRESSORS.get(compressor_name))
+    return "\n\n".join(str(inspect.getdoc(part)) for part in parts)
 
 
 def load(folder: str | Path) -> Classifier:

@@ -24,6 +24,13 @@ def test_an_unknown_command_names_the_near_one(run):
     assert "extract" in done.err
 
 
+def test_models_tells_one_models_options_and_what_they_mean(run):
+    done = run("models", "dtc-abmil")
+    assert "``retention`` is the final share of tokens" in done.out
+    assert ["merge_share", "0.25"] in [line.split() for line in done.out.splitlines()]
+    assert "near names: dtc-abmil" in run("models", "dtc-abmill").err
+
+
 def test_models_lists_plain_and_compressed(run):
     done = run("models")
     assert {"abmil", "mean", "dtc-abmil", "dtc-mean"} <= {line.split()[0] for line in done.out.splitlines()}

@@ -23,7 +23,7 @@ FILES = ["attention.png", "compression.png", "patches.csv", "patches.geojson"]
 
 def test_it_writes_what_it_says_and_counts_right(explained, sample):
     assert list(explained.files) == FILES
-    assert sorted(path.name for path in explained.files["patches.csv"].parent.iterdir()) == FILES
+    assert sorted(path.name for path in explained.files["patches.csv"].parent.iterdir()) == [*FILES, "slide.json"]
     rows = list(csv.DictReader(explained.files["patches.csv"].open()))
     fates = [row["fate"] for row in rows]
     counts = explained.counts
@@ -73,7 +73,7 @@ def test_without_the_slide_patches_are_drawn_on_blank_ground(sample, make_model,
     assert made.scale_bar.label.endswith("px (level 0)")
     scaled = explain_slide([make_model()], sample.features, None, tmp_path, spacing_um=0.5)
     assert scaled.scale_bar.label == "100 µm"
-    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*FILES, "slide.json"]
 
 
 def test_a_slide_without_tissue_is_explained_too(sample, make_model, tmp_path):
@@ -82,7 +82,7 @@ def test_a_slide_without_tissue_is_explained_too(sample, make_model, tmp_path):
         made = explain_slide([make_model()], empty, slide, tmp_path, truth=TruthMask(np.ones((9, 9), bool), 16))
         assert (made.tokens_in, made.tokens_out, made.lesion_auroc) == (0, 0, None)
         assert made.probability == pytest.approx(0.5)
-        assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+        assert sorted(path.name for path in tmp_path.iterdir()) == [*FILES, "slide.json"]
 
 
 def test_a_heatmap_is_scored_against_the_truth(sample, make_model, tmp_path):

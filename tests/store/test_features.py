@@ -57,6 +57,16 @@ def test_a_flipped_byte_is_noticed(tmp_path, rows, name):
         read_features(path)
 
 
+def test_a_leading_axis_of_one_is_read(tmp_path, rows):
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file["features"], file["coords"] = rows[None], GRID.coords[None]
+    back = read_features(tmp_path / "s.h5")
+    np.testing.assert_array_equal(back.features, rows)
+    np.testing.assert_array_equal(back.coords, GRID.coords)
+    header = read_header(tmp_path / "s.h5")
+    assert (header.n_patches, header.dim) == rows.shape
+
+
 def test_files_without_a_checksum_are_read(tmp_path, rows):
     _write(tmp_path / "s.h5", rows)
     with h5py.File(tmp_path / "s.h5", "r+") as file:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_RECORD = "slide.json"
-
 
 def run(
     run: Annotated[Path, typer.Argument(help="Run folder of `train`, or one fold of it.", show_default=False)],
@@ -41,7 +39,7 @@ def run(
     """Draw where a run looked, and which patches it kept, merged and pruned."""
     from dtcwsi.explain.report import write_report
     from dtcwsi.inference import load_run
-    from dtcwsi.store.atomic import check_writable, write_json
+    from dtcwsi.store.atomic import check_writable
 
     trained = load_run(run)
     if slide.is_dir():
@@ -51,7 +49,6 @@ def run(
     found = bring_features(trained, [slide], Reading(work or run / "predicted", encoder, spacing, workers, device))[0]
     if found.features is None:
         raise SlideError(found.failure)
-    write_json(out / _RECORD, {"slide_id": found.slide_id})
     explained = _explained(trained, found.features, found.slide, out, spacing)
     report = out / "report.html"
     whole_runs = [run] if (run / "metrics.json").is_file() else []
@@ -98,10 +95,12 @@ def _facts(explained: "ExplainedSlide", report: Path) -> dict[str, Any]:
 
 def _check_free(out: Path, slide_id: str) -> None:
     """Keep one slide's pictures from taking the place of another's.  Raises: UsageError."""
+    from dtcwsi.explain.slide import RECORD
+
     if not (out / "attention.png").exists():
         return
     try:
-        known = json.loads((out / _RECORD).read_text(encoding="utf-8", errors="surrogateescape"))["slide_id"]
+        known = json.loads((out / RECORD).read_text(encoding="utf-8", errors="surrogateescape"))["slide_id"]
     except (OSError, ValueError, KeyError):
         raise UsageError(f"{out} holds pictures and does not say of which slide; name another --out") from None
     if known != slide_id:

@@ -1,20 +1,31 @@
 """``dtcwsi models`` and ``dtcwsi encoders``: what can be named elsewhere."""
 
+from typing import Annotated
+
+import typer
+
 from dtcwsi.cli.console import print_json, print_table
 from dtcwsi.cli.options import Json
 
 __all__ = ["encoders", "models"]
 
 
-def models(as_json: Json = False) -> None:
+def models(
+    name: Annotated[str | None, typer.Argument(help="Only this model, and what its options mean.")] = None,
+    as_json: Json = False,
+) -> None:
     """List every model that `train --model` knows, and the options of each."""
-    from dtcwsi.classifier import list_models, model_options
+    from dtcwsi.classifier import list_models, model_options, model_text
 
-    options = {name: model_options(name) for name in list_models()}
+    options = {known: model_options(known) for known in ([name] if name else list_models())}
     if as_json:
         print_json(options)
         return
-    rows = [(name, ", ".join(f"{key}={value}" for key, value in taken.items())) for name, taken in options.items()]
+    if name:
+        print(model_text(name), end="\n\n")
+        print_table(("option (--set NAME=VALUE)", "default"), list(options[name].items()))
+        return
+    rows = [(known, ", ".join(f"{key}={value}" for key, value in taken.items())) for known, taken in options.items()]
     print_table(("model", "options (--set NAME=VALUE)"), rows)
 
 

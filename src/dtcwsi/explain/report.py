@@ -11,9 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from dtcwsi.explain.charts import forest_rows, roc_lines, stages
 from dtcwsi.explain.comparison import Difference, auc_difference
 from dtcwsi.explain.painting import FATE_COLOURS, attention_colours
-from dtcwsi.explain.runs import METRICS, RunSummary, read_run, read_table
+from dtcwsi.explain.runs import METRICS, RunSummary, read_run
 from dtcwsi.explain.slide import ExplainedSlide
 from dtcwsi.store.atomic import write_text
+from dtcwsi.store.tables import read_rows
 
 __all__ = ["write_report"]
 
@@ -59,7 +60,7 @@ def write_report(
     """
     read = _named([read_run(folder) for folder in runs])
     tables = {
-        name: read_table(extraction / f"{name}.csv") if extraction else [] for name in ("slides", "failed", "empty")
+        name: read_rows(extraction / f"{name}.csv") if extraction else [] for name in ("slides", "failed", "empty")
     }
     context = {
         "title": title,

@@ -1,6 +1,5 @@
 """A run folder read back for the report."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from numpy.typing import NDArray
 
 from dtcwsi.classifier import model_options
 from dtcwsi.errors import UnknownNameError, UsageError
+from dtcwsi.store.tables import read_rows
 
-__all__ = ["METRICS", "Fold", "Metric", "RunSummary", "read_run", "read_table"]
+__all__ = ["METRICS", "Fold", "Metric", "RunSummary", "read_run"]
 
 METRICS = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "auc": "AUC"}
 _RECIPE = ("epochs", "lr", "weight_decay", "patience", "batch_size")
@@ -89,8 +89,8 @@ def read_run(folder: Path) -> RunSummary:
     settings = _read_json(folder / "settings.json") if (folder / "settings.json").exists() else {}
     tokens, seconds = found.get("tokens") or {}, found.get("seconds") or {}
     classes = tuple(str(name) for name in found["classes"])
-    patient_of = {row["slide_id"]: row["patient_id"] for row in read_table(folder / "folds.csv")}
-    rows = read_table(folder / "predictions.csv")
+    patient_of = {row["slide_id"]: row["patient_id"] for row in read_rows(folder / "folds.csv")}
+    rows = read_rows(folder / "predictions.csv")
     per_slide = sum(seconds.get(step) or 0.0 for step in ("compress", "aggregate"))
     return RunSummary(
         folder=folder,
@@ -119,15 +119,6 @@ def read_run(folder: Path) -> RunSummary:
         ),
         left_out=tuple(_left_out(found.get("left_out") or {})),
     )
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Read a CSV's rows; no file means no rows."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return list(csv.DictReader(file))
-    except FileNotFoundError:
-        return []
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -17,12 +17,13 @@ from dtcwsi.explain.pictures import Heading, SlidePictures, draw_pictures, encod
 from dtcwsi.explain.scores import lesion_auroc
 from dtcwsi.explain.tables import write_patches_csv, write_patches_geojson
 from dtcwsi.nn.order import infer_step
-from dtcwsi.store.atomic import write_bytes
+from dtcwsi.store.atomic import write_bytes, write_json
 from dtcwsi.types import Features, Prediction, SlideInfo, SlideReader
 
-__all__ = ["ExplainedSlide", "SlideView", "TruthMask", "explain_slide", "view_slide"]
+__all__ = ["RECORD", "ExplainedSlide", "SlideView", "TruthMask", "explain_slide", "view_slide"]
 
 _REPORT_PX = 560
+RECORD = "slide.json"  # says whose pictures a folder holds
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def explain_slide(
     spacing_um: float | None = None,
     max_px: int = 1000,
 ) -> ExplainedSlide:
-    """Write attention.png, compression.png, patches.csv and patches.geojson of a slide into ``out``.
+    """Write attention.png, compression.png, patches.csv, patches.geojson and slide.json of a slide into ``out``.
 
     Probabilities and attention are means over the models (the folds of a run); fates are the first model's, as the
     pictures say. Without ``slide`` the patches are drawn on blank ground, in um if ``spacing_um`` (of a level-0
@@ -228,6 +229,7 @@ def _write(
     fates: PatchFates,
     pictures: SlidePictures,
 ) -> dict[str, Path]:
+    write_json(out / RECORD, {"slide_id": slide_id})
     files = {name: out / name for name in ("attention.png", "compression.png", "patches.csv", "patches.geojson")}
     write_bytes(files["attention.png"], pictures.attention_png)
     write_bytes(files["compression.png"], pictures.compression_png)

@@ -1,6 +1,5 @@
 """One slide through every fold of a run."""
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from dtcwsi.bags.packing import bag_of, pack
 from dtcwsi.classifier import Classifier, load
 from dtcwsi.errors import UsageError
 from dtcwsi.store.features import read_features, read_header
+from dtcwsi.store.tables import read_rows
 from dtcwsi.types import Features
 
 _MAY_DIFFER = ("tissue_parameters",)  # they follow the slide: a pale one is segmented with others
@@ -89,7 +89,7 @@ def load_run(folder: Path) -> Run:
     if len({model.class_names for model in models}) > 1:
         raise UsageError(f"the folds of {folder} have different classes; train them again with one labels file")
     card = json.loads((folds[0] / "card.json").read_text(encoding="utf-8"))
-    cohort = _rows(folder / "folds.csv")
+    cohort = read_rows(folder / "folds.csv")
     return Run(
         folder,
         models,
@@ -97,21 +97,14 @@ def load_run(folder: Path) -> Run:
         n_folds=max(len(models), len({row["fold"] for row in cohort})),
         folds=tuple(fold.resolve().name for fold in folds),
         seen=tuple(_seen(fold) for fold in folds),
-        patients={row["slide_id"]: row["patient_id"] for row in cohort or _rows(folder.resolve().parent / "folds.csv")},
+        patients={
+            row["slide_id"]: row["patient_id"] for row in cohort or read_rows(folder.resolve().parent / "folds.csv")
+        },
     )
 
 
 def _seen(fold: Path) -> frozenset[str]:
-    return frozenset(row["slide_id"] for row in _rows(fold / "split.csv") if row["part"] != "test")
-
-
-def _rows(table: Path) -> list[dict[str, str]]:
-    """Read a table of the run; no rows without one, as where a model was copied alone."""
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except OSError:
-        return []
+    return frozenset(row["slide_id"] for row in read_rows(fold / "split.csv") if row["part"] != "test")
 
 
 def predict_file(run: Run, path: Path) -> SlidePrediction:

@@ -111,13 +111,14 @@ def read_header(path: Path) -> FeaturesHeader:
     with read_hdf5(path) as file, _damage_told(path):
         rows = _dataset(path, file)
         made = {name: _plain(file.attrs[name]) for name in _MADE_BY if name in file.attrs}
-        return FeaturesHeader(path.stem, path, int(rows.shape[0]), int(rows.shape[1]), **made)
+        return FeaturesHeader(path.stem, path, int(rows.shape[-2]), int(rows.shape[-1]), **made)
 
 
 def read_features(path: Path) -> Features:
     """Load a slide's features and coordinates, whatever the encoder's precision, as float32.
 
-    Also reads the files of other tools that keep `features` and `coords` side by side (CLAM, TRIDENT).
+    Also reads the files of other tools that keep `features` and `coords` side by side (CLAM, TRIDENT), with a leading
+    axis of 1 or without.
     Raises: FeaturesError if the file is not whole, has no features, holds NaN or infinity, or not what was written.
     """
     with read_hdf5(path) as file, _damage_told(path):
@@ -161,7 +162,7 @@ def _dataset(path: Path, file: h5py.File) -> h5py.Dataset:
     rows = file.get("features")
     if not isinstance(rows, h5py.Dataset):
         raise FeaturesError(f"{path} has no dataset 'features'; got {sorted(file) or 'an empty file'}")
-    if rows.ndim != 2:
+    if rows.ndim != 2 and (rows.ndim, rows.shape[0]) != (3, 1):
         raise FeaturesError(f"{path} has features of shape {rows.shape}; expected (patches, dim)")
     return rows
 
@@ -186,7 +187,7 @@ def _checked(path: Path, dataset: h5py.Dataset) -> NDArray[Any]:
             f"{path} holds other {what} than were written, by their checksum; it was damaged on disk or in copying: "
             "delete it and extract the slide again"
         )
-    return stored
+    return stored[0] if stored.ndim == 3 and len(stored) == 1 else stored
 
 
 def _crc32(rows: NDArray[Any], before: int = 0) -> int:

@@ -4,10 +4,10 @@ import csv
 import io
 from pathlib import Path
 
-from dtcwsi.errors import CohortError
+from dtcwsi.errors import CohortError, UsageError
 from dtcwsi.store.atomic import folder_lock, write_text
 
-__all__ = ["SlideTable"]
+__all__ = ["SlideTable", "read_rows"]
 
 
 class SlideTable:
@@ -83,6 +83,17 @@ class SlideTable:
         writer.writeheader()
         writer.writerows(rows[slide_id] for slide_id in sorted(rows))
         write_text(self.path, buffer.getvalue())
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read a CSV that a run wrote; no file means no rows.  Raises: UsageError if it cannot be read."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        return []
+    except (OSError, csv.Error) as error:
+        raise UsageError(f"{path} cannot be read ({error}); restore it or make the run again") from error
 
 
 def _text(value: object) -> str:
