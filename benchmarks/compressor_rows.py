@@ -1,6 +1,7 @@
-"""Fit compressed and plain models on needle tasks, real tissue and real MIL sets, one row a run; resumable.
+"""Fit compressed and plain models on needle tasks, real tissue, real MIL sets and the demo, one row a run; resumable.
 
-python benchmarks/compressor_rows.py needles tissue mil decisions curve --work DIR [--tiles DIR] [--mil DIR] [--seeds N]
+python benchmarks/compressor_rows.py needles tissue mil demo decisions curve --work DIR
+    [--tiles DIR] [--mil DIR] [--demo DIR] [--seeds N]
 
 Every finished run is a line of docs/results/compressor.jsonl at once; runs that are there are not repeated.
 `compressor_report.py` makes the tables.
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 
+import demo_bags
 import mil_sets
 import needles
 import tissue_bags
@@ -24,7 +26,7 @@ from provenance import provenance
 
 ROWS = Path(__file__).parents[1] / "docs" / "results" / "compressor.jsonl"
 SMALL = (0.4, 0.1, 0.02)
-RECIPES = {"tissue": Recipe(epochs=20), **dict.fromkeys(mil_sets.SETS, Recipe(epochs=30))}
+RECIPES = {"tissue": Recipe(epochs=20), "demo": Recipe(epochs=60), **dict.fromkeys(mil_sets.SETS, Recipe(epochs=30))}
 NEEDLE_RECIPE = Recipe(epochs=30)
 
 Split = tuple[list[PackedBags], list[PackedBags]]
@@ -123,6 +125,18 @@ def mil_runs(seeds: int) -> Iterator[Run]:
                 yield Run("mil", task, name, f"{name}-abmil", seed, compressed(name, 0.4))
 
 
+def demo_runs(seeds: int) -> Iterator[Run]:
+    """The demo's slides, drawn once; seeds deal the folds."""
+    for seed in range(seeds):
+        yield Run("demo", "demo", "mean", "mean", seed)
+        yield Run("demo", "demo", "abmil", "abmil", seed)
+        for share in (0.4, 0.1):
+            for label, options in {"dtc": {}, "preset paper": {"preset": "paper"}}.items():
+                yield Run("demo", "demo", label, "dtc-abmil", seed, {"retention": share, **options})
+            for name in ("random", "tome"):
+                yield Run("demo", "demo", name, f"{name}-abmil", seed, compressed(name, share))
+
+
 def decision_runs(seeds: int) -> Iterator[Run]:
     """Every decision switched one at a time at a tenth of the tokens."""
     for seed in range(seeds):
@@ -146,6 +160,7 @@ GROUPS = {
     "needles": (needle_runs, 8),
     "tissue": (tissue_runs, 10),
     "mil": (mil_runs, 5),
+    "demo": (demo_runs, 5),
     "decisions": (decision_runs, 3),
     "curve": (curve_runs, 3),
 }
@@ -154,12 +169,12 @@ GROUPS = {
 class Bags:
     """Training and test bags of a task and seed, one pair or one a fold, the latest kept."""
 
-    def __init__(self, work: Path, tiles: Path | None, mil: Path | None) -> None:
-        self._work, self._tiles, self._mil = work, tiles, mil
+    def __init__(self, work: Path, tiles: Path | None, mil: Path | None, demo: Path | None) -> None:
+        self._work, self._tiles, self._mil, self._demo = work, tiles, mil, demo
         self._latest: tuple[tuple[str, int], list[Split]] | None = None
 
     def of(self, task: str, seed: int) -> list[Split]:
-        """Draw 160 training bags and 200 (tissue: 600) fresh test bags; a real set has five folds of its 200."""
+        """Draw 160 training bags and 200 (tissue: 600) fresh test bags; real sets and the demo have five folds."""
         if self._latest is None or self._latest[0] != (task, seed):
             self._latest = (task, seed), self._drawn(task, seed)
         return self._latest[1]
@@ -170,6 +185,10 @@ class Bags:
                 raise SystemExit("real sets need --mil, the folder with elephant.npz, fox.npz and tiger.npz")
             folds = mil_sets.folds_of(self._mil / f"{task}.npz", seed)
             return [(packed_each(train), packed_each(test)) for train, test in folds]
+        if task == "demo":
+            if self._demo is None:
+                raise SystemExit("the demo needs --demo, the folder that `dtcwsi demo` made")
+            return [(packed_each(train), packed_each(test)) for train, test in demo_bags.folds_of(self._demo, seed)]
         if task == "tissue":
             if self._tiles is None:
                 raise SystemExit("tissue needs --tiles, the folder with lung_n, lung_aca and lung_scc")
@@ -188,6 +207,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where tile features are kept")
     parser.add_argument("--tiles", type=Path)
     parser.add_argument("--mil", type=Path)
+    parser.add_argument("--demo", type=Path)
     parser.add_argument("--tasks", nargs="+", help="only these tasks, so that several processes can share a group")
     parser.add_argument("--labels", nargs="+", help="only rows of these labels, such as abmil or random")
     parser.add_argument("--seeds", type=int, help="at most so many seeds a group")
@@ -195,7 +215,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     done = {json.loads(line)["key"] for line in asked.rows.read_text().splitlines()} if asked.rows.exists() else set()
-    bags = Bags(asked.work, asked.tiles, asked.mil)
+    bags = Bags(asked.work, asked.tiles, asked.mil, asked.demo)
     made = provenance()
     for group in asked.groups:
         runs, seeds = GROUPS[group]
