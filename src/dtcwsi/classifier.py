@@ -109,20 +109,21 @@ class Classifier(nn.Module):
             offsets=tokens.patch_offsets,
             losses=self._terms(tokens, aggregated) if self.training else {},
             attention_by_class=None if by_class is None else _to_patches(by_class, tokens),
+            objective=aggregated.objective,
         )
 
     def loss(self, out: Prediction, labels: Int[Tensor, "bags"]) -> Float[Tensor, ""]:
-        """Add up the objective: cross-entropy, a mean over bags, and the weighted auxiliary terms of ``out``.
+        """Add up what is minimised: the method's own objective or cross-entropy, a mean over bags, and auxiliary terms.
 
-        Where ``out`` has whole bags' logits, theirs counts too and that of the tokens less. In training, the loss on
-        tokens is remembered until the step ends, see `set_progress`.
+        Where ``out`` has whole bags' logits, theirs counts too and that of the tokens less. In training, the
+        cross-entropy on tokens is remembered until the step ends, see `set_progress`.
         """
-        each = nn.functional.cross_entropy(out.logits, labels, reduction="none")
+        total = (out.objective or _cross_entropies)(out.logits, labels).mean()
         if self.training and self.compressor.second_look:
-            self.doubt.observe(each)
-        total = each.mean()
+            self.doubt.observe(_cross_entropies(out.logits, labels))
         if out.whole_logits is not None:
-            total = TOKENS_WEIGHT * total + nn.functional.cross_entropy(out.whole_logits, labels)
+            whole = (out.whole_objective or _cross_entropies)(out.whole_logits, labels)
+            total = TOKENS_WEIGHT * total + whole.mean()
         for term in out.losses.values():
             total = total + term
         return total
@@ -178,7 +179,8 @@ class Classifier(nn.Module):
         whole = self._as_weights(self.compressor.whole(bags))
         seen = self.aggregate(whole)
         terms = {f"whole_{name}": term for name, term in self._terms(whole, seen).items()}
-        return replace(out, whole_logits=self._logits(whole, seen), losses={**out.losses, **terms})
+        logits, losses = self._logits(whole, seen), {**out.losses, **terms}
+        return replace(out, whole_logits=logits, whole_objective=seen.objective, losses=losses)
 
     def _as_weights(self, tokens: CompressedBags) -> CompressedBags:
         dtype = next(self.aggregator.parameters()).dtype
@@ -307,6 +309,10 @@ def _refuse_compression(name: str, options: dict[str, Any], own: dict[str, Any])
 
 def _only(options: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in known}
+
+
+def _cross_entropies(logits: Float[Tensor, "bags classes"], labels: Int[Tensor, "bags"]) -> Float[Tensor, "bags"]:
+    return nn.functional.cross_entropy(logits, labels, reduction="none")
 
 
 def _to_patches(values: Float[Tensor, "tokens *classes"], tokens: CompressedBags) -> Float[Tensor, "patches *classes"]:

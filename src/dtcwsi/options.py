@@ -2,13 +2,13 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from dtcwsi.errors import OptionError
 from dtcwsi.registry import near
 
-__all__ = ["check_number", "check_options", "check_switch", "check_whole_number", "options_of"]
+__all__ = ["check_number", "check_options", "check_switch", "check_whole_number", "one_of", "options_of"]
 
 
 def options_of(part: type) -> dict[str, Any]:
@@ -51,4 +51,11 @@ def check_switch(name: str, value: Any) -> bool:
     """Give back True or False.  Raises: OptionError if it is neither."""
     if not isinstance(value, bool):
         raise OptionError(f"got {name}={value!r}; expected true or false")
+    return value
+
+
+def one_of(name: str, value: object, known: Collection[str]) -> str:
+    """Give back a known name.  Raises: OptionError naming the near ones."""
+    if not isinstance(value, str) or value not in known:
+        raise OptionError(f"got {name}={value!r}; expected one of: {near(str(value), known)}")
     return value

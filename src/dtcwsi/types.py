@@ -3,6 +3,7 @@
 All positions are level-0 pixels, x to the right and y down, of a patch's top-left corner.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NewType, Protocol
@@ -22,6 +23,7 @@ __all__ = [
     "Features",
     "Microns",
     "MicronsPerPixel",
+    "Objective",
     "PackedBags",
     "PatchGrid",
     "Pixels",
@@ -35,6 +37,8 @@ __all__ = [
 Microns = NewType("Microns", float)
 MicronsPerPixel = NewType("MicronsPerPixel", float)
 Pixels = NewType("Pixels", int)
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""What a method minimises: from logits (bags, classes) and labels (bags,) a loss of each bag (bags,)."""
 
 
 @dataclass(frozen=True)
@@ -261,6 +265,8 @@ class Aggregated:
 
     ``logits`` (bags, classes); ``attention`` (tokens,) sums to 1 in each bag with tokens; ``teacher`` (tokens,) the
     same as it would be without the gate, without gradient; ``losses`` weighted auxiliary terms of the method.
+    ``attention_by_class`` (tokens, classes) if there is one map a class; ``attention`` is then the predicted class's.
+    ``objective`` is the method's own loss of each bag, see `Objective`; without it cross-entropy.
     """
 
     logits: Float[Tensor, "bags classes"]
@@ -268,6 +274,7 @@ class Aggregated:
     teacher: Float[Tensor, "tokens"]
     losses: dict[str, Tensor] = field(default_factory=dict)
     attention_by_class: Float[Tensor, "tokens classes"] | None = None
+    objective: Objective | None = None
 
 
 @dataclass(frozen=True)
@@ -277,8 +284,9 @@ class Prediction:
     ``logits`` (bags, classes); ``attention`` (patches,) sums to 1 in each bag with patches; ``tokens_in`` and
     ``tokens_out`` (bags,); ``patch_to_token`` (patches,); ``tokens_by_stage`` (stages, patches); ``patch_stage``
     (patches,) stage at which a patch stopped being a token alone, 0 if it never did; ``losses`` weighted auxiliary
-    terms, empty in evaluation; ``offsets`` (bags + 1,) rows of each bag in the patch-wise fields. ``whole_logits``
-    (bags, classes) are those of all patches, while training looks at whole bags as well.
+    terms, empty in evaluation; ``offsets`` (bags + 1,) rows of each bag in the patch-wise fields. ``objective``
+    is the method's own loss, see `Objective`. ``whole_logits`` (bags, classes) and ``whole_objective`` are those of all
+    patches, while training looks at whole bags as well.
     """
 
     logits: Float[Tensor, "bags classes"]
@@ -291,4 +299,6 @@ class Prediction:
     offsets: Int[Tensor, "bags_plus_one"]
     losses: dict[str, Tensor] = field(default_factory=dict)
     attention_by_class: Float[Tensor, "patches classes"] | None = None
+    objective: Objective | None = None
     whole_logits: Float[Tensor, "bags classes"] | None = None
+    whole_objective: Objective | None = None

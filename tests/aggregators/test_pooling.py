@@ -71,15 +71,91 @@ def test_a_token_of_n_patches_weighs_as_n_patches(name):
     torch.testing.assert_close(together.attention[1], apart.attention[1:].sum())
 
 
-@pytest.mark.parametrize("name", AGGREGATORS.names())
+@pytest.mark.parametrize("name", ["abmil", "clam-mb", "clam-sb", "mean"])
 def test_the_gate_lowers_attention_but_not_the_teachers(name):
+    def maps_of(out):
+        return out.attention[:, None] if out.attention_by_class is None else out.attention_by_class
+
     model, tokens = aggregator(name), tokens_of(torch.randn(2, DIM))
     free = model(tokens)
     gated = model(with_bias(tokens, [0.0, 0.0], [0.0, -0.69314718]))
-    odds = free.attention[1] / free.attention[0]
-    torch.testing.assert_close(gated.attention[1] / gated.attention[0], odds / 2)
-    torch.testing.assert_close(gated.teacher, free.attention)
+    odds, halved = (maps_of(out)[1] / maps_of(out)[0] for out in (free, gated))
+    torch.testing.assert_close(halved, odds / 2)
+    torch.testing.assert_close(gated.teacher, maps_of(free).mean(dim=1))
     assert not gated.teacher.requires_grad
+
+
+@pytest.mark.parametrize("name", ["dsmil", "max"])
+def test_the_gate_scales_tokens_that_are_chosen_one_by_one(name):
+    model = aggregator(name)
+    tokens = with_bias(tokens_of(torch.randn(9, DIM)), [0.0] * 9, [-0.5] * 9)
+    tokens.gate.requires_grad_()
+    out = model(tokens)
+    terms = out.logits if out.objective is None else out.objective(out.logits, torch.zeros(1, dtype=torch.int64))
+    assert torch.autograd.grad(terms.sum(), tokens.gate)[0].count_nonzero() > 1
+
+
+@pytest.mark.parametrize("name", ["clam-mb", "dsmil"])
+def test_attention_is_the_predicted_classes_map(name):
+    out = aggregator(name)(tokens_of(torch.randn(20, DIM), torch.randn(30, DIM)))
+    one, two = out.logits.argmax(dim=1).tolist()
+    assert torch.equal(out.attention[:20], out.attention_by_class[:20, one])
+    assert torch.equal(out.attention[20:], out.attention_by_class[20:, two])
+
+
+def test_max_is_the_max_and_attention_its_share():
+    model = aggregator("max", projection=None)
+    features = torch.tensor([[1.0, 0, 0, 5, 5], [0, 2, 2, 5, 0]])
+    out = model(tokens_of(features))
+    torch.testing.assert_close(out.logits, model.head(features.amax(dim=0, keepdim=True)))
+    assert out.attention.tolist() == pytest.approx([0.6, 0.4])
+
+
+def test_dsmil_is_its_formulas():
+    model = aggregator("dsmil", queries=4)
+    features = torch.randn(7, DIM)
+    scores, queries = model.instance_head(features), model.query(features)
+    critical = scores.argmax(dim=0)
+    maps = (queries @ queries[critical].T / 2.0).softmax(dim=0)
+    pooled = maps.T @ features
+    logits = torch.einsum("cbd,bd->c", model.head.weight, pooled) + model.head.bias
+    out = model(tokens_of(features))
+    torch.testing.assert_close(out.logits[0], logits)
+    torch.testing.assert_close(out.attention_by_class, maps)
+    wanted = torch.tensor([0.0, 1.0, 0.0])
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits
+    both = 0.5 * (entropy(logits, wanted) + entropy(scores.amax(dim=0), wanted))
+    torch.testing.assert_close(out.objective(out.logits, torch.tensor([1])), both[None])
+
+
+@pytest.mark.parametrize("name", ["clam-sb", "clam-mb"])
+@pytest.mark.parametrize("subtyping", [True, False])
+def test_clams_instance_loss_is_that_of_each_bag_alone(name, subtyping):
+    """Bags with fewer than k tokens use all of them; the top ones of the bag's class count as evidence."""
+    model = aggregator(name, subtyping=subtyping, k=4, instance_loss="ce", bag_weight=0.0, dropout=0.0).train()
+    bags, labels = [torch.randn(size, DIM) for size in (3, 20, 1)], torch.tensor([1, 0, 2])
+    out = model(tokens_of(*bags))
+    for bag, label, found in zip(bags, labels, out.objective(out.logits, labels), strict=True):
+        rows = model.projection(bag)
+        maps = model.attention(rows).softmax(dim=0)
+        terms = []
+        for number, head in enumerate(model.instance_heads):
+            order = maps[:, number if name == "clam-mb" else 0].argsort(descending=True)
+            top, bottom = rows[order[:4]], rows[order[-4:]]
+            targets = torch.tensor([1] * len(top) + [0] * len(bottom))
+            if number == label:
+                terms.append(torch.nn.functional.cross_entropy(head(torch.cat([top, bottom])), targets))
+            elif subtyping:
+                terms.append(torch.nn.functional.cross_entropy(head(top), torch.zeros(len(top), dtype=torch.int64)))
+        torch.testing.assert_close(found, sum(terms) / (3 if subtyping else 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "dim", "count"), [("clam-sb", 1024, 790_791), ("clam-mb", 1024, 791_048), ("dsmil", 512, 85_252)]
+)
+def test_published_sizes_have_the_published_number_of_parameters(name, dim, count):
+    model = create_aggregator(name, in_dim=dim, n_classes=2)
+    assert sum(parameter.numel() for parameter in model.parameters()) == count
 
 
 @pytest.mark.parametrize("name", AGGREGATORS.names())
@@ -96,7 +172,8 @@ def test_bags_do_not_see_each_other(name):
 
 @pytest.mark.parametrize("name", AGGREGATORS.names())
 def test_dropout_acts_in_training_only(name):
-    model, tokens = aggregator(name, dropout=0.5), tokens_of(torch.randn(6, DIM))
+    options = {"values": True} if name == "dsmil" else {}
+    model, tokens = aggregator(name, dropout=0.5, **options), tokens_of(torch.randn(6, DIM))
     assert torch.equal(model(tokens).logits, model(tokens).logits)
     model.train()
     assert not torch.equal(model(tokens).logits, model(tokens).logits)
@@ -113,5 +190,7 @@ def test_unknown_names_and_options_name_the_near_ones():
 @pytest.mark.parametrize("options", [{"dropout": 1.0}, {"dropout": -0.1}, {"dropout": float("nan")}, {"projection": 0}])
 def test_options_out_of_range_are_told(name, options):
     option, value = next(iter(options.items()))
+    if name == "dsmil" and option == "projection":
+        option, options = "queries", {"queries": 0}
     with pytest.raises(OptionError, match=f"got {option}={value}; expected"):
         aggregator(name, **options)

@@ -13,6 +13,10 @@ AGGREGATORS = Registry(
     "aggregator",
     {
         "abmil": "dtcwsi.aggregators.abmil:Abmil",
+        "clam-mb": "dtcwsi.aggregators.clam:ClamMb",
+        "clam-sb": "dtcwsi.aggregators.clam:ClamSb",
+        "dsmil": "dtcwsi.aggregators.dsmil:Dsmil",
+        "max": "dtcwsi.aggregators.max:MaxPooling",
         "mean": "dtcwsi.aggregators.mean:MeanPooling",
     },
 )

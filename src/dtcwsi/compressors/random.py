@@ -11,11 +11,10 @@ from dtcwsi.compressors.matching import Edges, every_other, matching_of
 from dtcwsi.compressors.ordering import ORDERS
 from dtcwsi.compressors.randomness import drawn
 from dtcwsi.compressors.schedule import budget_of, cumulative_shares, merging_shares
-from dtcwsi.compressors.settings import one_of
 from dtcwsi.compressors.stages import StagedCompressor
 from dtcwsi.compressors.tokens import Measured, Tokens
 from dtcwsi.nn.segment import Segments
-from dtcwsi.options import check_whole_number
+from dtcwsi.options import check_whole_number, one_of
 
 __all__ = ["RandomMerging", "RandomSampling"]
 

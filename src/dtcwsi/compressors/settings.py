@@ -1,6 +1,6 @@
 """The options of dynamic token compression, and the two presets that decide those not given."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from dtcwsi.compressors.matching import MATCHINGS
@@ -8,10 +8,9 @@ from dtcwsi.compressors.ordering import ORDERS
 from dtcwsi.compressors.position import POSITIONS
 from dtcwsi.compressors.schedule import budget_of
 from dtcwsi.errors import OptionError
-from dtcwsi.options import check_number, check_switch, check_whole_number
-from dtcwsi.registry import near
+from dtcwsi.options import check_number, check_switch, check_whole_number, one_of
 
-__all__ = ["DEFAULT", "MERGING", "PRESETS", "one_of", "settle"]
+__all__ = ["DEFAULT", "MERGING", "PRESETS", "settle"]
 
 DEFAULT: dict[str, Any] = {
     "merge_share": 0.25,
@@ -96,13 +95,6 @@ def settle(preset: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> d
     _check(values)
     _refuse_idle(values, before)
     return {"preset": preset, **budget, **values}
-
-
-def one_of(name: str, value: object, known: Sequence[str] | Mapping[str, Any]) -> str:
-    """Give back a known name.  Raises: OptionError naming the near ones."""
-    if not isinstance(value, str) or value not in known:
-        raise OptionError(f"got {name}={value!r}; expected one of: {near(str(value), known)}")
-    return value
 
 
 def _refuse_idle(values: Mapping[str, Any], preset: Mapping[str, Any]) -> None:

@@ -9,12 +9,11 @@ from torch import Tensor
 from dtcwsi.compressors.matching import Edges, matching_of
 from dtcwsi.compressors.ordering import ORDERS
 from dtcwsi.compressors.schedule import budget_of, merging_shares
-from dtcwsi.compressors.settings import one_of
 from dtcwsi.compressors.stages import StagedCompressor
 from dtcwsi.compressors.tokens import Measured, Tokens
 from dtcwsi.nn.exact import wide_dtype
 from dtcwsi.nn.segment import Segments
-from dtcwsi.options import check_switch
+from dtcwsi.options import check_switch, one_of
 
 __all__ = ["Tome"]
 

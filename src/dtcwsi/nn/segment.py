@@ -11,10 +11,12 @@ from torch import Tensor
 __all__ = [
     "Segments",
     "offsets_of",
+    "segment_argmax",
     "segment_ids",
     "segment_log_softmax",
     "segment_mean",
     "segment_min",
+    "segment_pool",
     "segment_softmax",
     "segment_sum",
     "top_rows",
@@ -81,25 +83,48 @@ def segment_mean(
     return segment_sum(values, offsets) / sizes
 
 
-def segment_min(values: Float[Tensor, "rows"], offsets: Int[Tensor, "segments_plus_one"]) -> Float[Tensor, "segments"]:
+def segment_min(
+    values: Float[Tensor, "rows *dims"], offsets: Int[Tensor, "segments_plus_one"]
+) -> Float[Tensor, "segments *dims"]:
     """Find the smallest value of each segment; an empty segment gives infinity."""
     if len(offsets) == 2 and values.shape[0]:
         return values.amin(dim=0, keepdim=True)
-    start = values.new_full((len(offsets) - 1,), float("inf"))
-    return start.scatter_reduce(0, segment_ids(offsets, values.shape[0]), values, "amin")
+    start = values.new_full((len(offsets) - 1, *values.shape[1:]), float("inf"))
+    ids = segment_ids(offsets, values.shape[0]).reshape(-1, *[1] * (values.ndim - 1)).expand_as(values)
+    return start.scatter_reduce(0, ids, values, "amin")
+
+
+def segment_argmax(
+    values: Float[Tensor, "rows columns"], offsets: Int[Tensor, "segments_plus_one"]
+) -> Int[Tensor, "segments columns"]:
+    """Name the row of the largest value of each segment, the first of equals; for an empty segment the last row."""
+    ids = segment_ids(offsets, values.shape[0])
+    best = values >= -segment_min(-values, offsets)[ids]
+    rows = torch.arange(values.shape[0], device=values.device)[:, None]
+    found = segment_min(torch.where(best, rows, values.shape[0]).double(), offsets)
+    return found.clamp_max(max(0, values.shape[0] - 1)).long()
+
+
+def segment_pool(
+    rows: Float[Tensor, "rows dim"], weights: Float[Tensor, "rows maps"], offsets: Int[Tensor, "segments_plus_one"]
+) -> Float[Tensor, "segments maps dim"]:
+    """Add up the rows of each segment, weighted, once a column of weights; one segment needs no weighted copy."""
+    if len(offsets) == 2:
+        return (weights.T @ rows)[None]
+    return torch.stack([segment_sum(column[:, None] * rows, offsets) for column in weights.unbind(1)], dim=1)
 
 
 def segment_softmax(
-    logits: Float[Tensor, "rows"],
+    logits: Float[Tensor, "rows *maps"],
     offsets: Int[Tensor, "segments_plus_one"],
     bias: Float[Tensor, "rows"] | None = None,
-) -> Float[Tensor, "rows"]:
-    """Normalise logits within each segment.
+) -> Float[Tensor, "rows *maps"]:
+    """Normalise logits within each segment, each column by itself.
 
     ``bias`` is added first: with the log of a token's size, a token of n patches weighs as much as n tokens would.
-    Returns: (rows,) positive, summing to 1 in each segment that has rows.
+    Returns: of the shape of logits, positive, summing to 1 in each segment that has rows.
     """
-    biased = logits if bias is None else logits + bias
+    biased = logits if bias is None else logits + bias.reshape(-1, *[1] * (logits.ndim - 1))
     ids = segment_ids(offsets, logits.shape[0])
     peak = -segment_min(-biased.detach(), offsets)
     weights = torch.exp(biased - peak[ids])

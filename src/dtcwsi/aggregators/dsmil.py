@@ -1,0 +1,78 @@
+"""DSMIL: attention by likeness to the critical instance (Li et al. 2021)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
+
+from dtcwsi.errors import OptionError
+from dtcwsi.nn.attention import predicted_map
+from dtcwsi.nn.segment import segment_argmax, segment_ids, segment_pool, segment_softmax
+from dtcwsi.options import check_number, check_switch, check_whole_number
+from dtcwsi.types import Aggregated, CompressedBags
+
+__all__ = ["Dsmil"]
+
+
+class Dsmil(nn.Module):
+    """Two streams: the best instance of each class, and attention of all tokens to it.
+
+    Instance stream: c = Linear(h), the critical instance of class c is the first of its largest. Bag stream:
+    q = tanh(Linear(ReLU(Linear(h)))), u = softmax(q . q of the critical instance / sqrt(width)), B_c = sum u v, logits
+    from all B by one linear map a class. The logits are the bag stream's; a bag's loss is the mean of the binary
+    cross-entropies of both streams, averaged over the classes.
+    ``queries`` is the width of q; ``values`` adds a Linear + ReLU for v, else v = h; ``dropout`` acts in front of it.
+    Raises: OptionError if an option is out of range.
+    Source: Li et al. 2021 (binli123/dsmil-wsi). Adaptations: a token's log size and gate are added to its attention
+    logit, and the gate scales it in the instance stream; published logits are sigmoids a class, here read by softmax.
+    """
+
+    def __init__(
+        self, in_dim: int, n_classes: int, *, queries: int = 128, values: bool = False, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        width = check_whole_number("queries", queries)
+        rate = check_number("dropout", dropout, lambda rate: 0 <= rate < 1, "a share from 0 to below 1")
+        self.instance_head = nn.Linear(in_dim, n_classes)
+        self.query = nn.Sequential(nn.Linear(in_dim, width), nn.ReLU(), nn.Linear(width, width), nn.Tanh())
+        given = check_switch("values", values)
+        if rate and not given:
+            raise OptionError(f"got dropout={dropout} without values; add values=True or leave it out")
+        self.value = nn.Sequential(nn.Dropout(rate), nn.Linear(in_dim, in_dim), nn.ReLU()) if given else nn.Identity()
+        self.head = nn.Conv1d(n_classes, n_classes, kernel_size=in_dim)
+
+    def forward(self, tokens: CompressedBags) -> Aggregated:
+        """Pool each bag once a class.  ``attention`` is the predicted class's of ``attention_by_class``."""
+        rows, offsets, by_class = tokens.features, tokens.offsets, self._nothing(tokens)
+        instances = self.instance_head(rows * tokens.gate.exp().to(rows.dtype)[:, None])
+        best, scores = by_class, by_class.new_zeros(len(rows), by_class.shape[1])
+        if len(rows):
+            critical = segment_argmax(instances.detach(), offsets)
+            best = instances.gather(0, critical)
+            scores = self._likeness(rows, rows[critical], tokens)
+        maps = segment_softmax(scores, offsets, tokens.bias)
+        logits = self.head(segment_pool(self.value(rows), maps, offsets)).squeeze(2)
+        teacher = segment_softmax(scores.detach(), offsets, tokens.size_prior).mean(dim=1)
+
+        def objective(logits: Tensor, labels: Tensor) -> Tensor:
+            wanted = one_hot(labels, logits.shape[1]).to(logits.dtype)
+            both = [binary_cross_entropy_with_logits(stream, wanted, reduction="none") for stream in (logits, best)]
+            return 0.5 * (both[0] + both[1]).mean(dim=1)
+
+        chosen = predicted_map(maps, logits, offsets)
+        return Aggregated(logits, chosen, teacher, attention_by_class=maps, objective=objective)
+
+    def _likeness(
+        self, rows: Float[Tensor, "tokens dim"], critical: Float[Tensor, "bags classes dim"], tokens: CompressedBags
+    ) -> Float[Tensor, "tokens classes"]:
+        """Multiply every token's query by those of its bag's critical instances."""
+        queries: Tensor = self.query(rows)
+        wanted: Tensor = self.query(critical)
+        root: float = queries.shape[1] ** 0.5
+        if tokens.n_bags == 1:
+            return queries @ wanted[0].T / root
+        ids = segment_ids(tokens.offsets, len(rows))
+        return torch.stack([(queries * one[ids]).sum(dim=1) for one in wanted.unbind(1)], dim=1) / root
+
+    def _nothing(self, tokens: CompressedBags) -> Float[Tensor, "bags classes"]:
+        return tokens.features.new_zeros(tokens.n_bags, self.instance_head.out_features)

@@ -1,0 +1,41 @@
+"""Max pooling: the floor under every method that looks for one patch."""
+
+import torch
+from torch import nn
+
+from dtcwsi.nn.segment import segment_argmax
+from dtcwsi.options import check_number, check_whole_number
+from dtcwsi.types import Aggregated, CompressedBags
+
+__all__ = ["MaxPooling"]
+
+
+class MaxPooling(nn.Module):
+    """Take the largest value of every projected feature, then classify: Linear + ReLU, max, Linear.
+
+    Attention is the share of features that a patch has the largest value of, the first of equals. Sizes change nothing;
+    tokens are scaled by their gate, so that scores have a gradient.
+    ``projection`` is the width of the Linear + ReLU in front, None for none; ``dropout`` acts on the projected tokens.
+    Raises: OptionError if an option is out of range.
+    """
+
+    def __init__(self, in_dim: int, n_classes: int, *, projection: int | None = 512, dropout: float = 0.0) -> None:
+        super().__init__()
+        width = in_dim if projection is None else check_whole_number("projection", projection)
+        self.projection = nn.Identity() if projection is None else nn.Sequential(nn.Linear(in_dim, width), nn.ReLU())
+        rate = check_number("dropout", dropout, lambda rate: 0 <= rate < 1, "a share from 0 to below 1")
+        self.dropout = nn.Dropout(rate)
+        self.head = nn.Linear(width, n_classes)
+
+    def forward(self, tokens: CompressedBags) -> Aggregated:
+        """Pool each bag; a bag without tokens has zeros."""
+        projected = self.dropout(self.projection(tokens.features)) * tokens.gate.exp()[:, None]
+        offsets, filled = tokens.offsets, tokens.offsets.diff() > 0
+        if not len(projected):
+            pooled = projected.new_zeros(tokens.n_bags, self.head.in_features)
+            return Aggregated(self.head(pooled), projected.new_zeros(0), projected.new_zeros(0))
+        best = segment_argmax(projected, offsets)
+        pooled = projected.gather(0, best) * filled[:, None]
+        wins = best[filled].flatten()
+        share = torch.bincount(wins, minlength=len(projected)).to(projected.dtype) / projected.shape[1]
+        return Aggregated(self.head(pooled), share, share)

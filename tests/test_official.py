@@ -1,0 +1,134 @@
+"""Published weights: logits recorded from the published code (mahmoodlab/CLAM 53e2409, binli123/dsmil-wsi 80465ed).
+
+Weights are 0.2 times normal numbers drawn in the order of the sorted keys, features normal numbers from seed 1.
+"""
+
+import pytest
+import torch
+
+import dtcwsi
+from dtcwsi.errors import UnknownNameError, UsageError
+
+DIM = 24
+
+
+def clam_shapes(classes, *, many):
+    shapes = {"attention_net.0.weight": (512, DIM), "attention_net.0.bias": (512,)}
+    for branch in "ab":
+        shapes |= {f"attention_net.3.attention_{branch}.0.weight": (256, 512)}
+        shapes |= {f"attention_net.3.attention_{branch}.0.bias": (256,)}
+    maps = classes if many else 1
+    shapes |= {"attention_net.3.attention_c.weight": (maps, 256), "attention_net.3.attention_c.bias": (maps,)}
+    for number in range(classes):
+        shapes |= {f"instance_classifiers.{number}.weight": (2, 512), f"instance_classifiers.{number}.bias": (2,)}
+        if many:
+            shapes |= {f"classifiers.{number}.weight": (1, 512), f"classifiers.{number}.bias": (1,)}
+    return shapes if many else shapes | {"classifiers.weight": (classes, 512), "classifiers.bias": (classes,)}
+
+
+def dsmil_shapes(classes, *, values):
+    shapes = {
+        "i_classifier.fc.0.weight": (classes, DIM),
+        "i_classifier.fc.0.bias": (classes,),
+        "b_classifier.q.0.weight": (128, DIM),
+        "b_classifier.q.0.bias": (128,),
+        "b_classifier.q.2.weight": (128, 128),
+        "b_classifier.q.2.bias": (128,),
+        "b_classifier.fcc.weight": (classes, classes, DIM),
+        "b_classifier.fcc.bias": (classes,),
+    }
+    return shapes | ({"b_classifier.v.1.weight": (DIM, DIM), "b_classifier.v.1.bias": (DIM,)} if values else {})
+
+
+def drawn(shapes):
+    generator = torch.Generator().manual_seed(0)
+    return {key: 0.2 * torch.randn(shapes[key], generator=generator) for key in sorted(shapes)}
+
+
+@pytest.fixture
+def features():
+    return torch.randn(50, DIM, generator=torch.Generator().manual_seed(1))
+
+
+RECORDED = {
+    "clam-sb, 2": ("clam-sb", clam_shapes(2, many=False), [5.894353, -1.430717], [0.01104, 0.010364, 0.01064]),
+    "clam-sb, 3": (
+        "clam-sb",
+        clam_shapes(3, many=False),
+        [5.894353, -1.430717, -0.587759],
+        [0.01104, 0.010364, 0.01064],
+    ),
+    "clam-mb, 2": ("clam-mb", clam_shapes(2, many=True), [3.644063, -2.066365], [0.01104, 0.010364, 0.01064]),
+    "clam-mb, 3": (
+        "clam-mb",
+        clam_shapes(3, many=True),
+        [1.561661, -2.938248, -2.427666],
+        [0.004163, 0.004129, 0.002734],
+    ),
+    "dsmil, 2": ("dsmil", dsmil_shapes(2, values=False), [2.248926, 1.916902], [0.005628, 0.001975, 0.004062]),
+    "dsmil, 3": (
+        "dsmil",
+        dsmil_shapes(3, values=True),
+        [0.779808, 1.428554, -1.588179],
+        [0.001761, 0.007202, 0.004572],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RECORDED)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_published_weights_give_the_published_logits_and_attention(case, prefix, features):
+    name, shapes, logits, attention = RECORDED[case]
+    model = dtcwsi.load_official(name, {prefix + key: tensor for key, tensor in drawn(shapes).items()})
+    out = model(features)
+    torch.testing.assert_close(out.logits[0], torch.tensor(logits), atol=1e-4, rtol=0)
+    torch.testing.assert_close(out.attention[:3], torch.tensor(attention), atol=1e-6, rtol=0)
+
+
+INSTANCE = {
+    ("clam-sb", 2, "ce"): [2.048414, 1.317814],
+    ("clam-sb", 2, "svm"): [2.674734, 1.792444],
+    ("clam-sb", 3, "ce"): [3.077298, 2.800894, 2.314056],
+    ("clam-sb", 3, "svm"): [3.633276, 3.492784, 3.055615],
+    ("clam-mb", 2, "ce"): [0.687155, 1.986632],
+    ("clam-mb", 2, "svm"): [0.973141, 2.453028],
+    ("clam-mb", 3, "ce"): [2.239466, 2.349321, 1.235399],
+    ("clam-mb", 3, "svm"): [2.964589, 2.862788, 1.777278],
+}
+
+
+@pytest.mark.parametrize(("name", "classes", "kind"), INSTANCE)
+def test_the_instance_loss_is_the_published_one(name, classes, kind, features):
+    """With subtyping for two classes, without for three; dropout off."""
+    state = drawn(clam_shapes(classes, many=name == "clam-mb"))
+    model = dtcwsi.load_official(
+        name, state, subtyping=classes == 2, instance_loss=kind, bag_weight=0.0, dropout=0.0
+    ).train()
+    out = model(dtcwsi.pack([dtcwsi.Bag(features)] * classes))
+    each = out.objective(out.logits, torch.arange(classes))
+    torch.testing.assert_close(each, torch.tensor(INSTANCE[name, classes, kind]), atol=1e-4, rtol=0)
+
+
+def test_another_methods_weights_are_refused_by_name():
+    with pytest.raises(UsageError, match="not one of CLAM-SB: this looks like a DSMIL checkpoint"):
+        dtcwsi.load_official("clam-sb", drawn(dsmil_shapes(2, values=False)))
+    with pytest.raises(UsageError, match="not one of CLAM-SB: this looks like a CLAM-MB checkpoint"):
+        dtcwsi.load_official("clam-sb", drawn(clam_shapes(2, many=True)))
+    with pytest.raises(UsageError, match="not one of DSMIL: got keys such as"):
+        dtcwsi.load_official("dsmil", {"encoder.weight": torch.zeros(2)})
+    with pytest.raises(UnknownNameError, match="no published weights are known for 'mean'"):
+        dtcwsi.load_official("mean", {})
+
+
+def test_keys_that_do_not_fit_are_listed():
+    state = drawn(clam_shapes(2, many=False))
+    del state["attention_net.3.attention_c.bias"]
+    state["extra.weight"] = torch.zeros(1)
+    with pytest.raises(UsageError, match=r"missing aggregator.attention.score.bias; unexpected extra.weight"):
+        dtcwsi.load_official("clam-sb", state)
+    del state["attention_net.0.weight"]
+    with pytest.raises(UsageError, match="of CLAM-SB lacks the weights that are called 'aggregator.projection"):
+        dtcwsi.load_official("clam-sb", state)
+    state = drawn(dsmil_shapes(2, values=False)) | {"b_classifier.fcc.bias": torch.zeros(5)}
+    with pytest.raises(UsageError, match=r"aggregator.head.bias \(5,\) for \(2,\)"):
+        dtcwsi.load_official("dsmil", state)
