@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dtcwsi.nn.segment import segment_softmax, segment_sum
+from dtcwsi.nn.segment import segment_pool, segment_softmax
 from dtcwsi.options import check_number, check_switch, check_whole_number
 from dtcwsi.types import Aggregated, CompressedBags
 
@@ -46,7 +46,7 @@ class Abmil(nn.Module):
         projected = self.dropout(self.projection(tokens.features))
         logits = self._attention_logits(projected)
         attention = segment_softmax(logits, tokens.offsets, tokens.bias)
-        pooled = segment_sum(attention[:, None] * projected, tokens.offsets)
+        pooled = segment_pool(projected, attention[:, None], tokens.offsets).squeeze(1)
         teacher = segment_softmax(logits.detach(), tokens.offsets, tokens.size_prior)
         return Aggregated(self.head(pooled), attention, teacher)
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from dtcwsi.nn.segment import segment_softmax, segment_sum
+from dtcwsi.nn.segment import segment_pool, segment_softmax
 from dtcwsi.options import check_number, check_whole_number
 from dtcwsi.types import Aggregated, CompressedBags
 
@@ -29,6 +29,6 @@ class MeanPooling(nn.Module):
         """Pool each bag; attention is a token's size and gate over their sum."""
         projected = self.dropout(self.projection(tokens.features))
         attention = segment_softmax(torch.zeros_like(tokens.bias), tokens.offsets, tokens.bias)
-        pooled = segment_sum(attention[:, None] * projected, tokens.offsets)
+        pooled = segment_pool(projected, attention[:, None], tokens.offsets).squeeze(1)
         teacher = segment_softmax(torch.zeros_like(tokens.bias), tokens.offsets, tokens.size_prior)
         return Aggregated(self.head(pooled), attention, teacher)

@@ -1,10 +1,12 @@
 """What a slide costs a model, counted instead of timed: products and the traffic of feature matrices."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
 
+from dtcwsi.aggregators.max import MaxPooling
 from dtcwsi.classifier import Classifier
 from dtcwsi.compressors.dtc import DtcCompressor
 from dtcwsi.compressors.schedule import Step, plan, token_counts
@@ -22,7 +24,7 @@ class Cost:
     """The cost of one slide's inference.
 
     ``products`` are the FLOPs of matrix products, a multiply and an add each, as torch's counter counts them;
-    ``elementwise`` those of dots, merges and pooling, which it does not; ``bytes`` are feature rows read and written.
+    ``elementwise`` those of dots and merges, which it does not; ``bytes`` are feature rows read and written.
     """
 
     products: int = 0
@@ -98,11 +100,23 @@ def _matching(compressor: StagedCompressor, step: Step, dim: int, size: int) -> 
 
 
 def _aggregation(aggregator: nn.Module, tokens: int, size: int) -> Cost:
-    """Count one product a linear layer and token, one for layers that see the slide's vector."""
-    products = elementwise = 0
-    for name, layer in aggregator.named_modules():
-        if isinstance(layer, nn.Linear):
-            rows = 1 if name == "head" else tokens
-            products += 2 * rows * layer.in_features * layer.out_features
-            elementwise += 2 * tokens * layer.in_features if name == "head" else 0
-    return Cost(products, elementwise, tokens * size)
+    """Count the products of linear layers and of pooling."""
+    layers = [(name, layer) for name, layer in aggregator.named_modules() if isinstance(layer, nn.Linear | nn.Conv1d)]
+    shapes = {name: tuple(layer.weight.shape) for name, layer in layers}
+    products = sum(2 * _rows_of(name, tokens) * math.prod(shape) for name, shape in shapes.items())
+    pooling = 0 if isinstance(aggregator, MaxPooling) else _pooling(shapes, tokens)
+    return Cost(products + pooling, 0, tokens * size)
+
+
+def _rows_of(layer: str, tokens: int) -> int:
+    """Say how many rows a layer sees at inference: a head the slide's one, an instance classifier none."""
+    return {"head": 1, "heads": 1, "instance_heads": 0}.get(layer.split(".")[0], tokens)
+
+
+def _pooling(shapes: dict[str, tuple[int, ...]], tokens: int) -> int:
+    """Count the products of a weighted sum of rows a map; for DSMIL also those of queries with the critical ones."""
+    if "query.0" in shapes:
+        (classes, dim), (queries, _) = shapes["instance_head"], shapes["query.0"]
+        return 2 * classes * queries * (dim + queries) + 2 * tokens * classes * (queries + dim)
+    maps, width = shapes.get("attention.score", (1,))[0], shapes.get("heads.0", shapes.get("head", (0, 0)))[1]
+    return 2 * tokens * maps * width
