@@ -1,4 +1,6 @@
-"""Published weights: logits recorded from the published code (mahmoodlab/CLAM 53e2409, binli123/dsmil-wsi 80465ed).
+"""Published weights: logits recorded from the published code.
+
+mahmoodlab/CLAM at 53e2409, binli123/dsmil-wsi at 80465ed, DearCaat/MHIM-MIL branch v1 (modules/datten.py).
 
 Weights are 0.2 times normal numbers drawn in the order of the sorted keys, features normal numbers from seed 1.
 """
@@ -40,9 +42,17 @@ def dsmil_shapes(classes, *, values):
     return shapes | ({"b_classifier.v.1.weight": (DIM, DIM), "b_classifier.v.1.bias": (DIM,)} if values else {})
 
 
-def drawn(shapes):
+def mhim_shapes(*, gated):
+    shapes = {"patch_to_emb.0.weight": (512, 1024), "patch_to_emb.0.bias": (512,)}
+    shapes |= {"predictor.weight": (2, 512), "predictor.bias": (2,)}
+    names = ("attention_a.0", "attention_b.0", "attention_c") if gated else ("attention.0", "attention.2")
+    ends = {name: (1, 128) if name in ("attention_c", "attention.2") else (128, 512) for name in names}
+    return shapes | {f"online_encoder.attention.{name}.weight": shape for name, shape in ends.items()}
+
+
+def drawn(shapes, scale=0.2):
     generator = torch.Generator().manual_seed(0)
-    return {key: 0.2 * torch.randn(shapes[key], generator=generator) for key in sorted(shapes)}
+    return {key: scale * torch.randn(shapes[key], generator=generator) for key in sorted(shapes)}
 
 
 @pytest.fixture
@@ -83,6 +93,26 @@ def test_published_weights_give_the_published_logits_and_attention(case, prefix,
     out = model(features)
     torch.testing.assert_close(out.logits[0], torch.tensor(logits), atol=1e-4, rtol=0)
     torch.testing.assert_close(out.attention[:3], torch.tensor(attention), atol=1e-6, rtol=0)
+
+
+def test_clams_network_without_its_instance_branch_is_abmil(features):
+    model = dtcwsi.load_official("abmil", drawn(clam_shapes(2, many=False)))
+    torch.testing.assert_close(model(features).logits[0], torch.tensor([5.894353, -1.430717]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("gated", "logits", "attention"),
+    [
+        (False, [-0.631601, -0.343936], [0.030363, 0.016330, 0.014502]),
+        (True, [1.290900, 0.497659], [0.019710, 0.020261, 0.014061]),
+    ],
+)
+def test_mhims_networks_are_abmil_the_gated_one_too(gated, logits, attention):
+    """Published MHIM drops gated weights in silence; here they are read."""
+    model = dtcwsi.load_official("abmil", drawn(mhim_shapes(gated=gated), 0.05))
+    out = model(torch.randn(50, 1024, generator=torch.Generator().manual_seed(1)))
+    torch.testing.assert_close(out.logits[0], torch.tensor(logits), atol=1e-4, rtol=0)
+    torch.testing.assert_close(out.attention[:3], torch.tensor(attention), atol=1e-5, rtol=0)
 
 
 INSTANCE = {

@@ -30,6 +30,10 @@ class _Published:
     options: Callable[[State], dict[str, Any]]
     ignored: str = r"$^"
 
+    def owns(self, state: State) -> bool:
+        """Say whether the keys look like this implementation's."""
+        return any(re.fullmatch(self.telltale, key) for key in state)
+
     def renamed(self, key: str) -> str | None:
         """Give our name of a key, None if it has none."""
         for pattern, ours in self.names:
@@ -45,9 +49,25 @@ def _clam_options(state: State) -> dict[str, Any]:
         "in_dim": in_dim,
         "n_classes": sum(bool(re.fullmatch(r"aggregator\.instance_heads\.\d+\.weight", key)) for key in state),
         "projection": width,
-        "hidden": state["aggregator.attention.tanh.weight"].shape[0],
+        "hidden": state["aggregator.attention.hidden.weight"].shape[0],
         "gated": "aggregator.attention.gate.weight" in state,
     }
+
+
+def _abmil_options(state: State) -> dict[str, Any]:
+    width, in_dim = state["aggregator.projection.0.weight"].shape
+    return {
+        "in_dim": in_dim,
+        "n_classes": state["aggregator.head.weight"].shape[0],
+        "projection": width,
+        "hidden": state["aggregator.attention.hidden.weight"].shape[0],
+        "gated": "aggregator.attention.gate.weight" in state,
+        "attention_bias": "aggregator.attention.hidden.bias" in state,
+    }
+
+
+def _mhim_options(state: State) -> dict[str, Any]:
+    return {**_abmil_options(state), "activation": "relu"}
 
 
 def _dsmil_options(state: State) -> dict[str, Any]:
@@ -62,30 +82,45 @@ def _dsmil_options(state: State) -> dict[str, Any]:
 
 _CLAM_NAMES = (
     (r"attention_net\.0\.(weight|bias)", r"projection.0.\1"),
-    (r"attention_net\.[23]\.attention_a\.0\.(weight|bias)", r"attention.tanh.\1"),
+    (r"attention_net\.[23]\.attention_a\.0\.(weight|bias)", r"attention.hidden.\1"),
     (r"attention_net\.[23]\.attention_b\.0\.(weight|bias)", r"attention.gate.\1"),
     (r"attention_net\.[23]\.attention_c\.(weight|bias)", r"attention.score.\1"),
-    (r"attention_net\.[23]\.module\.0\.(weight|bias)", r"attention.tanh.\1"),
+    (r"attention_net\.[23]\.module\.0\.(weight|bias)", r"attention.hidden.\1"),
     (r"attention_net\.[23]\.module\.[23]\.(weight|bias)", r"attention.score.\1"),
     (r"classifiers\.(\d+)\.(weight|bias)", r"heads.\1.\2"),
     (r"classifiers\.(weight|bias)", r"head.\1"),
     (r"instance_classifiers\.(\d+)\.(weight|bias)", r"instance_heads.\1.\2"),
 )
 
+_MHIM_NAMES = (
+    (r"patch_to_emb\.0\.(weight|bias)", r"projection.0.\1"),
+    (r"online_encoder\.attention\.attention\.0\.weight", r"attention.hidden.weight"),
+    (r"online_encoder\.attention\.attention\.2\.weight", r"attention.score.weight"),
+    (r"online_encoder\.attention\.attention_a\.0\.weight", r"attention.hidden.weight"),
+    (r"online_encoder\.attention\.attention_b\.0\.weight", r"attention.gate.weight"),
+    (r"online_encoder\.attention\.attention_c\.weight", r"attention.score.weight"),
+    (r"predictor\.(weight|bias)", r"head.\1"),
+)
+
+_DSMIL_NAMES = (
+    (r"i_classifier\.fc\.(?:0\.)?(weight|bias)", r"instance_head.\1"),
+    (r"b_classifier\.q\.([02])\.(weight|bias)", r"query.\1.\2"),
+    (r"b_classifier\.v\.1\.(weight|bias)", r"value.1.\1"),
+    (r"b_classifier\.fcc\.(weight|bias)", r"head.\1"),
+)
+
+_LOSS, _INSTANCES = r"instance_loss_fn\..*", r"instance_(classifiers|loss_fn)\..*"
 _PUBLISHED = {
-    "clam-sb": _Published("CLAM-SB", r"classifiers\.weight", _CLAM_NAMES, _clam_options, r"instance_loss_fn\..*"),
-    "clam-mb": _Published("CLAM-MB", r"classifiers\.\d+\.weight", _CLAM_NAMES, _clam_options, r"instance_loss_fn\..*"),
-    "dsmil": _Published(
-        "DSMIL",
-        r"b_classifier\.fcc\.weight",
-        (
-            (r"i_classifier\.fc\.(?:0\.)?(weight|bias)", r"instance_head.\1"),
-            (r"b_classifier\.q\.([02])\.(weight|bias)", r"query.\1.\2"),
-            (r"b_classifier\.v\.1\.(weight|bias)", r"value.1.\1"),
-            (r"b_classifier\.fcc\.(weight|bias)", r"head.\1"),
+    "clam-sb": (_Published("CLAM-SB", r"classifiers\.weight", _CLAM_NAMES, _clam_options, _LOSS),),
+    "clam-mb": (_Published("CLAM-MB", r"classifiers\.\d+\.weight", _CLAM_NAMES, _clam_options, _LOSS),),
+    "dsmil": (
+        _Published(
+            "DSMIL", r"b_classifier\.fcc\.weight", _DSMIL_NAMES, _dsmil_options, r"i_classifier\.feature_extractor\..*"
         ),
-        _dsmil_options,
-        r"i_classifier\.feature_extractor\..*",
+    ),
+    "abmil": (
+        _Published("CLAM's ABMIL", r"classifiers\.weight", _CLAM_NAMES, _abmil_options, _INSTANCES),
+        _Published("MHIM's ABMIL", r"online_encoder\.attention\..*", _MHIM_NAMES, _mhim_options),
     ),
 }
 
@@ -100,9 +135,8 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
     """
     if name not in _PUBLISHED:
         raise UnknownNameError(f"no published weights are known for {name!r}; near names: {near(name, _PUBLISHED)}")
-    published = _PUBLISHED[name]
     given = {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
-    _check_kind(name, given)
+    published = _kind(name, given)
     kept = {key: tensor for key, tensor in given.items() if not re.fullmatch(published.ignored, key)}
     names = {key: published.renamed(key) for key in kept}
     state = {ours: kept[key] for key, ours in names.items() if ours is not None}
@@ -130,14 +164,12 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
     return model.eval()
 
 
-def _check_kind(name: str, state: State) -> None:
-    """Refuse the weights of another method by its name."""
-    kinds = [
-        (other, published.title)
-        for other, published in _PUBLISHED.items()
-        if any(re.fullmatch(published.telltale, key) for key in state)
-    ]
-    if name in [other for other, _ in kinds]:
-        return
-    looks = f"this looks like a {kinds[0][1]} checkpoint" if kinds else f"got keys such as {sorted(state)[:3]}"
-    raise UsageError(f"the state dict is not one of {_PUBLISHED[name].title}: {looks}")
+def _kind(name: str, state: State) -> _Published:
+    """Tell which implementation the weights are of.  Raises: UsageError naming the one of another method."""
+    for published in _PUBLISHED[name]:
+        if published.owns(state):
+            return published
+    others = [published for several in _PUBLISHED.values() for published in several if published.owns(state)]
+    looks = f"this looks like a {others[0].title} checkpoint" if others else f"got keys such as {sorted(state)[:3]}"
+    wanted = " or ".join(published.title for published in _PUBLISHED[name])
+    raise UsageError(f"the state dict is not one of {wanted}: {looks}")

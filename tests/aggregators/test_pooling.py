@@ -34,10 +34,10 @@ def test_abmil_is_the_formula_of_section_2_5(gated, projection):
     rows = features
     if projection is not None:
         rows = torch.relu(features @ state["projection.0.weight"].T + state["projection.0.bias"])
-    hidden = torch.tanh(rows @ state["attention_tanh.weight"].T)
+    hidden = torch.tanh(rows @ state["attention.hidden.weight"].T)
     if gated:
-        hidden = hidden * torch.sigmoid(rows @ state["attention_gate.weight"].T)
-    attention = (hidden @ state["attention_score.weight"].T).squeeze(1).softmax(0)
+        hidden = hidden * torch.sigmoid(rows @ state["attention.gate.weight"].T)
+    attention = (hidden @ state["attention.score.weight"].T).squeeze(1).softmax(0)
     logits = attention @ rows @ state["head.weight"].T + state["head.bias"]
     torch.testing.assert_close(out.attention, attention)
     torch.testing.assert_close(out.logits, logits[None])
@@ -50,6 +50,7 @@ def test_abmil_has_the_parameters_of_its_formula():
 
     assert count() == 1024 * 512 + 512 + 512 * 128 + 128 + 512 * 2 + 2
     assert count(gated=True) == count() + 512 * 128
+    assert count(attention_bias=True) == count() + 129
     assert count(projection=None, hidden=64) == 1024 * 64 + 64 + 1024 * 2 + 2
 
 

@@ -1,11 +1,10 @@
 """Attention-based pooling."""
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
+from dtcwsi.nn.attention import ACTIVATIONS, AttentionScores
 from dtcwsi.nn.segment import segment_pool, segment_softmax
-from dtcwsi.options import check_number, check_switch, check_whole_number
+from dtcwsi.options import check_number, check_switch, check_whole_number, one_of
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["Abmil"]
@@ -15,7 +14,8 @@ class Abmil(nn.Module):
     """Pool tokens by learned attention: a = softmax(w . tanh(W h)), z = sum a h, logits = W_c z + b_c.
 
     ``projection`` is the width of a Linear + ReLU in front, None for none; ``hidden`` the attention's width; ``gated``
-    multiplies tanh(W h) by sigmoid(U h); ``dropout`` acts on the projected tokens.
+    multiplies tanh(W h) by sigmoid(U h); ``activation`` may be relu or gelu in tanh's place; ``attention_bias`` adds
+    biases to W, U and w; ``dropout`` acts on the projected tokens.
     Raises: OptionError if an option is out of range.
     Source: Section 2.5, without biases in W and w as printed; gate and projection after Ilse et al. 2018.
     """
@@ -28,6 +28,8 @@ class Abmil(nn.Module):
         projection: int | None = 512,
         hidden: int = 128,
         gated: bool = False,
+        activation: str = "tanh",
+        attention_bias: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -35,24 +37,20 @@ class Abmil(nn.Module):
         self.projection = nn.Identity() if projection is None else nn.Sequential(nn.Linear(in_dim, width), nn.ReLU())
         rate = check_number("dropout", dropout, lambda rate: 0 <= rate < 1, "a share from 0 to below 1")
         self.dropout = nn.Dropout(rate)
-        hidden = check_whole_number("hidden", hidden)
-        self.attention_tanh = nn.Linear(width, hidden, bias=False)
-        self.attention_gate = nn.Linear(width, hidden, bias=False) if check_switch("gated", gated) else None
-        self.attention_score = nn.Linear(hidden, 1, bias=False)
+        self.attention = AttentionScores(
+            width,
+            check_whole_number("hidden", hidden),
+            gated=check_switch("gated", gated),
+            activation=one_of("activation", activation, ACTIVATIONS),
+            bias=check_switch("attention_bias", attention_bias),
+        )
         self.head = nn.Linear(width, n_classes)
 
     def forward(self, tokens: CompressedBags) -> Aggregated:
         """Pool each bag; a token's log size and gate are added to its attention logit."""
         projected = self.dropout(self.projection(tokens.features))
-        logits = self._attention_logits(projected)
+        logits = self.attention(projected).squeeze(1)
         attention = segment_softmax(logits, tokens.offsets, tokens.bias)
         pooled = segment_pool(projected, attention[:, None], tokens.offsets).squeeze(1)
         teacher = segment_softmax(logits.detach(), tokens.offsets, tokens.size_prior)
         return Aggregated(self.head(pooled), attention, teacher)
-
-    def _attention_logits(self, projected: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens"]:
-        hidden = torch.tanh(self.attention_tanh(projected))
-        if self.attention_gate is not None:
-            hidden = hidden * torch.sigmoid(self.attention_gate(projected))
-        logits: Tensor = self.attention_score(hidden).squeeze(-1)
-        return logits

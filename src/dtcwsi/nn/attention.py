@@ -6,24 +6,38 @@ from torch import Tensor, nn
 
 from dtcwsi.nn.segment import segment_ids
 
-__all__ = ["AttentionScores", "predicted_map"]
+__all__ = ["ACTIVATIONS", "AttentionScores", "predicted_map"]
+
+ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu, "gelu": torch.nn.functional.gelu}
 
 
 class AttentionScores(nn.Module):
-    """Score rows: w . (tanh(V h) * sigmoid(U h)) with biases, or w . tanh(V h) if not ``gated``; ``maps`` scores a row.
+    """Score rows: w . (f(V h) * sigmoid(U h)), or w . f(V h) if not ``gated``; ``maps`` scores a row.
 
-    ``dropout`` acts on each branch.  Source: Ilse et al. 2018, as CLAM writes it.
+    ``activation`` f is one of `ACTIVATIONS`; ``dropout`` acts on each branch; ``bias`` is of all three maps.
+    Source: Ilse et al. 2018.
     """
 
-    def __init__(self, width: int, hidden: int, *, maps: int = 1, gated: bool = True, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        *,
+        maps: int = 1,
+        gated: bool = True,
+        activation: str = "tanh",
+        bias: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.tanh, self.score = nn.Linear(width, hidden), nn.Linear(hidden, maps)
-        self.gate = nn.Linear(width, hidden) if gated else None
-        self.dropout = nn.Dropout(dropout)
+        self.hidden = nn.Linear(width, hidden, bias=bias)
+        self.gate = nn.Linear(width, hidden, bias=bias) if gated else None
+        self.score = nn.Linear(hidden, maps, bias=bias)
+        self.activation, self.dropout = ACTIVATIONS[activation], nn.Dropout(dropout)
 
     def forward(self, rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows maps"]:
         """Score every row by itself."""
-        hidden = self.dropout(torch.tanh(self.tanh(rows)))
+        hidden = self.dropout(self.activation(self.hidden(rows)))
         if self.gate is not None:
             hidden = hidden * self.dropout(torch.sigmoid(self.gate(rows)))
         scores: Tensor = self.score(hidden)
