@@ -1,6 +1,7 @@
 """Published weights: logits recorded from the published code.
 
-mahmoodlab/CLAM at 53e2409, binli123/dsmil-wsi at 80465ed, DearCaat/MHIM-MIL branch v1 (modules/datten.py).
+mahmoodlab/CLAM at 53e2409, szc19990412/TransMIL at 9d6aee5 with nystrom-attention 0.0.14, binli123/dsmil-wsi at
+80465ed, DearCaat/MHIM-MIL branch v1 (modules/datten.py).
 
 Weights are 0.2 times normal numbers drawn in the order of the sorted keys, features normal numbers from seed 1.
 """
@@ -48,6 +49,19 @@ def mhim_shapes(*, gated):
     names = ("attention_a.0", "attention_b.0", "attention_c") if gated else ("attention.0", "attention.2")
     ends = {name: (1, 128) if name in ("attention_c", "attention.2") else (128, 512) for name in names}
     return shapes | {f"online_encoder.attention.{name}.weight": shape for name, shape in ends.items()}
+
+
+def transmil_shapes():
+    shapes = {"_fc1.0.weight": (512, 1024), "_fc1.0.bias": (512,), "cls_token": (1, 1, 512)}
+    shapes |= {"_fc2.weight": (2, 512), "_fc2.bias": (2,)}
+    for name, size in (("proj", 7), ("proj1", 5), ("proj2", 3)):
+        shapes |= {f"pos_layer.{name}.weight": (512, 1, size, size), f"pos_layer.{name}.bias": (512,)}
+    for name in ("norm", "layer1.norm", "layer2.norm"):
+        shapes |= {f"{name}.weight": (512,), f"{name}.bias": (512,)}
+    for layer in ("layer1.attn", "layer2.attn"):
+        shapes |= {f"{layer}.to_qkv.weight": (1536, 512), f"{layer}.to_out.0.weight": (512, 512)}
+        shapes |= {f"{layer}.to_out.0.bias": (512,), f"{layer}.res_conv.weight": (8, 1, 33, 1)}
+    return shapes
 
 
 def drawn(shapes, scale=0.2):
@@ -113,6 +127,25 @@ def test_mhims_networks_are_abmil_the_gated_one_too(gated, logits, attention):
     out = model(torch.randn(50, 1024, generator=torch.Generator().manual_seed(1)))
     torch.testing.assert_close(out.logits[0], torch.tensor(logits), atol=1e-4, rtol=0)
     torch.testing.assert_close(out.attention[:3], torch.tensor(attention), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("patches", "logits"),
+    [
+        (1, [-0.050184, -0.098864]),
+        (7, [-0.022828, -0.183647]),
+        (255, [-0.197913, -0.071226]),
+        (256, [-0.198430, -0.071831]),
+        (300, [-0.226812, -0.003834]),
+        (700, [-0.323826, -0.046747]),
+    ],
+)
+def test_transmil_pads_squares_and_takes_landmarks_as_published(patches, logits):
+    model = dtcwsi.load_official("transmil", drawn(transmil_shapes(), 0.1))
+    bag = dtcwsi.Bag(torch.randn(patches, 1024, generator=torch.Generator().manual_seed(1)))
+    for batch in ([bag], [dtcwsi.Bag(torch.randn(40, 1024)), bag]):
+        out = model(dtcwsi.pack(batch))
+        torch.testing.assert_close(out.logits[-1], torch.tensor(logits), atol=2e-6, rtol=0)
 
 
 INSTANCE = {

@@ -70,6 +70,16 @@ def _mhim_options(state: State) -> dict[str, Any]:
     return {**_abmil_options(state), "activation": "relu"}
 
 
+def _transmil_options(state: State) -> dict[str, Any]:
+    width, in_dim = state["aggregator.projection.0.weight"].shape
+    return {
+        "in_dim": in_dim,
+        "n_classes": state["aggregator.head.weight"].shape[0],
+        "width": width,
+        "heads": state["aggregator.first.convolution.weight"].shape[0],
+    }
+
+
 def _dsmil_options(state: State) -> dict[str, Any]:
     n_classes, in_dim = state["aggregator.instance_head.weight"].shape
     return {
@@ -109,6 +119,23 @@ _DSMIL_NAMES = (
     (r"b_classifier\.fcc\.(weight|bias)", r"head.\1"),
 )
 
+_TRANSMIL_NAMES = (
+    (r"_fc1\.0\.(weight|bias)", r"projection.0.\1"),
+    (r"cls_token", r"class_token"),
+    (r"pos_layer\.proj\.(weight|bias)", r"positions.0.\1"),
+    (r"pos_layer\.proj([12])\.(weight|bias)", r"positions.\1.\2"),
+    (r"layer1\.norm\.(weight|bias)", r"first_norm.\1"),
+    (r"layer2\.norm\.(weight|bias)", r"second_norm.\1"),
+    (r"layer1\.attn\.to_qkv\.weight", r"first.qkv.weight"),
+    (r"layer2\.attn\.to_qkv\.weight", r"second.qkv.weight"),
+    (r"layer1\.attn\.to_out\.0\.(weight|bias)", r"first.out.\1"),
+    (r"layer2\.attn\.to_out\.0\.(weight|bias)", r"second.out.\1"),
+    (r"layer1\.attn\.res_conv\.weight", r"first.convolution.weight"),
+    (r"layer2\.attn\.res_conv\.weight", r"second.convolution.weight"),
+    (r"norm\.(weight|bias)", r"norm.\1"),
+    (r"_fc2\.(weight|bias)", r"head.\1"),
+)
+
 _LOSS, _INSTANCES = r"instance_loss_fn\..*", r"instance_(classifiers|loss_fn)\..*"
 _PUBLISHED = {
     "clam-sb": (_Published("CLAM-SB", r"classifiers\.weight", _CLAM_NAMES, _clam_options, _LOSS),),
@@ -118,6 +145,7 @@ _PUBLISHED = {
             "DSMIL", r"b_classifier\.fcc\.weight", _DSMIL_NAMES, _dsmil_options, r"i_classifier\.feature_extractor\..*"
         ),
     ),
+    "transmil": (_Published("TransMIL", r"pos_layer\.proj2\.weight", _TRANSMIL_NAMES, _transmil_options),),
     "abmil": (
         _Published("CLAM's ABMIL", r"classifiers\.weight", _CLAM_NAMES, _abmil_options, _INSTANCES),
         _Published("MHIM's ABMIL", r"online_encoder\.attention\..*", _MHIM_NAMES, _mhim_options),

@@ -1,0 +1,101 @@
+"""TransMIL: self-attention over a slide's tokens laid out as a square (Shao et al. 2021)."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, pad
+
+from dtcwsi.errors import OptionError
+from dtcwsi.nn.nystrom import NystromAttention
+from dtcwsi.options import check_number, check_whole_number
+from dtcwsi.types import Aggregated, CompressedBags
+
+__all__ = ["TransMil"]
+
+
+class TransMil(nn.Module):
+    """Linear + ReLU, a class token, Nystrom attention, convolutions over a square (PPEG), attention again, Linear.
+
+    Tokens fill a square row by row in their spatial order, or the order given without coordinates; the first ones fill
+    what is left of it. ``width`` of the tokens, ``heads``, ``landmarks`` (half the width without), ``iterations`` of
+    the pseudo-inverse; ``dropout`` acts behind each attention.
+    Attention is what the class token takes from each token in the second layer, a mean over heads, negative parts cut
+    off, repeats added to their originals, scaled to sum to 1.
+    Raises: OptionError if an option is out of range, or the heads do not divide the width.
+    Source: Shao et al. 2021 (szc19990412/TransMIL). Adaptations: bags are taken one by one, as published code does
+    with its batches of one; a token's log size and gate are added to the attention logits of its key, and the gate
+    scales it before the convolutions.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        n_classes: int,
+        *,
+        width: int = 512,
+        heads: int = 8,
+        landmarks: int | None = None,
+        iterations: int = 6,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        check_whole_number("width", width)
+        if width % check_whole_number("heads", heads):
+            raise OptionError(f"got width={width} and heads={heads}; expected heads that divide the width")
+        marks = check_whole_number("landmarks", max(1, width // 2) if landmarks is None else landmarks)
+        rate = check_number("dropout", dropout, lambda rate: 0 <= rate < 1, "a share from 0 to below 1")
+        steps = check_whole_number("iterations", iterations)
+        self.projection = nn.Sequential(nn.Linear(in_dim, width), nn.ReLU())
+        self.class_token = nn.Parameter(torch.randn(1, 1, width))
+        self.positions = nn.ModuleList(
+            nn.Conv2d(width, width, size, padding=size // 2, groups=width) for size in (7, 5, 3)
+        )
+        self.first_norm, self.second_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.first, self.second = (
+            NystromAttention(width, heads=heads, landmarks=marks, iterations=steps, dropout=rate) for _ in range(2)
+        )
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, n_classes)
+
+    def forward(self, tokens: CompressedBags) -> Aggregated:
+        """Classify each bag by itself; a bag without tokens has its class token alone."""
+        projected, ends = self.projection(tokens.features), tokens.offsets.tolist()
+        seen = [
+            self._bag(projected[start:end], tokens.bias[start:end], tokens.gate[start:end])
+            for start, end in zip(ends[:-1], ends[1:], strict=True)
+        ]
+        attention = torch.cat([shares for _, shares in seen])
+        logits = self.head(self.norm(torch.cat([token for token, _ in seen])))
+        return Aggregated(logits, attention, attention)
+
+    def _bag(
+        self, rows: Float[Tensor, "tokens width"], bias: Float[Tensor, "tokens"], gate: Float[Tensor, "tokens"]
+    ) -> tuple[Float[Tensor, "1 width"], Float[Tensor, "tokens"]]:
+        count, side = len(rows), math.ceil(math.sqrt(len(rows)))
+        if not count:
+            return self.class_token[0], bias
+        again = side * side - count
+        square = torch.cat([self.class_token[0].to(rows.dtype), rows, rows[:again]])
+        bias = torch.cat([bias.new_zeros(1), bias, bias[:again]])
+        gate = torch.cat([gate, gate[:again]]).exp().to(rows.dtype)
+        square = square + self.first(self.first_norm(square), bias)
+        placed = self._placed(square[1:] * gate[:, None], side)
+        square = torch.cat([square[:1], placed])
+        found, shares = self.second.of_first(self.second_norm(square), bias)
+        shares = shares[1:].clamp_min(0)
+        shares = shares[:count] + pad(shares[count:], (0, count - again))
+        return square[:1] + found, shares / shares.sum().clamp_min(1e-30)
+
+    def _placed(self, rows: Float[Tensor, "tokens width"], side: int) -> Float[Tensor, "tokens width"]:
+        """Add the three convolutions to the tokens, as one whose kernel is the sum of theirs and of the identity."""
+        kernel = rows.new_zeros(rows.shape[1], 1, 7, 7)
+        kernel[:, :, 3, 3] = 1
+        bias = rows.new_zeros(rows.shape[1])
+        for layer in self.positions:
+            weight, rim = layer.get_parameter("weight"), 3 - layer.get_parameter("weight").shape[2] // 2
+            kernel = kernel + pad(weight, (rim, rim, rim, rim))
+            bias = bias + layer.get_parameter("bias")
+        image = rows.view(side, side, -1).permute(2, 0, 1)[None]
+        made = conv2d(image, kernel, bias, padding=3, groups=rows.shape[1])
+        return made[0].permute(1, 2, 0).reshape(side * side, -1)
