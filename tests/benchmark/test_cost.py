@@ -54,6 +54,11 @@ def test_a_budget_by_threshold_has_no_fixed_cost():
         slide_cost(model, 100)
 
 
+def test_what_is_not_counted_is_told():
+    with pytest.raises(OptionError, match="the cost of transmil is not counted; abmil, clam"):
+        slide_cost(dtcwsi.create_model("transmil", in_dim=8, n_classes=2), 100)
+
+
 def test_no_cost_in_proportion_to_tokens_gives_the_papers_column():
     _, linear = paper_column((1,))
     assert max(map(abs, linear.values())) > 0.2

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from dtcwsi.aggregators.abmil import Abmil
+from dtcwsi.aggregators.clam import ClamSb
+from dtcwsi.aggregators.dsmil import Dsmil
 from dtcwsi.aggregators.max import MaxPooling
+from dtcwsi.aggregators.mean import MeanPooling
 from dtcwsi.classifier import Classifier
 from dtcwsi.compressors.dtc import DtcCompressor
 from dtcwsi.compressors.schedule import Step, plan, token_counts
@@ -17,6 +21,9 @@ __all__ = ["Cost", "PAPER_FLOPS", "paper_column", "slide_cost"]
 
 PAPER_FLOPS = {1.0: 118.4e9, 0.7: 62.7e9, 0.5: 38.4e9, 0.4: 24.3e9}
 """Table 2: FLOPs by final retention."""
+
+
+_COUNTED = (Abmil, ClamSb, Dsmil, MeanPooling, MaxPooling)
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,11 @@ def slide_cost(model: Classifier, patches: int, *, bytes_per_number: int = 4) ->
     """Count what a slide of ``patches`` patches costs at inference.
 
     Returns: parts ``score``, ``match``, ``merge``, ``gather`` (of the compressor) and ``aggregate``.
-    Raises: OptionError for a budget by threshold, whose token count follows from the slide.
+    Raises: OptionError for a budget by threshold, whose token count follows from the slide, and for aggregators that
+    are not counted yet.
     """
+    if not isinstance(model.aggregator, _COUNTED):
+        raise OptionError(f"the cost of {model.name} is not counted; abmil, clam, dsmil, mean and max are")
     size, tokens = model.in_dim * bytes_per_number, patches
     parts: dict[str, Cost] = {}
     compressor = model.compressor
