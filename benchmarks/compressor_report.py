@@ -90,8 +90,16 @@ def _needles(rows: list[Row]) -> str:
     for task in dict.fromkeys(row["task"] for row in rows if row["group"] == "needles"):
         base = _by_seed(rows, group="needles", task=task, label="abmil")
         for label, share, found in _grouped(rows, "needles", task):
-            told.append([task, label, "" if share is None else f"{share:g}", *_cells(found, base)])
-    return "## Needles\n\n" + _table(["task", "model", "r", *_COLUMNS], told) if told else ""
+            near = sum(row["auc"] >= base[seed]["auc"] - 0.01 for seed, row in found.items() if seed in base)
+            told.append([task, label, "" if share is None else f"{share:g}", *_cells(found, base), f"{near}"])
+    late = [
+        f"{row['task']} seed {row['seed']} ({row['auc']:.2f})"
+        for row in rows
+        if row["group"] == "needles" and row["label"] == "abmil" and row["auc"] < 0.95
+    ]
+    head = f"Plain attention itself does not find the needles of {', '.join(late)}.\n\n" if late else ""
+    columns = ["task", "model", "r", *_COLUMNS, "seeds within 0.01"]
+    return "## Needles\n\n" + head + _table(columns, told) if told else ""
 
 
 def _tissue(rows: list[Row]) -> str:
