@@ -154,6 +154,24 @@ def test_one_step_lowers_the_loss_of_every_model(name):
     assert model.loss(model(packed), labels).item() < before.item()
 
 
+@pytest.mark.parametrize("name", ["clam-sb", "dtc-clam-mb", "dtc-dsmil"])
+def test_the_loss_is_the_methods_own_objective(name):
+    model, packed = build(name, dropout=0.0).train(), dtcwsi.pack(bags_of(30, 9))
+    labels = torch.tensor([2, 0])
+    out = model(packed)
+    own = out.objective(out.logits, labels).mean() + sum(out.losses.values())
+    assert not torch.isclose(own, torch.nn.functional.cross_entropy(out.logits, labels) + sum(out.losses.values()))
+    torch.testing.assert_close(model.loss(out, labels), own)
+
+
+def test_the_second_look_has_the_methods_own_objective():
+    packed, labels = dtcwsi.pack(bags_of(60, 9)), torch.tensor([2, 0])
+    model = doubting("dtc-dsmil", packed, labels)
+    out = model(packed)
+    own = [out.objective(out.logits, labels).mean(), out.whole_objective(out.whole_logits, labels).mean()]
+    torch.testing.assert_close(model.loss(out, labels), 0.3 * own[0] + own[1] + sum(out.losses.values()))
+
+
 def test_accumulated_passes_have_the_gradient_of_one_batch(name):
     if name.startswith("random-"):
         pytest.skip("draws anew at each training step")

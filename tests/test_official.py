@@ -183,6 +183,24 @@ def test_another_methods_weights_are_refused_by_name():
         dtcwsi.load_official("mean", {})
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("weights.pt", "got str; expected a state dict, such as torch.load"),
+        ({"state_dict": {}}, "got dict under 'state_dict'; expected a tensor under every name"),
+        ({3: torch.zeros(1)}, "got Tensor under 3"),
+    ],
+)
+def test_what_is_no_state_dict_is_told(given, message):
+    with pytest.raises(UsageError, match=message):
+        dtcwsi.load_official("clam-sb", given)
+
+
+def test_a_classifier_of_one_class_has_no_counterpart():
+    with pytest.raises(UsageError, match="of DSMIL is of 1 classes; expected 2 or more"):
+        dtcwsi.load_official("dsmil", drawn(dsmil_shapes(1, values=False)))
+
+
 def test_keys_that_do_not_fit_are_listed():
     state = drawn(clam_shapes(2, many=False))
     del state["attention_net.3.attention_c.bias"]
@@ -190,7 +208,9 @@ def test_keys_that_do_not_fit_are_listed():
     with pytest.raises(UsageError, match=r"missing aggregator.attention.score.bias; unexpected extra.weight"):
         dtcwsi.load_official("clam-sb", state)
     del state["attention_net.0.weight"]
-    with pytest.raises(UsageError, match="of CLAM-SB lacks the weights that are called 'aggregator.projection"):
+    with pytest.raises(
+        UsageError, match="of CLAM-SB lacks weights or has them in another shape .'aggregator.projection"
+    ):
         dtcwsi.load_official("clam-sb", state)
     state = drawn(dsmil_shapes(2, values=False)) | {"b_classifier.fcc.bias": torch.zeros(5)}
     with pytest.raises(UsageError, match=r"aggregator.head.bias \(5,\) for \(2,\)"):

@@ -251,10 +251,16 @@ def model_text(name: str) -> str:
     Raises: UnknownNameError if there is no such model.
     """
     compressor_name, aggregator_name = _parts(name)
-    parts = [AGGREGATORS.get(aggregator_name)]
-    if compressor_name != PLAIN:
-        parts.insert(0, COMPRESSORS.get(compressor_name))
-    return "\n\n".join(str(inspect.getdoc(part)) for part in parts)
+    names = [compressor_name] if compressor_name != PLAIN else []
+    parts = [*(COMPRESSORS.get(name) for name in names), AGGREGATORS.get(aggregator_name)]
+    words = [str(kind.__doc__ and inspect.cleandoc(kind.__doc__)) for part in parts for kind in _options_told_by(part)]
+    return "\n\n".join(words)
+
+
+def _options_told_by(part: type) -> list[type]:
+    """List a part and the parents whose options it takes over."""
+    heirs = [kind for kind in part.__mro__ if "__init__" in vars(kind)]
+    return [part] if heirs[0] is part else [part, heirs[0]]
 
 
 def load(folder: str | Path) -> Classifier:

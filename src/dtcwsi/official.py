@@ -47,11 +47,17 @@ def _clam_options(state: State) -> dict[str, Any]:
     width, in_dim = state["aggregator.projection.0.weight"].shape
     return {
         "in_dim": in_dim,
-        "n_classes": sum(bool(re.fullmatch(r"aggregator\.instance_heads\.\d+\.weight", key)) for key in state),
+        "n_classes": _classes_of_clam(state),
         "projection": width,
         "hidden": state["aggregator.attention.hidden.weight"].shape[0],
         "gated": "aggregator.attention.gate.weight" in state,
     }
+
+
+def _classes_of_clam(state: State) -> int:
+    if "aggregator.head.weight" in state:
+        return state["aggregator.head.weight"].shape[0]
+    return sum(bool(re.fullmatch(r"aggregator\.heads\.\d+\.weight", key)) for key in state)
 
 
 def _abmil_options(state: State) -> dict[str, Any]:
@@ -157,12 +163,14 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
     """Build a model with the weights of its published implementation, in evaluation mode.
 
     ``state_dict`` has the published key names, with or without the ``module.`` of parallel training; sizes are read
-    from its shapes, other ``settings`` are options of the model.
-    Raises: UnknownNameError if no published names are known for the model; UsageError if the keys are another
-    method's, or some are missing or unexpected.
+    from its shapes, other ``settings`` are options of the model. A classifier of one class (a single sigmoid) has no
+    counterpart here.
+    Raises: UnknownNameError if no published names are known for the model; UsageError if it is no state dict, the keys
+    are another method's, or some are missing or unexpected; OptionError if a setting is unknown.
     """
     if name not in _PUBLISHED:
         raise UnknownNameError(f"no published weights are known for {name!r}; near names: {near(name, _PUBLISHED)}")
+    _check_state(state_dict)
     given = {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
     published = _kind(name, given)
     kept = {key: tensor for key, tensor in given.items() if not re.fullmatch(published.ignored, key)}
@@ -171,10 +179,14 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
     unexpected = sorted(key for key, ours in names.items() if ours is None)
     try:
         options = published.options(state)
-    except KeyError as error:
+    except (KeyError, ValueError) as error:
         raise UsageError(
-            f"the state dict of {published.title} lacks the weights that are called {error} here; expected all of them"
+            f"the state dict of {published.title} lacks weights or has them in another shape ({error}); expected all"
         ) from error
+    if options["n_classes"] < 2:
+        raise UsageError(
+            f"the state dict of {published.title} is of {options['n_classes']} classes; expected 2 or more"
+        )
     model = create_model(name, **{**options, **settings})
     wanted = model.state_dict()
     missing = sorted(set(wanted) - set(state))
@@ -190,6 +202,17 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
         raise UsageError(f"the state dict does not fit {name}: {'; '.join(wrong)}")
     model.load_state_dict(state)
     return model.eval()
+
+
+def _check_state(state_dict: object) -> None:
+    """Refuse what is no mapping of names to tensors.  Raises: UsageError."""
+    if not isinstance(state_dict, Mapping):
+        raise UsageError(f"got {type(state_dict).__name__}; expected a state dict, such as torch.load(path) gives")
+    for key, tensor in state_dict.items():
+        if not isinstance(key, str) or not isinstance(tensor, Tensor):
+            raise UsageError(
+                f"got {type(tensor).__name__} under {key!r}; expected a tensor under every name of the state dict"
+            )
 
 
 def _kind(name: str, state: State) -> _Published:

@@ -89,12 +89,18 @@ def test_the_gate_lowers_attention_but_not_the_teachers(name):
 
 @pytest.mark.parametrize("name", ["dsmil", "max"])
 def test_the_gate_scales_tokens_that_are_chosen_one_by_one(name):
-    model = aggregator(name)
-    tokens = with_bias(tokens_of(torch.randn(9, DIM)), [0.0] * 9, [-0.5] * 9)
-    tokens.gate.requires_grad_()
-    out = model(tokens)
-    terms = out.logits if out.objective is None else out.objective(out.logits, torch.zeros(1, dtype=torch.int64))
-    assert torch.autograd.grad(terms.sum(), tokens.gate)[0].count_nonzero() > 1
+    model, rows = aggregator(name), torch.randn(9, DIM)
+    gates = torch.linspace(-0.7, 0, 9)
+    out = model.train()(with_bias(tokens_of(rows), [0.0] * 9, gates.tolist()))
+    scaled = gates.exp()[:, None]
+    if name == "max":
+        pooled = (model.projection(rows) * scaled).amax(dim=0)
+        torch.testing.assert_close(out.logits[0], model.head(pooled))
+    else:
+        best, wanted = model.instance_head(rows * scaled).amax(dim=0), torch.tensor([1.0, 0.0, 0.0])
+        entropy = torch.nn.functional.binary_cross_entropy_with_logits
+        both = 0.5 * (entropy(out.logits[0], wanted) + entropy(best, wanted))
+        torch.testing.assert_close(out.objective(out.logits, torch.tensor([0])), both[None])
 
 
 @pytest.mark.parametrize("name", ["clam-mb", "dsmil"])
@@ -121,7 +127,7 @@ def test_dsmil_is_its_formulas():
     maps = (queries @ queries[critical].T / 2.0).softmax(dim=0)
     pooled = maps.T @ features
     logits = torch.einsum("cbd,bd->c", model.head.weight, pooled) + model.head.bias
-    out = model(tokens_of(features))
+    out = model.train()(tokens_of(features))
     torch.testing.assert_close(out.logits[0], logits)
     torch.testing.assert_close(out.attention_by_class, maps)
     wanted = torch.tensor([0.0, 1.0, 0.0])
@@ -171,6 +177,16 @@ def test_bags_do_not_see_each_other(name):
     assert sums == pytest.approx([1, 0, 1, 1])
     for number, bag in enumerate(bags):
         torch.testing.assert_close(model(tokens_of(bag)).logits[0], batch.logits[number], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["clam-mb", "clam-sb", "dsmil"])
+def test_objectives_do_not_see_other_bags(name):
+    model = aggregator(name, **({} if name == "dsmil" else {"dropout": 0.0})).train()
+    bags, labels = [torch.randn(size, DIM) for size in (4, 0, 12)], torch.tensor([0, 1, 2])
+    out = model(tokens_of(*bags))
+    for bag, label, found in zip(bags, labels, out.objective(out.logits, labels), strict=True):
+        alone = model(tokens_of(bag))
+        torch.testing.assert_close(alone.objective(alone.logits, label[None])[0], found)
 
 
 @pytest.mark.parametrize("name", AGGREGATORS.names())

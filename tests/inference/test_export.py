@@ -82,5 +82,6 @@ def test_a_runtime_without_torch_agrees_at_any_number_of_patches(name, options, 
 def test_what_the_graph_does_not_have_is_told():
     with pytest.raises(OptionError, match="got matching='full'; an exported model needs matching='aligned'"):
         SlideGraph(build("dtc-abmil", matching="full"))
-    with pytest.raises(OptionError, match="tome-abmil cannot be exported"):
-        SlideGraph(build("tome-abmil"))
+    for name in ("tome-abmil", "clam-mb", "dtc-dsmil", "max", "transmil"):
+        with pytest.raises(OptionError, match=f"{name} cannot be exported"):
+            SlideGraph(build(name))

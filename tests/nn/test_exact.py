@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dtcwsi.nn.exact import chunks, key_of, steps
+from dtcwsi.nn.exact import chunks, key_of, pair_dots, steps
 
 
 def test_rounding_joins_float_errors_and_keeps_differences():
@@ -19,3 +19,13 @@ def test_chunks_hold_all_rows_once(rows, width):
     runs = [list(range(rows))[run] for run in chunks(rows, width)]
     assert sum(runs, []) == list(range(rows))
     assert all(len(run) == 1 or len(run) * width <= 1 << 19 for run in runs)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16])
+@pytest.mark.parametrize("other_kind", [torch.float32, torch.float16])
+def test_pair_dots_take_pairs_in_any_order_and_twice(kind, other_kind):
+    rows, others = torch.randn(9, 5).to(kind), torch.randn(9, 5).to(other_kind)
+    one, other = torch.tensor([7, 0, 7, 7, 3]), torch.tensor([2, 8, 2, 0, 3])
+    wanted = (rows.float()[one] * others.float()[other]).sum(dim=1)
+    torch.testing.assert_close(pair_dots(rows, others, one, other), wanted)
+    assert pair_dots(rows, others, one[:0], other[:0]).shape == (0,)

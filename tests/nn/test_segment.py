@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from dtcwsi.nn.segment import (
     Segments,
     offsets_of,
+    segment_argmax,
     segment_ids,
     segment_log_softmax,
     segment_mean,
     segment_min,
+    segment_pool,
     segment_softmax,
     segment_sum,
     top_rows,
@@ -107,3 +109,18 @@ def test_cuda_agrees_with_cpu():
     keys, sizes, counts = torch.randperm(15), np.array([5, 0, 9, 1]), np.array([2, 0, 4, 1])
     top = [top_rows(k, Segments.of(sizes, k.device), Segments.of(counts, k.device)).cpu() for k in (keys, keys.cuda())]
     assert torch.equal(*top)
+
+
+def test_argmax_names_the_first_of_the_largest_within_its_segment():
+    values = torch.tensor([[1.0, 5.0], [3.0, 5.0], [torch.nan, 0.0], [9.0, 9.0]])
+    found = segment_argmax(values, torch.tensor([0, 2, 2, 3, 4])).tolist()
+    assert (found[0], found[2:]) == ([1, 0], [[2, 2], [3, 3]])
+    assert segment_argmax(values[:2], torch.tensor([0, 2])).tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize("ends", [[4], [1, 4]])
+def test_pooling_takes_weights_of_another_type(ends):
+    rows, weights = torch.randn(4, 3, dtype=torch.float64), torch.rand(4, 2)
+    pooled = segment_pool(rows, weights, torch.tensor([0, *ends]))
+    assert pooled.dtype == torch.float64
+    torch.testing.assert_close(pooled.sum(dim=0), weights.double().T @ rows)

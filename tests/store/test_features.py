@@ -57,6 +57,15 @@ def test_a_flipped_byte_is_noticed(tmp_path, rows, name):
         read_features(path)
 
 
+@pytest.mark.parametrize("shape", [(), (4,), (2, 3, 4)])
+def test_features_of_another_shape_are_told(tmp_path, shape):
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file["features"] = np.zeros(shape, np.float32)
+    for read in (read_features, read_header):
+        with pytest.raises(FeaturesError, match="expected .patches, dim."):
+            read(tmp_path / "s.h5")
+
+
 def test_a_leading_axis_of_one_is_read(tmp_path, rows):
     with h5py.File(tmp_path / "s.h5", "w") as file:
         file["features"], file["coords"] = rows[None], GRID.coords[None]

@@ -48,7 +48,7 @@ class Dsmil(nn.Module):
         best, scores = by_class, by_class.new_zeros(len(rows), by_class.shape[1])
         if len(rows):
             critical = segment_argmax(instances.detach(), offsets)
-            best = instances.gather(0, critical)
+            best = instances.gather(0, critical) * (offsets.diff() > 0)[:, None]
             scores = self._likeness(rows, rows[critical], tokens)
         maps = segment_softmax(scores, offsets, tokens.bias)
         logits = self.head(segment_pool(self.value(rows), maps, offsets)).squeeze(2)
@@ -60,7 +60,9 @@ class Dsmil(nn.Module):
             return 0.5 * (both[0] + both[1]).mean(dim=1)
 
         chosen = predicted_map(maps, logits, offsets)
-        return Aggregated(logits, chosen, teacher, attention_by_class=maps, objective=objective)
+        return Aggregated(
+            logits, chosen, teacher, attention_by_class=maps, objective=objective if self.training else None
+        )
 
     def _likeness(
         self, rows: Float[Tensor, "tokens dim"], critical: Float[Tensor, "bags classes dim"], tokens: CompressedBags

@@ -11,6 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
+from dtcwsi.aggregators.abmil import Abmil
+from dtcwsi.aggregators.clam import ClamMb, ClamSb
+from dtcwsi.aggregators.mean import MeanPooling
 from dtcwsi.classifier import Classifier
 from dtcwsi.compressors.dtc import DtcCompressor
 from dtcwsi.compressors.identity import Identity
@@ -35,6 +38,9 @@ _NEEDED = {
 }
 
 
+_EXPORTED = (Abmil, ClamSb, MeanPooling)
+
+
 class SlideGraph(nn.Module):
     """A classifier as a function of one slide's features, (N, dim) in the compressor's order.
 
@@ -47,6 +53,8 @@ class SlideGraph(nn.Module):
 
     def __init__(self, model: Classifier) -> None:
         super().__init__()
+        if not isinstance(model.aggregator, _EXPORTED) or isinstance(model.aggregator, ClamMb):
+            raise OptionError(f"{model.name} cannot be exported; abmil, clam-sb and mean, plain or with dtc, can")
         self.aggregator, self.dtc = model.aggregator, None
         if isinstance(model.compressor, DtcCompressor):
             _check(model.compressor)

@@ -38,7 +38,8 @@ def pair_dots(
 
     On the CPU by torch's sampled product, which needs no copies of the rows.
     """
-    if rows.device.type == "cpu" and rows.dtype == torch.float32 and not torch.compiler.is_compiling():
+    both = rows.dtype == others.dtype == torch.float32
+    if rows.device.type == "cpu" and both and not torch.compiler.is_compiling():
         return _sampled_dots(rows.detach(), others.detach(), one, other)
     dots = torch.empty(len(one), device=rows.device)
     for part in chunks(len(one), 2 * rows.shape[1]):
@@ -51,7 +52,7 @@ def _sampled_dots(rows: Tensor, others: Tensor, one: Tensor, other: Tensor) -> T
     starts = torch.cat([one.new_zeros(1), torch.bincount(one, minlength=len(rows)).cumsum(0)])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        size, nothing = (len(rows), len(others)), torch.zeros(len(one))
+        size, nothing = (len(rows), len(others)), rows.new_zeros(len(one))
         asked = torch.sparse_csr_tensor(starts, other.index_select(0, order), nothing, size, check_invariants=False)
     dots = torch.sparse.sampled_addmm(asked, rows, others.T, beta=0).values()
     return torch.empty_like(dots).index_copy_(0, order, dots)

@@ -97,12 +97,14 @@ def segment_min(
 def segment_argmax(
     values: Float[Tensor, "rows columns"], offsets: Int[Tensor, "segments_plus_one"]
 ) -> Int[Tensor, "segments columns"]:
-    """Name the row of the largest value of each segment, the first of equals; for an empty segment the last row."""
+    """Name the row of the largest value of each segment, the first of equals; of an empty segment any row."""
+    if len(offsets) == 2:
+        return values.argmax(dim=0, keepdim=True)
     ids = segment_ids(offsets, values.shape[0])
     best = values >= -segment_min(-values, offsets)[ids]
-    rows = torch.arange(values.shape[0], device=values.device)[:, None]
-    found = segment_min(torch.where(best, rows, values.shape[0]).double(), offsets)
-    return found.clamp_max(max(0, values.shape[0] - 1)).long()
+    rows = torch.arange(values.shape[0], device=values.device)[:, None].expand_as(values)
+    last = (offsets[1:] - 1).clamp_min(0)[:, None].repeat(1, values.shape[1])
+    return last.scatter_reduce(0, ids[:, None].expand_as(values), torch.where(best, rows, values.shape[0]), "amin")
 
 
 def segment_pool(
@@ -110,7 +112,8 @@ def segment_pool(
 ) -> Float[Tensor, "segments maps dim"]:
     """Add up the rows of each segment, weighted, once a column of weights; one segment needs no weighted copy."""
     if len(offsets) == 2:
-        return (weights.T @ rows)[None]
+        wide = torch.promote_types(weights.dtype, rows.dtype)
+        return (weights.to(wide).T @ rows.to(wide))[None]
     return torch.stack([segment_sum(column[:, None] * rows, offsets) for column in weights.unbind(1)], dim=1)
 
 

@@ -162,7 +162,7 @@ def _dataset(path: Path, file: h5py.File) -> h5py.Dataset:
     rows = file.get("features")
     if not isinstance(rows, h5py.Dataset):
         raise FeaturesError(f"{path} has no dataset 'features'; got {sorted(file) or 'an empty file'}")
-    if rows.ndim != 2 and (rows.ndim, rows.shape[0]) != (3, 1):
+    if rows.ndim != 2 and not (rows.ndim == 3 and len(rows) == 1):
         raise FeaturesError(f"{path} has features of shape {rows.shape}; expected (patches, dim)")
     return rows
 
