@@ -3,6 +3,9 @@ import sys
 
 import pytest
 
+import dtcwsi
+from dtcwsi.classifier import model_options, model_text
+
 
 @pytest.mark.parametrize("command", [["--help"], ["models"], ["encoders"]])
 def test_commands_of_a_real_process_end_well(command):
@@ -29,6 +32,11 @@ def test_models_tells_one_models_options_and_what_they_mean(run):
     assert "``retention`` is the final share of tokens" in done.out
     assert ["merge_share", "0.25"] in [line.split() for line in done.out.splitlines()]
     assert "near names: dtc-abmil" in run("models", "dtc-abmill").err
+
+
+@pytest.mark.parametrize("name", dtcwsi.list_models())
+def test_every_option_of_every_model_is_told(name):
+    assert [option for option in model_options(name) if f"``{option}``" not in model_text(name)] == []
 
 
 def test_models_lists_plain_and_compressed(run):

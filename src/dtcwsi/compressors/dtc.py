@@ -31,18 +31,18 @@ __all__ = ["DtcCompressor", "MergeOnly", "PruneOnly"]
 class DtcCompressor(StagedCompressor):
     """Compress bags to a token budget as DTC-WSI does, with one code path for training and inference.
 
-    Options that are not given are the preset's. Preset ``default`` is the method made to work, ``paper`` is Algorithm 1
+    Options that are not given are the preset's. ``preset`` default is the method made to work, paper is Algorithm 1
     as printed, which implies: it merges K = N(t) - N(t+1) pairs, so pruning removes nothing while a stage keeps at
     least half; utility and gate see softmax weights of about 1/N; training scales tokens by the gate and keeps them,
     inference does not scale; its sparsity term is the constant beta times the number of stages.
 
     Budget: ``retention`` is the final share of tokens (0.4), split evenly over ``stages`` (3), or ``schedule`` the
-    share that each stage keeps; ``budget="threshold"`` keeps as many tokens as a slide has patches above ``tau``, the
-    sum of sigmoid(gamma (s - tau)), whose mean a term of weight ``beta`` pulls down to ``retention``, in ``stages``
+    share that each stage keeps; ``budget`` threshold keeps as many tokens as a slide has patches above ``tau``, the
+    sum of sigmoid(``gamma`` (s - tau)), whose mean a term of weight ``beta`` pulls down to ``retention``, in ``stages``
     equal steps; ``curriculum`` is the share of training over which the budget tightens.
     Merging: ``merge_share`` of a stage's reduction; ``matching`` aligned, window (``window`` nearest) or full;
     ``similarity`` of the features or of the scorer's hidden layer; ``lam`` weighs likeness against agreement of
-    importance, whose ``gap`` is between sigmoids of scores or softmax weights; ``pairs="all"`` merges all candidates,
+    importance, whose ``gap`` is between sigmoids of scores or softmax weights; ``pairs`` all merges all candidates,
     whatever the budget; ``merge_by`` score, size or mass (both) weighs the tokens of a merge; ``learn_merge`` lets
     the scorer learn from those weights, which costs a gradient to the features and says little of tokens that are
     alike.

@@ -80,7 +80,8 @@ class RandomSampling(_Chance):
 class RandomMerging(_Chance):
     """Merge random pairs of neighbours, weighted by size, in as many stages as the budget needs.
 
-    Options as for `random`.  Raises: OptionError if an option is out of range.  Source: Table 4.
+    ``retention`` or ``schedule`` and ``stages`` as for `merge-only`; ``order`` and ``seed`` fix evaluation's draws.
+    Raises: OptionError if an option is out of range.  Source: Table 4.
     """
 
     merge_share = 1.0

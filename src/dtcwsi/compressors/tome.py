@@ -21,8 +21,10 @@ __all__ = ["Tome"]
 class Tome(StagedCompressor):
     """Merge every other token into the one most like it by cosine; the best edges of a stage, many to one, by size.
 
-    ``retention`` or ``schedule`` and ``stages`` as for `merge-only`; ``exact_ranking`` compares in float64, so that no
-    batch changes a tie. A token's log size is added to its attention. Nothing is learned, so there is no curriculum.
+    ``retention`` is the final share of tokens, ``schedule`` the share that each stage keeps, at least 0.5; a retention
+    gets as many ``stages`` as halving needs. ``order`` decides which tokens are every other one; ``exact_ranking``
+    compares in float64, so that no batch changes a tie. A token's log size is added to its attention. Nothing is
+    learned, so there is no curriculum.
     Raises: OptionError if an option is out of range.
     Source: Bolya et al. 2023, "Token Merging: Your ViT But Faster"; here in front of the aggregator.
     """
