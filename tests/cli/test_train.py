@@ -6,6 +6,8 @@ import sys
 import numpy as np
 import pytest
 
+from dtcwsi.classifier import model_options
+
 from .conftest import write_bag
 
 
@@ -39,7 +41,7 @@ def test_config_gives_options_and_flags_win(run, cohort, tmp_path):
     assert done.status == 0
     metrics = json.loads(done.out)
     assert metrics["model"] == "abmil"
-    assert metrics["options"] == {"projection": 512, "hidden": 128, "gated": True, "dropout": 0.0}
+    assert metrics["options"] == {**model_options("abmil"), "gated": True}
     assert metrics["seed"] == 3
     assert metrics["folds"]["0"]["epochs"] == 1
 
