@@ -3,7 +3,8 @@
 mahmoodlab/CLAM at 53e2409, szc19990412/TransMIL at 9d6aee5 with nystrom-attention 0.0.14, binli123/dsmil-wsi at
 80465ed, DearCaat/MHIM-MIL branch v1 (modules/datten.py).
 
-Weights are 0.2 times normal numbers drawn in the order of the sorted keys, features normal numbers from seed 1.
+Weights are 0.2 (MHIM 0.05, TransMIL 0.1) times normal numbers drawn in the order of the sorted
+keys, features normal numbers from seed 1.
 """
 
 import pytest

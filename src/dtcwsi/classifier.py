@@ -251,10 +251,9 @@ def model_text(name: str) -> str:
     Raises: UnknownNameError if there is no such model.
     """
     compressor_name, aggregator_name = _parts(name)
-    names = [compressor_name] if compressor_name != PLAIN else []
-    parts = [*(COMPRESSORS.get(name) for name in names), AGGREGATORS.get(aggregator_name)]
-    words = [str(kind.__doc__ and inspect.cleandoc(kind.__doc__)) for part in parts for kind in _options_told_by(part)]
-    return "\n\n".join(words)
+    compressor = [] if compressor_name == PLAIN else [COMPRESSORS.get(compressor_name)]
+    told = [kind for part in (*compressor, AGGREGATORS.get(aggregator_name)) for kind in _options_told_by(part)]
+    return "\n\n".join(inspect.cleandoc(kind.__doc__ or "") for kind in told)
 
 
 def _options_told_by(part: type) -> list[type]:

@@ -61,15 +61,7 @@ def _classes_of_clam(state: State) -> int:
 
 
 def _abmil_options(state: State) -> dict[str, Any]:
-    width, in_dim = state["aggregator.projection.0.weight"].shape
-    return {
-        "in_dim": in_dim,
-        "n_classes": state["aggregator.head.weight"].shape[0],
-        "projection": width,
-        "hidden": state["aggregator.attention.hidden.weight"].shape[0],
-        "gated": "aggregator.attention.gate.weight" in state,
-        "attention_bias": "aggregator.attention.hidden.bias" in state,
-    }
+    return {**_clam_options(state), "attention_bias": "aggregator.attention.hidden.bias" in state}
 
 
 def _mhim_options(state: State) -> dict[str, Any]:

@@ -264,7 +264,7 @@ class Aggregated:
     """What an aggregator makes of compressed bags.
 
     ``logits`` (bags, classes); ``attention`` (tokens,) sums to 1 in each bag with tokens; ``teacher`` (tokens,) the
-    same as it would be without the gate, without gradient; ``losses`` weighted auxiliary terms of the method.
+    same without gradient, and without the gate where the method can tell; ``losses`` weighted auxiliary terms.
     ``attention_by_class`` (tokens, classes) if there is one map a class; ``attention`` is then the predicted class's.
     ``objective`` is the method's own loss of each bag, see `Objective`; without it cross-entropy.
     """

@@ -3,8 +3,9 @@
 from torch import nn
 
 from dtcwsi.nn.attention import ACTIVATIONS, AttentionScores
+from dtcwsi.nn.projection import projection_of
 from dtcwsi.nn.segment import segment_pool, segment_softmax
-from dtcwsi.options import check_number, check_switch, check_whole_number, one_of
+from dtcwsi.options import check_switch, check_whole_number, one_of
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["Abmil"]
@@ -33,10 +34,7 @@ class Abmil(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        width = in_dim if projection is None else check_whole_number("projection", projection)
-        self.projection = nn.Identity() if projection is None else nn.Sequential(nn.Linear(in_dim, width), nn.ReLU())
-        rate = check_number("dropout", dropout, lambda rate: 0 <= rate < 1, "a share from 0 to below 1")
-        self.dropout = nn.Dropout(rate)
+        self.projection, width = projection_of(in_dim, projection, dropout)
         self.attention = AttentionScores(
             width,
             check_whole_number("hidden", hidden),
@@ -48,7 +46,7 @@ class Abmil(nn.Module):
 
     def forward(self, tokens: CompressedBags) -> Aggregated:
         """Pool each bag; a token's log size and gate are added to its attention logit."""
-        projected = self.dropout(self.projection(tokens.features))
+        projected = self.projection(tokens.features)
         logits = self.attention(projected).squeeze(1)
         attention = segment_softmax(logits, tokens.offsets, tokens.bias)
         pooled = segment_pool(projected, attention[:, None], tokens.offsets).squeeze(1)

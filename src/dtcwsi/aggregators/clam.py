@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dtcwsi.nn.attention import AttentionScores, predicted_map
+from dtcwsi.nn.projection import projection_of
 from dtcwsi.nn.segment import segment_ids, segment_pool, segment_softmax
 from dtcwsi.options import check_number, check_switch, check_whole_number, one_of
 from dtcwsi.types import Aggregated, CompressedBags, Objective
@@ -49,15 +50,14 @@ class ClamSb(nn.Module):
         subtyping: bool = True,
     ) -> None:
         super().__init__()
-        width, hidden = check_whole_number("projection", projection), check_whole_number("hidden", hidden)
-        rate = check_number("dropout", dropout, lambda rate: 0 <= rate < 1, "a share from 0 to below 1")
+        hidden = check_whole_number("hidden", hidden)
+        self.projection, width = projection_of(in_dim, check_whole_number("projection", projection), dropout)
         self.k, self.subtyping = check_whole_number("k", k), check_switch("subtyping", subtyping)
         self.bag_weight = check_number("bag_weight", bag_weight, lambda share: 0 <= share <= 1, "a number from 0 to 1")
         self.instance_loss = one_of("instance_loss", instance_loss, ("svm", "ce", "none"))
-        self.projection = nn.Sequential(nn.Linear(in_dim, width), nn.ReLU(), nn.Dropout(rate))
         maps = n_classes if self.many_maps else 1
         gated = check_switch("gated", gated)
-        self.attention = AttentionScores(width, hidden, maps=maps, gated=gated, dropout=rate)
+        self.attention = AttentionScores(width, hidden, maps=maps, gated=gated, dropout=float(dropout))
         self.heads = nn.ModuleList(nn.Linear(width, 1) for _ in range(n_classes)) if self.many_maps else None
         self.head = None if self.many_maps else nn.Linear(width, n_classes)
         self.instance_heads = nn.ModuleList(nn.Linear(width, 2) for _ in range(n_classes))

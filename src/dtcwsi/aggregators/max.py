@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
+from dtcwsi.nn.projection import projection_of
 from dtcwsi.nn.segment import segment_argmax
-from dtcwsi.options import check_number, check_whole_number
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["MaxPooling"]
@@ -21,15 +21,12 @@ class MaxPooling(nn.Module):
 
     def __init__(self, in_dim: int, n_classes: int, *, projection: int | None = 512, dropout: float = 0.0) -> None:
         super().__init__()
-        width = in_dim if projection is None else check_whole_number("projection", projection)
-        self.projection = nn.Identity() if projection is None else nn.Sequential(nn.Linear(in_dim, width), nn.ReLU())
-        rate = check_number("dropout", dropout, lambda rate: 0 <= rate < 1, "a share from 0 to below 1")
-        self.dropout = nn.Dropout(rate)
+        self.projection, width = projection_of(in_dim, projection, dropout)
         self.head = nn.Linear(width, n_classes)
 
     def forward(self, tokens: CompressedBags) -> Aggregated:
         """Pool each bag; a bag without tokens has zeros."""
-        projected = self.dropout(self.projection(tokens.features)) * tokens.gate.exp()[:, None]
+        projected = self.projection(tokens.features) * tokens.gate.exp()[:, None]
         offsets, filled = tokens.offsets, tokens.offsets.diff() > 0
         if not len(projected):
             pooled = projected.new_zeros(tokens.n_bags, self.head.in_features)

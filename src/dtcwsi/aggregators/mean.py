@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
+from dtcwsi.nn.projection import projection_of
 from dtcwsi.nn.segment import segment_pool, segment_softmax
-from dtcwsi.options import check_number, check_whole_number
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["MeanPooling"]
@@ -19,15 +19,12 @@ class MeanPooling(nn.Module):
 
     def __init__(self, in_dim: int, n_classes: int, *, projection: int | None = 512, dropout: float = 0.0) -> None:
         super().__init__()
-        width = in_dim if projection is None else check_whole_number("projection", projection)
-        self.projection = nn.Identity() if projection is None else nn.Sequential(nn.Linear(in_dim, width), nn.ReLU())
-        rate = check_number("dropout", dropout, lambda rate: 0 <= rate < 1, "a share from 0 to below 1")
-        self.dropout = nn.Dropout(rate)
+        self.projection, width = projection_of(in_dim, projection, dropout)
         self.head = nn.Linear(width, n_classes)
 
     def forward(self, tokens: CompressedBags) -> Aggregated:
         """Pool each bag; attention is a token's size and gate over their sum."""
-        projected = self.dropout(self.projection(tokens.features))
+        projected = self.projection(tokens.features)
         attention = segment_softmax(torch.zeros_like(tokens.bias), tokens.offsets, tokens.bias)
         pooled = segment_pool(projected, attention[:, None], tokens.offsets).squeeze(1)
         teacher = segment_softmax(torch.zeros_like(tokens.bias), tokens.offsets, tokens.size_prior)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
 from dtcwsi.aggregators.abmil import Abmil
-from dtcwsi.aggregators.clam import ClamMb, ClamSb
+from dtcwsi.aggregators.clam import ClamSb
 from dtcwsi.aggregators.mean import MeanPooling
 from dtcwsi.classifier import Classifier
 from dtcwsi.compressors.dtc import DtcCompressor
@@ -53,7 +53,7 @@ class SlideGraph(nn.Module):
 
     def __init__(self, model: Classifier) -> None:
         super().__init__()
-        if not isinstance(model.aggregator, _EXPORTED) or isinstance(model.aggregator, ClamMb):
+        if type(model.aggregator) not in _EXPORTED:
             raise OptionError(f"{model.name} cannot be exported; abmil, clam-sb and mean, plain or with dtc, can")
         self.aggregator, self.dtc = model.aggregator, None
         if isinstance(model.compressor, DtcCompressor):
