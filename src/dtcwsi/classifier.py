@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dtcwsi.aggregators import AGGREGATORS, create_aggregator
 from dtcwsi.bags.packing import pack
 from dtcwsi.compressors import COMPRESSORS, PLAIN, Compressor, create_compressor
-from dtcwsi.compressors.doubt import TOKENS_WEIGHT, Doubt
+from dtcwsi.compressors.doubt import Doubt
 from dtcwsi.compressors.provenance import patch_stages
 from dtcwsi.errors import FeaturesError, OptionError, UnknownNameError, UsageError
 from dtcwsi.nn.segment import segment_ids
@@ -115,15 +115,16 @@ class Classifier(nn.Module):
     def loss(self, out: Prediction, labels: Int[Tensor, "bags"]) -> Float[Tensor, ""]:
         """Add up what is minimised: the method's own objective or cross-entropy, a mean over bags, and auxiliary terms.
 
-        Where ``out`` has whole bags' logits, theirs counts too and that of the tokens less. In training, the
-        cross-entropy on tokens is remembered until the step ends, see `set_progress`.
+        Where ``out`` has whole bags' logits, theirs counts too and that of the tokens less or not at all, see `Doubt`.
+        In training, the cross-entropies are remembered until the step ends, see `set_progress`.
         """
         total = (out.objective or _cross_entropies)(out.logits, labels).mean()
         if self.training and self.compressor.second_look:
             self.doubt.observe(_cross_entropies(out.logits, labels))
         if out.whole_logits is not None:
             whole = (out.whole_objective or _cross_entropies)(out.whole_logits, labels)
-            total = TOKENS_WEIGHT * total + whole.mean()
+            self.doubt.observe(_cross_entropies(out.whole_logits, labels), whole=True)
+            total = self.doubt.tokens_weight(self.compressor.progress) * total + whole.mean()
         for term in out.losses.values():
             total = total + term
         return total

@@ -50,3 +50,19 @@ def test_closing_a_step_without_bags_changes_nothing_and_one_class_leaves_no_dou
     doubt.close_step(CHANCE)
     assert doubt.stands
     assert not close(Doubt(), 0.5, chance=0.0)
+
+
+def test_nothing_is_doubted_or_understood_before_a_step_has_told_it():
+    doubt = Doubt()
+    doubt.close_step(CHANCE)
+    assert not doubt.stands
+    assert doubt.tokens_weight(0.5) == 0
+
+
+def test_tokens_weigh_nothing_until_whole_bags_are_below_six_tenths_of_chance():
+    doubt = Doubt()
+    for loss, weight in [(0.61, 0.0), (0.4, 0.3), (0.8, 0.0)]:  # running means 0.61, 0.589, 0.610
+        doubt.observe(torch.tensor([loss * CHANCE]), whole=True)
+        close(doubt, CHANCE)
+        assert doubt.tokens_weight(0.89) == weight
+    assert doubt.tokens_weight(0.9) == 0.3
