@@ -15,11 +15,12 @@ from dtcwsi.bags.packing import join
 from dtcwsi.errors import FeaturesError, OptionError, UnknownNameError, UsageError
 
 DIM = 6
+SMALL = {"transmil": {"width": 16, "heads": 2}}
 
 
 def build(name, seed=0, **options):
     torch.manual_seed(seed)
-    small = {"width": 16, "heads": 2} if name.endswith("transmil") else {}
+    small = next((small for end, small in SMALL.items() if name.endswith(end)), {})
     model = dtcwsi.create_model(name, in_dim=DIM, n_classes=3, **small, **options)
     importance = getattr(model.compressor, "importance", None)
     if importance is not None:
@@ -29,7 +30,13 @@ def build(name, seed=0, **options):
 
 def bags_of(*sizes, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return [dtcwsi.Bag(torch.randn(size, DIM, generator=generator)) for size in sizes]
+    return [dtcwsi.Bag(torch.randn(size, DIM, generator=generator), places(size)) for size in sizes]
+
+
+def places(size):
+    """Rows of seven patches: some models need to know where patches lie."""
+    number = torch.arange(size)
+    return torch.stack([number % 7, number // 7], dim=1) * 256
 
 
 def compresses(name):
@@ -77,7 +84,7 @@ def test_a_tensor_a_bag_and_a_batch_agree(name):
     model, (one, two) = build(name), bags_of(30, 11)
     batch = model(dtcwsi.pack([one, two]))
     for number, bag in enumerate((one, two)):
-        for alone in (model(bag.features), model(bag)):
+        for alone in (model(bag.features, coords=bag.coords), model(bag)):
             torch.testing.assert_close(alone.logits[0], batch.logits[number], atol=1e-5, rtol=0)
 
 

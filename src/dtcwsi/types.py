@@ -178,9 +178,10 @@ class PackedBags:
     """Several bags as one matrix: rows ``offsets[b]`` to ``offsets[b + 1]`` belong to bag b; no padding.
 
     ``features`` (sum of patches, dim) in the order given; ``offsets`` (bags + 1,) int64; ``coords`` (sum of patches, 2)
-    or None if any bag lacks them; ``patch_size_level0`` (bags,) float, NaN where unknown; ``labels`` (bags,) int64, -1
-    where unknown. ``order`` (sum of patches,) lists the rows bag after bag in each bag's spatial order; None if that is
-    the order given. ``coords_dropped`` says that some bags had coordinates and others had none.
+    or None if any bag lacks them; ``patch_size_level0`` (bags,) float, where unknown the step of the coordinates' grid,
+    NaN without coordinates; ``labels`` (bags,) int64, -1 where unknown. ``order`` (sum of patches,) lists the rows bag
+    after bag in each bag's spatial order; None if that is the order given. ``coords_dropped`` says that some bags had
+    coordinates and others had none.
     """
 
     features: Float[Tensor, "patches dim"]

@@ -8,16 +8,18 @@ from dtcwsi.errors import OptionError, UnknownNameError
 from dtcwsi.types import Bag
 
 DIM, CLASSES = 5, 3
+SMALL = {"transmil": {"width": 16, "heads": 2}}
 
 
 def aggregator(name, **options):
     torch.manual_seed(0)
-    small = {"width": 16, "heads": 2} if name == "transmil" else {}
-    return create_aggregator(name, in_dim=DIM, n_classes=CLASSES, **small | options).eval()
+    return create_aggregator(name, in_dim=DIM, n_classes=CLASSES, **SMALL.get(name, {}) | options).eval()
 
 
 def tokens_of(*features):
-    return create_compressor("identity", dim=DIM)(pack([Bag(rows) for rows in features]))
+    """A row of patches a bag, as some models need to know where they lie."""
+    bags = [Bag(rows, torch.arange(len(rows))[:, None] * torch.tensor([256, 0])) for rows in features]
+    return create_compressor("identity", dim=DIM)(pack(bags))
 
 
 def with_bias(tokens, log_size, gate):

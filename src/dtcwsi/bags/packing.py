@@ -72,8 +72,7 @@ def join(packs: Sequence[PackedBags]) -> PackedBags:
 
 
 def _pack_one(bag: Bag) -> PackedBags:
-    device = bag.features.device
-    step = float("nan") if bag.patch_size_level0 is None else float(bag.patch_size_level0)
+    device, step = bag.features.device, _step(bag)
     return PackedBags(
         bag.features.contiguous(),  # sums along the rows of another layout have other last bits
         torch.tensor([0, len(bag)], device=device),
@@ -81,15 +80,20 @@ def _pack_one(bag: Bag) -> PackedBags:
         torch.tensor([step], dtype=torch.float32, device=device),
         torch.tensor([-1 if bag.label is None else bag.label], device=device),
         (bag.slide_id,),
-        _order(bag),
+        _order(bag, step),
     )
 
 
-def _order(bag: Bag) -> Int[Tensor, "patches"] | None:
+def _step(bag: Bag) -> float:
+    if bag.patch_size_level0:
+        return float(bag.patch_size_level0)
+    return float("nan") if bag.coords is None else infer_step(bag.coords.detach().cpu().numpy())
+
+
+def _order(bag: Bag, step: float) -> Int[Tensor, "patches"] | None:
     if bag.coords is None or len(bag) < 2:
         return None
-    coords = bag.coords.detach().cpu().numpy()
-    order = spatial_order(coords, bag.patch_size_level0 or infer_step(coords))
+    order = spatial_order(bag.coords.detach().cpu().numpy(), step)
     if np.array_equal(order, np.arange(len(order))):
         return None
     return torch.from_numpy(order).to(bag.features.device)
