@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from dtcwsi.bags.packing import load_bag, pack
     from dtcwsi.classifier import create_model, list_models, load
     from dtcwsi.compressors import create_compressor
-    from dtcwsi.official import load_official
+    from dtcwsi.official.loading import load_official
     from dtcwsi.types import Bag
 
 __all__ = ["Bag", "create_compressor", "create_model", "list_models", "load", "load_bag", "load_official", "pack"]
@@ -22,7 +22,7 @@ _HOMES = {
     "list_models": "dtcwsi.classifier",
     "load": "dtcwsi.classifier",
     "load_bag": "dtcwsi.bags.packing",
-    "load_official": "dtcwsi.official",
+    "load_official": "dtcwsi.official.loading",
     "pack": "dtcwsi.bags.packing",
 }
 

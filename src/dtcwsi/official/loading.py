@@ -1,0 +1,90 @@
+"""Weights of the methods' published implementations: their key names in, a model of this library out."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from dtcwsi.classifier import Classifier, create_model
+from dtcwsi.errors import UnknownNameError, UsageError
+from dtcwsi.official import clam, dsmil, mhim, transmil
+from dtcwsi.official.published import Published, State
+from dtcwsi.registry import near
+
+__all__ = ["load_official"]
+
+_PUBLISHED: dict[str, tuple[Published, ...]] = {
+    "abmil": (clam.ABMIL, mhim.ABMIL),
+    "clam-mb": (clam.CLAM_MB,),
+    "clam-sb": (clam.CLAM_SB,),
+    "dsmil": (dsmil.DSMIL,),
+    "transmil": (transmil.TRANSMIL,),
+}
+
+
+def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) -> Classifier:
+    """Build a model with the weights of its published implementation, in evaluation mode.
+
+    ``state_dict`` has the published key names, with or without the ``module.`` of parallel training; sizes are read
+    from its shapes, other ``settings`` are options of the model. A classifier of one class (a single sigmoid) has no
+    counterpart here.
+    Raises: UnknownNameError if no published names are known for the model; UsageError if it is no state dict, the keys
+    are another method's, or some are missing or unexpected; OptionError if a setting is unknown.
+    """
+    if name not in _PUBLISHED:
+        raise UnknownNameError(f"no published weights are known for {name!r}; near names: {near(name, _PUBLISHED)}")
+    _check_state(state_dict)
+    given = {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
+    published = _kind(name, given)
+    kept = {key: tensor for key, tensor in given.items() if not re.fullmatch(published.ignored, key)}
+    names = {key: published.renamed(key) for key in kept}
+    state = {ours: kept[key] for key, ours in names.items() if ours is not None}
+    unexpected = sorted(key for key, ours in names.items() if ours is None)
+    try:
+        options = published.options(state)
+    except (KeyError, ValueError) as error:
+        raise UsageError(
+            f"the state dict of {published.title} lacks weights or has them in another shape ({error}); expected all"
+        ) from error
+    if options["n_classes"] < 2:
+        raise UsageError(
+            f"the state dict of {published.title} is of {options['n_classes']} classes; expected 2 or more"
+        )
+    model = create_model(name, **{**options, **settings})
+    wanted = model.state_dict()
+    missing = sorted(set(wanted) - set(state))
+    unexpected += sorted(set(state) - set(wanted))
+    if missing or unexpected:
+        raise UsageError(
+            f"the state dict does not fit {name}: missing {', '.join(missing) or 'nothing'}; "
+            f"unexpected {', '.join(unexpected) or 'nothing'}"
+        )
+    shapes = {key: (tuple(state[key].shape), tuple(wanted[key].shape)) for key in state}
+    wrong = [f"{key} {got} for {expected}" for key, (got, expected) in shapes.items() if got != expected]
+    if wrong:
+        raise UsageError(f"the state dict does not fit {name}: {'; '.join(wrong)}")
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def _check_state(state_dict: object) -> None:
+    """Refuse what is no mapping of names to tensors.  Raises: UsageError."""
+    if not isinstance(state_dict, Mapping):
+        raise UsageError(f"got {type(state_dict).__name__}; expected a state dict, such as torch.load(path) gives")
+    for key, tensor in state_dict.items():
+        if not isinstance(key, str) or not isinstance(tensor, Tensor):
+            raise UsageError(
+                f"got {type(tensor).__name__} under {key!r}; expected a tensor under every name of the state dict"
+            )
+
+
+def _kind(name: str, state: State) -> Published:
+    """Tell which implementation the weights are of.  Raises: UsageError naming the one of another method."""
+    for published in _PUBLISHED[name]:
+        if published.owns(state):
+            return published
+    others = [published for several in _PUBLISHED.values() for published in several if published.owns(state)]
+    looks = f"this looks like a {others[0].title} checkpoint" if others else f"got keys such as {sorted(state)[:3]}"
+    wanted = " or ".join(published.title for published in _PUBLISHED[name])
+    raise UsageError(f"the state dict is not one of {wanted}: {looks}")
