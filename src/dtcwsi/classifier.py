@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dtcwsi.aggregators import AGGREGATORS, create_aggregator
 from dtcwsi.bags.packing import pack
+from dtcwsi.bags.patch_sample import Bags, sample_patches
 from dtcwsi.compressors import COMPRESSORS, PLAIN, Compressor, create_compressor
 from dtcwsi.compressors.doubt import Doubt
 from dtcwsi.compressors.provenance import patch_stages
@@ -142,6 +143,23 @@ class Classifier(nn.Module):
         elif progress < self.compressor.progress:
             self.doubt = Doubt()
         self.compressor.progress = float(progress)
+
+    @property
+    def needs_prototypes(self) -> bool:
+        """Whether the aggregator has prototypes, to be fitted to training patches before training."""
+        return hasattr(self.aggregator, "fit_prototypes")
+
+    def fit_prototypes(self, bags: Bags, *, patches: int = 50_000, seed: int = 0) -> None:
+        """Fit the aggregator's prototypes to a sample of the bags' patches; give it training slides only.
+
+        ``patches`` in all, as many from every bag; bags are looked at one by one.
+        Raises: OptionError if the model has no prototypes; FeaturesError if no bag has a patch.
+        """
+        fit = getattr(self.aggregator, "fit_prototypes", None)
+        if fit is None:
+            raise OptionError(f"{self.name} has no prototypes to fit; panther has")
+        check_whole_number("patches", patches)
+        fit(sample_patches(bags, patches, seed=seed), seed=seed)
 
     def describe_classes(self, names: Sequence[str], shares: Sequence[float]) -> None:
         """Record the class names and their shares among the training slides."""

@@ -211,8 +211,8 @@ def test_unknown_names_and_options_name_the_near_ones():
 @pytest.mark.parametrize("options", [{"dropout": 1.0}, {"dropout": -0.1}, {"dropout": float("nan")}, {"projection": 0}])
 def test_options_out_of_range_are_told(name, options):
     option, value = next(iter(options.items()))
-    if name in ("dsmil", "transmil") and option == "projection":
-        option = {"dsmil": "queries", "transmil": "width"}[name]
+    if option == "projection":
+        option = {"dsmil": "queries", "panther": "prototypes", "transmil": "width"}.get(name, option)
         options = {option: 0}
     with pytest.raises(OptionError, match=f"got {option}={value}; expected"):
         aggregator(name, **options)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dtcwsi.classifier import Classifier, create_model
 from dtcwsi.errors import UnknownNameError, UsageError
-from dtcwsi.official import clam, dsmil, mhim, transmil
+from dtcwsi.official import clam, dsmil, mhim, panther, transmil
 from dtcwsi.official.published import Published, State
 from dtcwsi.registry import near
 
@@ -19,6 +19,7 @@ _PUBLISHED: dict[str, tuple[Published, ...]] = {
     "clam-mb": (clam.CLAM_MB,),
     "clam-sb": (clam.CLAM_SB,),
     "dsmil": (dsmil.DSMIL,),
+    "panther": (panther.PANTHER,),
     "transmil": (transmil.TRANSMIL,),
 }
 
@@ -51,6 +52,7 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
         raise UsageError(
             f"the state dict of {published.title} is of {options['n_classes']} classes; expected 2 or more"
         )
+    state = {**published.added(state), **state}
     model = create_model(name, **{**options, **settings})
     wanted = model.state_dict()
     missing = sorted(set(wanted) - set(state))

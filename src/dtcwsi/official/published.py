@@ -17,7 +17,8 @@ class Published:
     """How one implementation names things.
 
     ``title`` is what people call it; ``telltale`` matches a key that it alone has; ``names`` turn its keys into ours,
-    the first match decides; keys that match ``ignored`` are left out; ``options`` reads sizes off our keys.
+    the first match decides; keys that match ``ignored`` are left out; ``options`` reads sizes off our keys;
+    ``added`` makes what our model has and theirs keeps elsewhere.
     """
 
     title: str
@@ -25,6 +26,7 @@ class Published:
     names: tuple[tuple[str, str], ...]
     options: Callable[[State], dict[str, Any]]
     ignored: str = r"$^"
+    added: Callable[[State], State] = lambda state: {}  # noqa: E731
 
     def owns(self, state: State) -> bool:
         """Say whether the keys look like this implementation's."""

@@ -16,7 +16,7 @@ from dtcwsi.errors import UsageError
 from dtcwsi.options import check_number, check_whole_number
 from dtcwsi.store.atomic import check_writable, sweep, try_lock
 from dtcwsi.store.digest import fingerprint
-from dtcwsi.training.data import SlideFeatures
+from dtcwsi.training.data import SlideFeatures, SlidesOneByOne
 from dtcwsi.training.evaluation import Evaluation, evaluate
 from dtcwsi.training.fitting import device_of, fit
 from dtcwsi.training.left_out import left_out, left_out_sentences, some
@@ -180,6 +180,8 @@ def _train_fold(plan: _Plan, fold: int) -> dict[str, Any]:
     with torch.random.fork_rng():
         torch.manual_seed(_fold_seed(plan.seed, fold))
         model = _new_model(plan, split)
+        if model.needs_prototypes:
+            model.fit_prototypes(SlidesOneByOne(features, split.train), seed=_fold_seed(plan.seed, fold))
         module = TrainingModule(model, recipe, features, split.val, _epoch_teller(plan, fold, recipe.epochs))
         fit(module, features, split.train, seed=_fold_seed(plan.seed, fold), device=plan.device)
     train_seconds = time.perf_counter() - began

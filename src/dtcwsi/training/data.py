@@ -1,7 +1,7 @@
 """Feature files as batches, kept in memory up to a limit."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from dtcwsi.bags.sampler import Pass
 from dtcwsi.errors import FeaturesError
 from dtcwsi.types import Bag, PackedBags
 
-__all__ = ["DEFAULT_CACHE_BYTES", "SlideBatch", "SlideFeatures"]
+__all__ = ["DEFAULT_CACHE_BYTES", "SlideBatch", "SlideFeatures", "SlidesOneByOne"]
 
 DEFAULT_CACHE_BYTES = 4 << 30
 
@@ -78,6 +78,19 @@ class SlideFeatures(Dataset[SlideBatch]):
             except FeaturesError as error:
                 reasons[index] = str(error)
         return reasons
+
+
+class SlidesOneByOne:
+    """Some of the slides, read one after another."""
+
+    def __init__(self, features: SlideFeatures, slides: Sequence[int]) -> None:
+        self._features, self._slides = features, slides
+
+    def __len__(self) -> int:
+        return len(self._slides)
+
+    def __iter__(self) -> Iterator[PackedBags]:
+        return (self._features.slide(index) for index in self._slides)
 
 
 def _placed(bag: Bag) -> Bag:

@@ -1,0 +1,220 @@
+"""PANTHER: a slide as a mixture of Gaussians around prototypes (Song et al. 2024)."""
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from dtcwsi.nn.attention import predicted_map
+from dtcwsi.nn.segment import segment_ids, segment_sum
+from dtcwsi.options import check_number, check_whole_number, one_of
+from dtcwsi.types import Aggregated, CompressedBags
+
+__all__ = ["Panther"]
+
+_HEADS = ("linear", "per-prototype")
+_CHUNK = 2048
+
+
+class Panther(nn.Module):
+    """Fit each slide a mixture of Gaussians by steps of EM from shared prototypes, and classify its parameters.
+
+    ``prototypes`` are k-means centres of training patches, see `Classifier.fit_prototypes`; until then they are
+    random, which a warning tells. ``iterations`` of EM; the prior counts as ``prior_weight`` patches (tau) of variance
+    ``prior_variance`` (epsilon). ``head``: linear, over all proportions, means and variances; or per-prototype, a
+    Linear + ReLU of width ``hidden`` for each, then linear. ``dropout`` acts behind that ReLU or on the linear head's
+    input.
+    Attention: a prototype's share of the evidence for the predicted class, dealt out to its tokens by responsibility;
+    ``attention_by_class`` has one map a class. Evidence is what a prototype adds to a class's logit above the mean of
+    the classes, negative parts cut off; without any, the prototypes count by their proportions.
+    A token counts in EM as many times as it has patches, and as its gate says.
+    Raises: OptionError if an option is out of range.
+    Source: Song et al. 2024 (mahmoodlab/PANTHER). The prior is frozen, as published for classification.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        n_classes: int,
+        *,
+        prototypes: int = 16,
+        iterations: int = 1,
+        prior_weight: float = 0.001,
+        prior_variance: float = 0.1,
+        head: str = "linear",
+        hidden: int = 128,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        count = check_whole_number("prototypes", prototypes)
+        self.iterations = check_whole_number("iterations", iterations)
+        self.prior_weight = check_number("prior_weight", prior_weight, lambda tau: 0 < tau < math.inf, "above 0")
+        self.prior_variance = check_number("prior_variance", prior_variance, lambda e: 0 < e < math.inf, "above 0")
+        rate = check_number("dropout", dropout, lambda rate: 0 <= rate < 1, "a share from 0 to below 1")
+        width = check_whole_number("hidden", hidden)
+        self.prototypes: Tensor
+        self.raw_variance: Tensor
+        self.fitted_on: Tensor
+        self.register_buffer("prototypes", 0.1 * torch.randn(count, in_dim))
+        self.register_buffer("raw_variance", torch.full((count, in_dim), math.log(math.e - 1)))
+        self.register_buffer("fitted_on", torch.zeros((), dtype=torch.int64))
+        kind = one_of("head", head, _HEADS)
+        self.head: nn.Module = _LinearHead(count, in_dim, n_classes, rate)
+        if kind == "per-prototype":
+            self.head = _PrototypeHead(count, in_dim, n_classes, width, rate)
+
+    def fit_prototypes(self, patches: Float[Tensor, "patches dim"], *, seed: int) -> None:
+        """Make the centres of k-means the prototypes; where patches are fewer than these, they repeat."""
+        count = len(self.prototypes)
+        if len(patches) <= count:
+            centres = patches[torch.arange(count) % len(patches)]
+        else:
+            found = KMeans(count, max_iter=50, random_state=seed).fit(patches.float().cpu().numpy())
+            centres = torch.from_numpy(found.cluster_centers_)
+        self.prototypes.copy_(centres)
+        self.fitted_on.fill_(len(patches))
+
+    def forward(self, tokens: CompressedBags) -> Aggregated:
+        """Classify each bag's mixture; a bag without tokens has the prior's."""
+        if not int(self.fitted_on):
+            warnings.warn(
+                "panther's prototypes are random; call model.fit_prototypes(training_bags) first", stacklevel=2
+            )
+        weight = tokens.bias.to(tokens.features.dtype).exp()
+        mixture, owner = self._fitted(tokens.features, weight, tokens.offsets)
+        evidence = self.head(*mixture)
+        logits = evidence.sum(dim=1)
+        maps = _maps(evidence.detach(), owner.detach() * weight.detach()[:, None], tokens.offsets)
+        attention = predicted_map(maps, logits, tokens.offsets)
+        free = attention * (-tokens.gate.detach()).exp()
+        teacher = free / segment_sum(free, tokens.offsets)[segment_ids(tokens.offsets, len(free))].clamp_min(1e-30)
+        return Aggregated(logits, attention, teacher, attention_by_class=maps)
+
+    def _fitted(
+        self, rows: Float[Tensor, "tokens dim"], weight: Float[Tensor, "tokens"], offsets: Int[Tensor, "bags_plus_one"]
+    ) -> tuple[list[Tensor], Float[Tensor, "tokens prototypes"]]:
+        """Take the steps of EM bag by bag: the mixtures, and whose each token was in the last step."""
+        prior = self._prior()
+        mixtures, owners, sizes = [], [], offsets.diff().tolist()
+        for bag, counted in zip(torch.split(rows, sizes), torch.split(weight, sizes), strict=True):
+            mixture = prior.start
+            for _ in range(self.iterations):
+                mixture, owner = prior.step(mixture, bag, counted)
+            mixtures.append(mixture)
+            owners.append(owner)
+        return [torch.stack(parts) for parts in zip(*mixtures, strict=True)], torch.cat(owners)
+
+    def _prior(self) -> "_Prior":
+        variances = self.prior_variance * softplus(self.raw_variance)
+        return _Prior(self.prototypes, variances, self.prior_weight)
+
+
+_Mixture = tuple[Float[Tensor, "prototypes"], Float[Tensor, "prototypes dim"], Float[Tensor, "prototypes dim"]]
+
+
+@dataclass(frozen=True)
+class _Prior:
+    """What the mixtures are before a token is seen, as if ``weight`` tokens had been."""
+
+    means: Float[Tensor, "prototypes dim"]
+    variances: Float[Tensor, "prototypes dim"]
+    weight: float
+
+    @property
+    def start(self) -> _Mixture:
+        """The mixture that EM begins with."""
+        return self.means.new_full((len(self.means),), 1 / len(self.means)), self.means, self.variances
+
+    def step(
+        self, mixture: _Mixture, rows: Float[Tensor, "tokens dim"], weight: Float[Tensor, "tokens"]
+    ) -> tuple[_Mixture, Float[Tensor, "tokens prototypes"]]:
+        """Say whose each token is, then fit the mixture to them; squares exist for a few thousand tokens at a time."""
+        total, seen = mixture[0].new_full(mixture[0].shape, self.weight), self.weight * self.means
+        seen_squares = self.weight * (self.variances + self.means**2)
+        owners = []
+        for part, counted in zip(torch.split(rows, _CHUNK), torch.split(weight, _CHUNK), strict=True):
+            squares = part * part
+            owners.append(_responsibilities(part, squares, *mixture))
+            shares = owners[-1] * counted[:, None]
+            total = total + shares.sum(dim=0)
+            seen, seen_squares = seen + shares.T @ part, seen_squares + shares.T @ squares
+        mean = seen / total[:, None]
+        return (total / total.sum(), mean, seen_squares / total[:, None] - mean**2), torch.cat(owners)
+
+
+class _LinearHead(nn.Module):
+    """One linear map of all proportions, all means, all variances, in this order."""
+
+    def __init__(self, count: int, dim: int, n_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.linear, self.dropout = nn.Linear(count * (1 + 2 * dim), n_classes, bias=False), nn.Dropout(dropout)
+
+    def forward(
+        self,
+        share: Float[Tensor, "bags prototypes"],
+        mean: Float[Tensor, "bags prototypes dim"],
+        variance: Float[Tensor, "bags prototypes dim"],
+    ) -> Float[Tensor, "bags prototypes classes"]:
+        """Tell what each prototype adds to each class's logit."""
+        count, dim = mean.shape[1:]
+        sizes = [count, count * dim, count * dim]
+        of_share, of_mean, of_variance = torch.split(self.linear.weight, sizes, dim=1)
+        means = torch.einsum("bpd,cpd->bpc", self.dropout(mean), of_mean.reshape(-1, count, dim))
+        variances = torch.einsum("bpd,cpd->bpc", self.dropout(variance), of_variance.reshape(-1, count, dim))
+        evidence: Tensor = self.dropout(share)[:, :, None] * of_share.T + means + variances
+        return evidence
+
+
+class _PrototypeHead(nn.Module):
+    """A small network for each prototype's proportion, mean and variance; one linear map of what they say."""
+
+    def __init__(self, count: int, dim: int, n_classes: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.each = nn.ModuleList(
+            nn.Sequential(nn.Linear(1 + 2 * dim, hidden), nn.ReLU(), nn.Dropout(dropout)) for _ in range(count)
+        )
+        self.linear = nn.Linear(count * hidden, n_classes, bias=False)
+
+    def forward(
+        self,
+        share: Float[Tensor, "bags prototypes"],
+        mean: Float[Tensor, "bags prototypes dim"],
+        variance: Float[Tensor, "bags prototypes dim"],
+    ) -> Float[Tensor, "bags prototypes classes"]:
+        """Tell what each prototype adds to each class's logit."""
+        parts = torch.cat([share[:, :, None], mean, variance], dim=2).unbind(dim=1)
+        said = torch.stack([network(part) for network, part in zip(self.each, parts, strict=True)], dim=1)
+        return torch.einsum("bph,cph->bpc", said, self.linear.weight.reshape(-1, *said.shape[1:]))
+
+
+def _responsibilities(
+    rows: Float[Tensor, "tokens dim"],
+    squares: Float[Tensor, "tokens dim"],
+    share: Float[Tensor, "prototypes"],
+    mean: Float[Tensor, "prototypes dim"],
+    variance: Float[Tensor, "prototypes dim"],
+) -> Float[Tensor, "tokens prototypes"]:
+    """Normalise the densities of diagonal Gaussians over prototypes; what is equal for all is left out."""
+    precision = 1 / variance
+    constant = share.log() - 0.5 * (variance.log() + mean**2 * precision).sum(dim=1)
+    return (constant + rows @ (mean * precision).T - 0.5 * (squares @ precision.T)).softmax(dim=1)
+
+
+def _maps(
+    evidence: Float[Tensor, "bags prototypes classes"],
+    counted: Float[Tensor, "tokens prototypes"],
+    offsets: Int[Tensor, "bags_plus_one"],
+) -> Float[Tensor, "tokens classes"]:
+    """Deal each prototype's share of a class's evidence out to its tokens."""
+    held = segment_sum(counted, offsets)[:, :, None]
+    positive = (evidence - evidence.mean(dim=2, keepdim=True)).clamp_min(0) * (held > 0)
+    positive = torch.where(positive.sum(dim=1, keepdim=True) > 0, positive, held)
+    rate = positive / positive.sum(dim=1, keepdim=True).clamp_min(1e-30) / held.clamp_min(1e-30)
+    ids = segment_ids(offsets, len(counted))
+    maps = counted @ rate[0] if len(rate) == 1 else torch.einsum("np,npc->nc", counted, rate[ids])
+    return maps / segment_sum(maps, offsets)[ids].clamp_min(1e-30)

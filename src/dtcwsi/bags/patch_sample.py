@@ -1,0 +1,38 @@
+"""A sample of patches from many bags, for what is fitted without gradient."""
+
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dtcwsi.errors import FeaturesError
+from dtcwsi.types import Bag, PackedBags
+
+__all__ = ["Bags", "sample_patches"]
+
+
+@runtime_checkable
+class Bags(Protocol):
+    """A list of bags or batches, or what reads them one after another."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Bag | PackedBags]: ...
+
+
+def sample_patches(bags: Bags, count: int, *, seed: int) -> Float[Tensor, "patches dim"]:
+    """Draw about ``count`` patches, as many from every bag or batch, all of it where it has fewer.
+
+    Returns: float32 on the CPU.  Raises: FeaturesError if no bag has a patch.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    each = -(-count // max(1, len(bags)))
+    drawn = []
+    for bag in bags:
+        chosen = torch.randperm(len(bag.features), generator=generator)[:each]
+        drawn.append(bag.features[chosen.to(bag.features.device)].float().cpu())
+    patches = torch.cat(drawn) if drawn else torch.zeros(0, 0)
+    if not len(patches):
+        raise FeaturesError(f"got {len(bags)} bags without a patch; expected patches to fit prototypes to")
+    return patches

@@ -1,0 +1,38 @@
+"""Logits recorded from mahmoodlab/PANTHER at 15531d3 (its EM and prior; its heads are one linear map each).
+
+Weights are 0.2 times normal numbers from seed 0 in the order of the sorted keys, features normal ones from seed 1.
+"""
+
+import pytest
+import torch
+
+import dtcwsi
+
+DIM, COUNT, CLASSES, HIDDEN = 24, 4, 3, 5
+
+
+def shapes(head):
+    prior = {"panther.priors.m": (COUNT, DIM), "panther.priors.V_": (COUNT, DIM)}
+    if head == "linear":
+        return {**prior, "classifier.weight": (CLASSES, COUNT * (1 + 2 * DIM))}
+    each = {f"indiv_mlps.{i}.0.weight": (HIDDEN, 1 + 2 * DIM) for i in range(COUNT)}
+    biases = {f"indiv_mlps.{i}.0.bias": (HIDDEN,) for i in range(COUNT)}
+    return {**prior, **each, **biases, "classifier.weight": (CLASSES, COUNT * HIDDEN)}
+
+
+@pytest.mark.parametrize(
+    ("head", "iterations", "logits"),
+    [
+        ("linear", 1, [-0.57102, 3.24111, 2.65308]),
+        ("linear", 3, [-0.38332, 3.56029, 2.78567]),
+        ("per-prototype", 1, [-1.22892, 1.19629, -0.22093]),
+        ("per-prototype", 3, [-1.14283, 1.02651, -0.27343]),
+    ],
+)
+def test_panther_has_the_published_logits(head, iterations, logits):
+    generator = torch.Generator().manual_seed(0)
+    wanted = shapes(head)
+    state = {key: 0.2 * torch.randn(wanted[key], generator=generator) for key in sorted(wanted)}
+    model = dtcwsi.load_official("panther", state, iterations=iterations)
+    features = torch.randn(50, DIM, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(model(features).logits[0], torch.tensor(logits), atol=2e-5, rtol=0)
