@@ -172,6 +172,13 @@ def test_the_loss_is_the_methods_own_objective(name):
     torch.testing.assert_close(model.loss(out, labels), own)
 
 
+@pytest.mark.parametrize(("labels", "told"), [([0, 3], r"\[3\]"), ([-1, 7], r"\[-1, 7\]")])
+def test_labels_that_are_no_class_are_told(labels, told):
+    model = build("abmil")
+    with pytest.raises(UsageError, match=f"got labels {told}; expected class numbers 0 to 2"):
+        model.loss(model(dtcwsi.pack(bags_of(4, 5))), torch.tensor(labels))
+
+
 def test_accumulated_passes_have_the_gradient_of_one_batch(name):
     if name.startswith("random-"):
         pytest.skip("draws anew at each training step")

@@ -118,7 +118,9 @@ class Classifier(nn.Module):
 
         Where ``out`` has whole bags' logits, theirs counts too and that of the tokens less or not at all, see `Doubt`.
         In training, the cross-entropies are remembered until the step ends, see `set_progress`.
+        Raises: UsageError if a label is no class of the model.
         """
+        self._check_labels(labels)
         total = (out.objective or _cross_entropies)(out.logits, labels).mean()
         if self.training and self.compressor.second_look:
             self.doubt.observe(_cross_entropies(out.logits, labels))
@@ -184,6 +186,14 @@ class Classifier(nn.Module):
             "versions": package_versions(),
         }
         write_json(folder / _CARD, {**notes, **card})
+
+    def _check_labels(self, labels: Int[Tensor, "bags"]) -> None:
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.n_classes:
+            wrong = sorted(set(labels.tolist()) - set(range(self.n_classes)))
+            raise UsageError(
+                f"got labels {wrong}; expected class numbers 0 to {self.n_classes - 1}, as the model has "
+                f"{self.n_classes} classes; bags without a label cannot train"
+            )
 
     @property
     def _doubts(self) -> bool:

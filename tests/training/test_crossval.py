@@ -42,7 +42,7 @@ def test_needles_are_found_by_attention_and_compression_but_not_by_the_mean(need
 
 def test_prototypes_are_fitted_to_the_training_slides_of_the_fold(needle_cohort, tmp_path):
     cohort = needle_cohort(slides=12)
-    record = cross_validate(cohort, model="panther", out=tmp_path, folds=2, epochs=1, options={"prototypes": 3})
+    record = cross_validate(cohort, model="panther", out=tmp_path / "run", folds=2, epochs=1, options={"prototypes": 3})
     sizes = {header.slide_id: header.n_patches for header in cohort.headers}
     for fold in (0, 1):
         parts = rows_of(record.folder / f"fold{fold}" / "split.csv")
