@@ -145,6 +145,9 @@ class Classifier(nn.Module):
         elif progress < self.compressor.progress:
             self.doubt = Doubt()
         self.compressor.progress = float(progress)
+        follow = getattr(self.aggregator, "set_progress", None)
+        if follow is not None:
+            follow(float(progress))
 
     @property
     def needs_prototypes(self) -> bool:

@@ -115,6 +115,7 @@ def test_clams_network_without_its_instance_branch_is_abmil(features):
     torch.testing.assert_close(model(features).logits[0], torch.tensor([5.894353, -1.430717]), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["abmil", "mhim-abmil"])
 @pytest.mark.parametrize(
     ("gated", "logits", "attention"),
     [
@@ -122,9 +123,9 @@ def test_clams_network_without_its_instance_branch_is_abmil(features):
         (True, [1.290900, 0.497659], [0.019710, 0.020261, 0.014061]),
     ],
 )
-def test_mhims_networks_are_abmil_the_gated_one_too(gated, logits, attention):
+def test_mhims_networks_are_abmil_the_gated_one_too(name, gated, logits, attention):
     """Published MHIM drops gated weights in silence; here they are read."""
-    model = dtcwsi.load_official("abmil", drawn(mhim_shapes(gated=gated), 0.05))
+    model = dtcwsi.load_official(name, drawn(mhim_shapes(gated=gated), 0.05))
     out = model(torch.randn(50, 1024, generator=torch.Generator().manual_seed(1)))
     torch.testing.assert_close(out.logits[0], torch.tensor(logits), atol=1e-4, rtol=0)
     torch.testing.assert_close(out.attention[:3], torch.tensor(attention), atol=1e-5, rtol=0)

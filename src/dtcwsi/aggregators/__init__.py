@@ -18,6 +18,7 @@ AGGREGATORS = Registry(
         "dsmil": "dtcwsi.aggregators.dsmil:Dsmil",
         "max": "dtcwsi.aggregators.max:MaxPooling",
         "mean": "dtcwsi.aggregators.mean:MeanPooling",
+        "mhim-abmil": "dtcwsi.aggregators.mhim:MhimAbmil",
         "panther": "dtcwsi.aggregators.panther:Panther",
         "transmil": "dtcwsi.aggregators.transmil:TransMil",
     },

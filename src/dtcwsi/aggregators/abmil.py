@@ -1,6 +1,7 @@
 """Attention-based pooling."""
 
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from dtcwsi.nn.attention import ACTIVATIONS, AttentionScores
 from dtcwsi.nn.projection import projection_of
@@ -46,9 +47,21 @@ class Abmil(nn.Module):
 
     def forward(self, tokens: CompressedBags) -> Aggregated:
         """Pool each bag; a token's log size and gate are added to its attention logit."""
-        projected = self.projection(tokens.features)
-        logits = self.attention(projected).squeeze(1)
-        attention = segment_softmax(logits, tokens.offsets, tokens.bias)
-        pooled = segment_pool(projected, attention[:, None], tokens.offsets).squeeze(1)
-        teacher = segment_softmax(logits.detach(), tokens.offsets, tokens.size_prior)
+        scores, attention, pooled = self.attended(tokens.features, tokens.bias, tokens.offsets)
+        teacher = segment_softmax(scores.detach(), tokens.offsets, tokens.size_prior)
         return Aggregated(self.head(pooled), attention, teacher)
+
+    def attended(
+        self,
+        features: Float[Tensor, "tokens dim"],
+        bias: Float[Tensor, "tokens"],
+        offsets: Int[Tensor, "bags_plus_one"],
+    ) -> tuple[Float[Tensor, "tokens"], Float[Tensor, "tokens"], Float[Tensor, "bags width"]]:
+        """Score tokens and pool them by attention, to which ``bias`` is added.
+
+        Returns: scores without the bias, attention, bag vectors.
+        """
+        projected = self.projection(features)
+        scores = self.attention(projected).squeeze(1)
+        attention = segment_softmax(scores, offsets, bias)
+        return scores, attention, segment_pool(projected, attention[:, None], offsets).squeeze(1)

@@ -19,6 +19,7 @@ _PUBLISHED: dict[str, tuple[Published, ...]] = {
     "clam-mb": (clam.CLAM_MB,),
     "clam-sb": (clam.CLAM_SB,),
     "dsmil": (dsmil.DSMIL,),
+    "mhim-abmil": (mhim.MHIM_ABMIL,),
     "panther": (panther.PANTHER,),
     "transmil": (transmil.TRANSMIL,),
 }

@@ -5,7 +5,7 @@ from typing import Any
 from dtcwsi.official.clam import abmil_options
 from dtcwsi.official.published import Published, State
 
-__all__ = ["ABMIL"]
+__all__ = ["ABMIL", "MHIM_ABMIL"]
 
 _MHIM_NAMES = (
     (r"patch_to_emb\.0\.(weight|bias)", r"projection.0.\1"),
@@ -23,3 +23,4 @@ def _mhim_options(state: State) -> dict[str, Any]:
 
 
 ABMIL = Published("MHIM's ABMIL", r"online_encoder\.attention\..*", _MHIM_NAMES, _mhim_options)
+MHIM_ABMIL = Published("MHIM-MIL on ABMIL", r"online_encoder\.attention\..*", _MHIM_NAMES, _mhim_options)
