@@ -15,7 +15,10 @@ from dtcwsi.bags.packing import join
 from dtcwsi.errors import FeaturesError, OptionError, UnknownNameError, UsageError
 
 DIM = 6
-SMALL = {"transmil": {"width": 16, "heads": 2}}
+SMALL = {
+    "mhim-transmil": {"width": 16, "heads": 2, "projection_dropout": 0.0},
+    "transmil": {"width": 16, "heads": 2},
+}
 
 
 def build(name, seed=0, **options):

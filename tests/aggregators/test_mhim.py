@@ -58,7 +58,7 @@ def test_the_teacher_follows_slowly_and_takes_no_gradient():
     model.loss(model(packed), labels).backward()
     optimizer.step()
     model.set_progress(0.6)
-    teacher = model.aggregator._teacher[0]
+    teacher = model.aggregator.teaching.teacher
     for was, now, follows in zip(before, model.parameters(), teacher.parameters(), strict=True):
         torch.testing.assert_close(follows, 0.9 * was + 0.1 * now)
         assert follows.grad is None
@@ -96,3 +96,42 @@ def test_shares_out_of_range_are_told(option):
 def test_other_options_out_of_range_are_told(option, value):
     with pytest.raises(OptionError, match=f"got {option}={value}; expected"):
         model_in_training(**{option: value})
+
+
+def transmil_in_training(**options):
+    torch.manual_seed(0)
+    given = {"width": 16, "heads": 2, "landmarks": 4, "dropout": 0.0, "projection_dropout": 0.0, "warm_up": 0.4}
+    return dtcwsi.create_model("mhim-transmil", in_dim=DIM, n_classes=2, **given, **options).train()
+
+
+def test_transmils_student_sees_what_most_heads_look_at_and_is_compared_with_its_teacher():
+    model, packed = transmil_in_training(hide_low=0.5, hide_high=0.0), bags_of(20, 1)
+    model.set_progress(0.0)
+    model.set_progress(0.4)
+    out = model(packed)
+    part = model.aggregator
+    rows = part.projection(packed.features)
+    looked = part.first_look(rows, torch.zeros(21), packed.offsets)[:20]
+    votes = sum((head[:, None] > head[None]).sum(dim=1) < 10 for head in looked.unbind(dim=1)).int()
+    hidden = votes.argsort(descending=True, stable=True)[:10]
+    seen = torch.tensor([row for row in range(20) if row not in hidden.tolist()])
+    alone = model.eval()(packed.features[seen])
+    torch.testing.assert_close(out.logits[0], alone.logits[0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(out.attention[seen], alone.attention, atol=1e-6, rtol=0)
+    assert out.attention[hidden].eq(0).all()
+    zeros, whole = torch.zeros(21), packed.offsets
+    wanted, _ = part.attended(rows, zeros, zeros, whole)
+    kept = torch.cat([seen, torch.tensor([20])])
+    ours, _ = part.attended(rows[kept], zeros[kept], zeros[kept], torch.tensor([0, 10, 11]))
+    expected = -((wanted / 0.1).softmax(1) * ours.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(out.losses["teacher_disagreement"], 0.1 * expected)
+
+
+def test_transmils_warm_up_is_plain_and_its_size_the_published_one():
+    model, packed = transmil_in_training(), bags_of(20, 5)
+    model.set_progress(0.0)
+    out = model(packed)
+    assert out.losses == {}
+    torch.testing.assert_close(out.logits, model.eval()(packed).logits, atol=1e-6, rtol=0)
+    full = create_aggregator("mhim-transmil", in_dim=1024, n_classes=2)
+    assert sum(parameter.numel() for parameter in full.parameters()) == 2_672_146

@@ -19,6 +19,7 @@ AGGREGATORS = Registry(
         "max": "dtcwsi.aggregators.max:MaxPooling",
         "mean": "dtcwsi.aggregators.mean:MeanPooling",
         "mhim-abmil": "dtcwsi.aggregators.mhim:MhimAbmil",
+        "mhim-transmil": "dtcwsi.aggregators.mhim:MhimTransMil",
         "panther": "dtcwsi.aggregators.panther:Panther",
         "transmil": "dtcwsi.aggregators.transmil:TransMil",
     },

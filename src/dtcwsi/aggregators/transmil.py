@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
@@ -47,7 +47,7 @@ class TransMil(nn.Module):
         marks = check_whole_number("landmarks", max(1, width // 2) if landmarks is None else landmarks)
         rate = check_number("dropout", dropout, lambda rate: 0 <= rate < 1, "a share from 0 to below 1")
         steps = check_whole_number("iterations", iterations)
-        self.projection = nn.Sequential(nn.Linear(in_dim, width), nn.ReLU())
+        self.projection: nn.Module = nn.Sequential(nn.Linear(in_dim, width), nn.ReLU())
         self.class_token = nn.Parameter(torch.randn(1, 1, width))
         self.positions = nn.ModuleList(
             nn.Conv2d(width, width, size, padding=size // 2, groups=width) for size in (7, 5, 3)
@@ -60,34 +60,47 @@ class TransMil(nn.Module):
 
     def forward(self, tokens: CompressedBags) -> Aggregated:
         """Classify each bag by itself; a bag without tokens has its class token alone."""
-        projected, ends = self.projection(tokens.features), tokens.offsets.tolist()
-        seen = [
-            self._bag(projected[start:end], tokens.bias[start:end], tokens.gate[start:end])
-            for start, end in zip(ends[:-1], ends[1:], strict=True)
-        ]
-        attention = torch.cat([shares for _, shares in seen])
-        logits = self.head(self.norm(torch.cat([token for token, _ in seen])))
-        return Aggregated(logits, attention, attention)
+        vectors, attention = self.attended(self.projection(tokens.features), tokens.bias, tokens.gate, tokens.offsets)
+        return Aggregated(self.head(vectors), attention, attention)
+
+    def attended(
+        self,
+        projected: Float[Tensor, "tokens width"],
+        bias: Float[Tensor, "tokens"],
+        gate: Float[Tensor, "tokens"],
+        offsets: Int[Tensor, "bags_plus_one"],
+    ) -> tuple[Float[Tensor, "bags width"], Float[Tensor, "tokens"]]:
+        """Take projected tokens through both layers.  Returns: bag vectors, attention without gradient."""
+        sizes = offsets.diff().tolist()
+        parts = zip(*(torch.split(rows, sizes) for rows in (projected, bias, gate)), strict=True)
+        seen = [self._bag(*part) for part in parts]
+        return self.norm(torch.cat([token for token, _ in seen])), torch.cat([shares for _, shares in seen])
 
     def _bag(
         self, rows: Float[Tensor, "tokens width"], bias: Float[Tensor, "tokens"], gate: Float[Tensor, "tokens"]
     ) -> tuple[Float[Tensor, "1 width"], Float[Tensor, "tokens"]]:
-        count, side = len(rows), math.ceil(math.sqrt(len(rows)))
+        count, again = len(rows), self._repeated(len(rows))
         if not count:
             return self.class_token[0], bias
-        again = side * side - count
-        square = torch.cat([self.class_token[0].to(rows.dtype), rows, rows[:again]])
+        line = torch.cat([self.class_token[0].to(rows.dtype), rows, rows[:again]])
         bias = torch.cat([bias.new_zeros(1), bias, bias[:again]])
         gate = torch.cat([gate, gate[:again]]).exp().to(rows.dtype)
-        square = square + self.first(self.first_norm(square), bias)
-        placed = self._placed(square[1:] * gate[:, None], side)
-        square = torch.cat([square[:1], placed])
-        found, shares = self.second.of_first(self.second_norm(square), bias)
+        line = line + self.first(self.first_norm(line), bias)
+        line = torch.cat([line[:1], self._placed(line[1:] * gate[:, None])])
+        found, shares = self.second.of_first(self.second_norm(line), bias)
         shares = shares[1:].clamp_min(0)
         shares = shares[:count] + pad(shares[count:], (0, count - again))
-        return square[:1] + found, shares / shares.sum().clamp_min(1e-30)
+        return line[:1] + found, shares / shares.sum().clamp_min(1e-30)
 
-    def _placed(self, rows: Float[Tensor, "tokens width"], side: int) -> Float[Tensor, "tokens width"]:
+    def _repeated(self, count: int) -> int:
+        """Count the tokens that are repeated throughout to fill the square."""
+        return math.ceil(math.sqrt(count)) ** 2 - count
+
+    def _square(self, rows: Float[Tensor, "tokens width"]) -> Float[Tensor, "side side width"]:
+        side = math.isqrt(len(rows))
+        return rows.view(side, side, -1)
+
+    def _placed(self, rows: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens width"]:
         """Add the three convolutions to the tokens, as one whose kernel is the sum of theirs and of the identity."""
         kernel = rows.new_zeros(rows.shape[1], 1, 7, 7)
         kernel[:, :, 3, 3] = 1
@@ -96,6 +109,6 @@ class TransMil(nn.Module):
             weight, rim = layer.get_parameter("weight"), 3 - layer.get_parameter("weight").shape[2] // 2
             kernel = kernel + pad(weight, (rim, rim, rim, rim))
             bias = bias + layer.get_parameter("bias")
-        image = rows.view(side, side, -1).permute(2, 0, 1)[None]
+        image = self._square(rows).permute(2, 0, 1)[None]
         made = conv2d(image, kernel, bias, padding=3, groups=rows.shape[1])
-        return made[0].permute(1, 2, 0).reshape(side * side, -1)
+        return made[0].permute(1, 2, 0).reshape(-1, rows.shape[1])[: len(rows)]

@@ -25,34 +25,44 @@ class Hiding:
 
 
 def hidden_tokens(
-    attention: Float[Tensor, "tokens"], offsets: Int[Tensor, "bags_plus_one"], hiding: Hiding
+    attention: Float[Tensor, "tokens *heads"], offsets: Int[Tensor, "bags_plus_one"], hiding: Hiding
 ) -> Bool[Tensor, "tokens"]:
     """Choose the union of the three kinds, bag by bag; the highest token stays where a bag would lose all.
 
-    Each kind's number is rounded up, and counted from the tokens that the kinds before it leave, as published.
+    Each kind's number is rounded up, and counted from the tokens that the kinds before it leave, as published. Of
+    several ``heads`` each names as many, and the tokens that most of them name are taken.
     """
     sizes, ids = offsets.diff(), segment_ids(offsets, len(attention))
-    dice = torch.rand(len(attention), device=attention.device)
-    hidden = _places(dice, offsets) < _count(sizes, hiding.drawn)[ids]
+    heads = attention.reshape(len(attention), -1)
+    hidden = _first(torch.rand_like(heads[:, 0]), offsets, _count(sizes, hiding.drawn))
     left = sizes - ids[hidden].bincount(minlength=len(sizes))
-    hidden = hidden | (_places(-attention, offsets) < _count(left, hiding.low)[ids])
+    hidden = hidden | _named(-heads, offsets, _count(left, hiding.low))
     left = sizes - ids[hidden].bincount(minlength=len(sizes))
-    places = _places(attention, offsets)
     candidates = _count(left, hiding.high / hiding.high_drawn)
-    of_high = torch.where(places < candidates[ids], torch.rand_like(dice), -1.0)
-    hidden = hidden | (_places(of_high, offsets) < _count(candidates, hiding.high_drawn)[ids])
+    dice = torch.where(_named(heads, offsets, candidates), torch.rand_like(heads[:, 0]), -1.0)
+    hidden = hidden | _first(dice, offsets, _count(candidates, hiding.high_drawn))
     nothing_left = ids[hidden].bincount(minlength=len(sizes)) == sizes
-    return hidden & ~(nothing_left[ids] & (places == 0))
+    return hidden & ~(nothing_left[ids] & _first(heads.sum(dim=1), offsets, torch.ones_like(sizes)))
 
 
 def _count(sizes: Int[Tensor, "bags"], share: float) -> Int[Tensor, "bags"]:
     return (sizes * share - 1e-9).ceil().long().clamp_min(0).minimum(sizes)
 
 
-def _places(key: Float[Tensor, "tokens"], offsets: Int[Tensor, "bags_plus_one"]) -> Int[Tensor, "tokens"]:
-    """Number the tokens of each bag from the largest key on."""
+def _named(
+    heads: Float[Tensor, "tokens heads"], offsets: Int[Tensor, "bags_plus_one"], count: Int[Tensor, "bags"]
+) -> Bool[Tensor, "tokens"]:
+    """Choose the tokens of each bag that are among the ``count`` largest of most heads."""
+    votes = torch.stack([_first(head, offsets, count) for head in heads.unbind(dim=1)])
+    return _first(votes.sum(dim=0).to(heads.dtype), offsets, count)
+
+
+def _first(
+    key: Float[Tensor, "tokens"], offsets: Int[Tensor, "bags_plus_one"], count: Int[Tensor, "bags"]
+) -> Bool[Tensor, "tokens"]:
+    """Choose the ``count`` tokens of each bag with the largest keys, the first of equals."""
     order = torch.sort(key, descending=True, stable=True).indices
     ids = segment_ids(offsets, len(key))
     order = order[torch.sort(ids[order], stable=True).indices]
-    number = torch.arange(len(key), device=key.device) - offsets[:-1][ids]
-    return torch.empty_like(number).index_copy(0, order, number)
+    place = torch.arange(len(key), device=key.device) - offsets[:-1][ids]
+    return torch.zeros_like(ids, dtype=torch.bool).index_copy(0, order, place < count[ids])

@@ -52,29 +52,45 @@ class NystromAttention(nn.Module):
         near = values[:, 1 : centre + 2]
         local = (self.convolution.weight[:, 0, centre : centre + near.shape[1]] * near).sum(dim=1, keepdim=True)
         with torch.no_grad():
-            weights = (query @ key_marks.mT).softmax(dim=-1) @ self._inverse(query_marks, key_marks)
-            shares = torch.zeros_like(bias)
-            for head in range(self.heads):  # one matrix of landmarks by tokens at a time
-                shares += (weights[head] @ self._reach(query_marks[head], keys[head], rows, bias))[0, 1:]
-        return self._merged(found + local), shares / self.heads
+            shares = self._shares(query, query_marks, key_marks, keys, self._key_bias(rows, bias))
+        return self._merged(found + local), shares.mean(dim=1)
+
+    @torch.no_grad()
+    def shares_of_first(
+        self, rows: Float[Tensor, "tokens width"], bias: Float[Tensor, "tokens"]
+    ) -> Float[Tensor, "tokens heads"]:
+        """Say how much the first token attends to each token, head by head, without gradient."""
+        width = rows.shape[1]
+        query = self._split(linear(rows[:1], self.qkv.weight[:width])) * self.scale
+        keys = self._split(linear(_with_pad(rows), self.qkv.weight[width : 2 * width]))
+        return self._shares(query, *self._marks(rows), keys, self._key_bias(rows, bias))
+
+    def _shares(
+        self, query: Tensor, query_marks: Tensor, key_marks: Tensor, keys: Tensor, key_bias: Tensor
+    ) -> Float[Tensor, "tokens heads"]:
+        weights = (query @ key_marks.mT).softmax(dim=-1) @ self._inverse(query_marks, key_marks)
+        heads = []
+        for head in range(self.heads):  # one matrix of landmarks by tokens at a time
+            reach = (query_marks[head] @ keys[head].T + key_bias).softmax(dim=-1)
+            heads.append((weights[head] @ reach)[0, 1:])
+        return torch.stack(heads, dim=1)
 
     def _marked(self, rows: Tensor, bias: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Give the landmarks' queries and keys, and what each landmark is worth to a token that attends to it."""
-        group = math.ceil(len(rows) / self.landmarks)
-        front = group * self.landmarks - len(rows)
-        means = pad(rows, (0, 0, front, 0)).view(self.landmarks, group, -1).mean(dim=1)
-        width = rows.shape[1]
-        query_marks, key_marks = self._split(linear(means, self.qkv.weight[: 2 * width])).chunk(2)
-        query_marks = query_marks * self.scale
+        query_marks, key_marks = self._marks(rows)
         reach = self._key_bias(rows, bias)[None, None]
         found = scaled_dot_product_attention(query_marks, keys, values, attn_mask=reach, scale=1.0)
         return query_marks, key_marks, self._inverse(query_marks, key_marks) @ found
 
+    def _marks(self, rows: Float[Tensor, "tokens width"]) -> tuple[Tensor, Tensor]:
+        group = math.ceil(len(rows) / self.landmarks)
+        front = group * self.landmarks - len(rows)
+        means = pad(rows, (0, 0, front, 0)).view(self.landmarks, group, -1).mean(dim=1)
+        query_marks, key_marks = self._split(linear(means, self.qkv.weight[: 2 * rows.shape[1]])).chunk(2)
+        return query_marks * self.scale, key_marks
+
     def _inverse(self, query_marks: Tensor, key_marks: Tensor) -> Float[Tensor, "heads landmarks landmarks"]:
         return pseudo_inverse((query_marks @ key_marks.mT).softmax(dim=-1), self.iterations)
-
-    def _reach(self, query_marks: Tensor, keys: Tensor, rows: Tensor, bias: Tensor) -> Float[Tensor, "landmarks keys"]:
-        return (query_marks @ keys.T + self._key_bias(rows, bias)).softmax(dim=-1)
 
     def _key_bias(self, rows: Tensor, bias: Tensor) -> Float[Tensor, "tokens_plus_one"]:
         """Put in front of the tokens' biases that of the one key that stands for all pads."""

@@ -20,6 +20,7 @@ _PUBLISHED: dict[str, tuple[Published, ...]] = {
     "clam-sb": (clam.CLAM_SB,),
     "dsmil": (dsmil.DSMIL,),
     "mhim-abmil": (mhim.MHIM_ABMIL,),
+    "mhim-transmil": (mhim.MHIM_TRANSMIL,),
     "panther": (panther.PANTHER,),
     "transmil": (transmil.TRANSMIL,),
 }

@@ -1,11 +1,12 @@
-"""MHIM-MIL's networks (DearCaat/MHIM-MIL, branch v1): what it predicts with is a plain model."""
+"""MHIM-MIL's networks (DearCaat/MHIM-MIL, branch v1)."""
 
 from typing import Any
 
 from dtcwsi.official.clam import abmil_options
 from dtcwsi.official.published import Published, State
+from dtcwsi.official.transmil import transmil_options
 
-__all__ = ["ABMIL", "MHIM_ABMIL"]
+__all__ = ["ABMIL", "MHIM_ABMIL", "MHIM_TRANSMIL"]
 
 _MHIM_NAMES = (
     (r"patch_to_emb\.0\.(weight|bias)", r"projection.0.\1"),
@@ -17,6 +18,25 @@ _MHIM_NAMES = (
     (r"predictor\.(weight|bias)", r"head.\1"),
 )
 
+_TRANSMIL_NAMES = (
+    (r"patch_to_emb\.0\.(weight|bias)", r"projection.0.\1"),
+    (r"online_encoder\.cls_token", r"class_token"),
+    (r"online_encoder\.pos_embedding\.proj\.(weight|bias)", r"positions.0.\1"),
+    (r"online_encoder\.pos_embedding\.proj([12])\.(weight|bias)", r"positions.\1.\2"),
+    *(
+        (rf"online_encoder\.layer{number}\.{theirs}", rf"{ours}")
+        for number, part in ((1, "first"), (2, "second"))
+        for theirs, ours in (
+            (r"norm\.(weight|bias)", rf"{part}_norm.\1"),
+            (r"attn\.to_qkv\.weight", rf"{part}.qkv.weight"),
+            (r"attn\.to_out\.0\.(weight|bias)", rf"{part}.out.\1"),
+            (r"attn\.res_conv\.weight", rf"{part}.convolution.weight"),
+        )
+    ),
+    (r"online_encoder\.norm\.(weight|bias)", r"norm.\1"),
+    (r"predictor\.(weight|bias)", r"head.\1"),
+)
+
 
 def _mhim_options(state: State) -> dict[str, Any]:
     return {**abmil_options(state), "activation": "relu"}
@@ -24,3 +44,4 @@ def _mhim_options(state: State) -> dict[str, Any]:
 
 ABMIL = Published("MHIM's ABMIL", r"online_encoder\.attention\..*", _MHIM_NAMES, _mhim_options)
 MHIM_ABMIL = Published("MHIM-MIL on ABMIL", r"online_encoder\.attention\..*", _MHIM_NAMES, _mhim_options)
+MHIM_TRANSMIL = Published("MHIM-MIL on TransMIL", r"online_encoder\.layer1\..*", _TRANSMIL_NAMES, transmil_options)

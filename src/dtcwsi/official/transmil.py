@@ -4,7 +4,7 @@ from typing import Any
 
 from dtcwsi.official.published import Published, State
 
-__all__ = ["TRANSMIL"]
+__all__ = ["TRANSMIL", "transmil_options"]
 
 _TRANSMIL_NAMES = (
     (r"_fc1\.0\.(weight|bias)", r"projection.0.\1"),
@@ -24,7 +24,8 @@ _TRANSMIL_NAMES = (
 )
 
 
-def _transmil_options(state: State) -> dict[str, Any]:
+def transmil_options(state: State) -> dict[str, Any]:
+    """Read the sizes of a TransMIL off our keys."""
     width, in_dim = state["aggregator.projection.0.weight"].shape
     return {
         "in_dim": in_dim,
@@ -34,4 +35,4 @@ def _transmil_options(state: State) -> dict[str, Any]:
     }
 
 
-TRANSMIL = Published("TransMIL", r"pos_layer\.proj2\.weight", _TRANSMIL_NAMES, _transmil_options)
+TRANSMIL = Published("TransMIL", r"pos_layer\.proj2\.weight", _TRANSMIL_NAMES, transmil_options)

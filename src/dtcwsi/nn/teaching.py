@@ -1,0 +1,89 @@
+"""A teacher that follows its student as a running mean, and what it hides (Tang et al. 2023)."""
+
+import copy
+import math
+from typing import Generic, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from dtcwsi.nn.hiding import Hiding, hidden_tokens
+from dtcwsi.nn.segment import offsets_of, segment_ids
+from dtcwsi.options import check_number
+
+__all__ = ["Teaching"]
+
+Student = TypeVar("Student", bound=nn.Module)
+
+
+class Teaching(Generic[Student]):
+    """Copies a student once ``warm_up`` of training is done, and follows it from step to step with memory ``ema``.
+
+    Hides ``hide_random`` of a bag's tokens, the ``hide_low`` of least and the ``hide_high`` of most attention, of which
+    a share ``high_drawn`` of the candidates is drawn; this kind falls to 0 along a cosine. ``agreement`` weighs the
+    comparison of bag vectors at ``temperature``. It is no module, so that no state dict holds the teacher.
+    Raises: OptionError if an option is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        warm_up: float,
+        ema: float,
+        hide_random: float,
+        hide_low: float,
+        hide_high: float,
+        high_drawn: float,
+        agreement: float,
+        temperature: float,
+    ) -> None:
+        self._warm_up, self._ema = _share("warm_up", warm_up), _share("ema", ema)
+        self._hiding = Hiding(
+            _share("hide_random", hide_random),
+            _share("hide_low", hide_low),
+            _share("hide_high", hide_high),
+            check_number("high_drawn", high_drawn, lambda share: 0 < share <= 1, "a share above 0, up to 1"),
+        )
+        self._agreement = check_number("agreement", agreement, lambda weight: 0 <= weight < math.inf, "0 or more")
+        self._temperature = check_number("temperature", temperature, lambda t: 0 < t < math.inf, "above 0")
+        self._progress = 1.0
+        self.teacher: Student | None = None
+
+    def set_progress(self, progress: float, student: Student) -> None:
+        """End an optimiser step: the teacher follows, or appears; a smaller ``progress`` begins another training."""
+        if progress < self._progress:
+            self.teacher = None
+        elif progress > self._progress and self.teacher is not None:
+            self._follow(self.teacher, student)
+        if self.teacher is None and self._warm_up <= progress < 1:
+            self.teacher = copy.deepcopy(student).requires_grad_(requires_grad=False).train()
+        self._progress = progress
+
+    def seen(
+        self, looked: Float[Tensor, "tokens *heads"], offsets: Int[Tensor, "bags_plus_one"]
+    ) -> tuple[Int[Tensor, "seen"], Int[Tensor, "bags_plus_one"]]:
+        """Choose the tokens that stay, by the teacher's attention.
+
+        Returns: their rows, and the bags' offsets among them.
+        """
+        high = self._hiding.high * 0.5 * (1 + math.cos(math.pi * self._progress))
+        now = Hiding(self._hiding.drawn, self._hiding.low, high, self._hiding.high_drawn)
+        rows = (~hidden_tokens(looked, offsets, now)).nonzero().squeeze(1)
+        ids = segment_ids(offsets, len(looked))
+        return rows, offsets_of(ids[rows].bincount(minlength=len(offsets) - 1))
+
+    def losses(self, ours: Float[Tensor, "bags width"], theirs: Float[Tensor, "bags width"]) -> dict[str, Tensor]:
+        """Compare bag vectors as distributions over channels: cross-entropy, a mean over bags."""
+        wanted = (theirs / self._temperature).softmax(dim=1)
+        apart = -(wanted * ours.log_softmax(dim=1)).sum(dim=1).mean()
+        return {"teacher_disagreement": self._agreement * apart}
+
+    @torch.no_grad()
+    def _follow(self, teacher: nn.Module, student: nn.Module) -> None:
+        for theirs, ours in zip(teacher.parameters(), student.parameters(), strict=True):
+            theirs.lerp_(ours, 1 - self._ema)
+
+
+def _share(name: str, value: float) -> float:
+    return check_number(name, value, lambda share: 0 <= share < 1, "a share from 0 to below 1")
