@@ -8,7 +8,7 @@ from dtcwsi.errors import OptionError, UnknownNameError
 from dtcwsi.types import Bag
 
 DIM, CLASSES = 5, 3
-SMALL = {"transmil": {"width": 16, "heads": 2}}
+SMALL = {"longformer": {"width": 16, "heads": 2, "attention_window": 5}, "transmil": {"width": 16, "heads": 2}}
 
 
 def aggregator(name, **options):
@@ -65,7 +65,7 @@ def test_mean_is_the_mean():
     assert out.attention.tolist() == pytest.approx([1 / 6] * 6)
 
 
-@pytest.mark.parametrize("name", [name for name in AGGREGATORS.names() if name != "transmil"])
+@pytest.mark.parametrize("name", [name for name in AGGREGATORS.names() if name not in ("longformer", "transmil")])
 def test_a_token_of_n_patches_weighs_as_n_patches(name):
     model = aggregator(name)
     one, two = torch.randn(1, DIM), torch.randn(1, DIM)
@@ -211,8 +211,8 @@ def test_unknown_names_and_options_name_the_near_ones():
 @pytest.mark.parametrize("options", [{"dropout": 1.0}, {"dropout": -0.1}, {"dropout": float("nan")}, {"projection": 0}])
 def test_options_out_of_range_are_told(name, options):
     option, value = next(iter(options.items()))
-    if name in ("dsmil", "transmil") and option == "projection":
-        option = {"dsmil": "queries", "transmil": "width"}[name]
+    if option == "projection":
+        option = {"dsmil": "queries", "longformer": "width", "transmil": "width"}.get(name, option)
         options = {option: 0}
     with pytest.raises(OptionError, match=f"got {option}={value}; expected"):
         aggregator(name, **options)
