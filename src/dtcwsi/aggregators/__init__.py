@@ -16,6 +16,7 @@ AGGREGATORS = Registry(
         "clam-mb": "dtcwsi.aggregators.clam:ClamMb",
         "clam-sb": "dtcwsi.aggregators.clam:ClamSb",
         "dsmil": "dtcwsi.aggregators.dsmil:Dsmil",
+        "longformer": "dtcwsi.aggregators.longformer:Longformer",
         "max": "dtcwsi.aggregators.max:MaxPooling",
         "mean": "dtcwsi.aggregators.mean:MeanPooling",
         "mhim-abmil": "dtcwsi.aggregators.mhim:MhimAbmil",
