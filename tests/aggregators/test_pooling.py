@@ -8,7 +8,7 @@ from dtcwsi.errors import OptionError, UnknownNameError
 from dtcwsi.types import Bag
 
 DIM, CLASSES = 5, 3
-SMALL = {"transmil": {"width": 16, "heads": 2}}
+SMALL = {"mamba2d": {"width": 16, "states": 4}, "transmil": {"width": 16, "heads": 2}}
 
 
 def aggregator(name, **options):
@@ -65,7 +65,7 @@ def test_mean_is_the_mean():
     assert out.attention.tolist() == pytest.approx([1 / 6] * 6)
 
 
-@pytest.mark.parametrize("name", [name for name in AGGREGATORS.names() if name != "transmil"])
+@pytest.mark.parametrize("name", [name for name in AGGREGATORS.names() if name not in ("mamba2d", "transmil")])
 def test_a_token_of_n_patches_weighs_as_n_patches(name):
     model = aggregator(name)
     one, two = torch.randn(1, DIM), torch.randn(1, DIM)
@@ -212,7 +212,9 @@ def test_unknown_names_and_options_name_the_near_ones():
 def test_options_out_of_range_are_told(name, options):
     option, value = next(iter(options.items()))
     if option == "projection":
-        option = {"dsmil": "queries", "panther": "prototypes", "transmil": "width"}.get(name, option)
+        option = {"dsmil": "queries", "mamba2d": "width", "panther": "prototypes", "transmil": "width"}.get(
+            name, option
+        )
         options = {option: 0}
     with pytest.raises(OptionError, match=f"got {option}={value}; expected"):
         aggregator(name, **options)

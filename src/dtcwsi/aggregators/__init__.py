@@ -16,6 +16,7 @@ AGGREGATORS = Registry(
         "clam-mb": "dtcwsi.aggregators.clam:ClamMb",
         "clam-sb": "dtcwsi.aggregators.clam:ClamSb",
         "dsmil": "dtcwsi.aggregators.dsmil:Dsmil",
+        "mamba2d": "dtcwsi.aggregators.mamba2d:Mamba2d",
         "max": "dtcwsi.aggregators.max:MaxPooling",
         "mean": "dtcwsi.aggregators.mean:MeanPooling",
         "mhim-abmil": "dtcwsi.aggregators.mhim:MhimAbmil",
