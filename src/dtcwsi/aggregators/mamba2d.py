@@ -25,8 +25,8 @@ class Mamba2d(nn.Module):
     Absent cells take part in the attention; the attention told is that of the tokens, scaled to sum to 1. The teacher's
     logits are without the gate, but not the scan that they come from.
     A token's log size and gate are added to its logit in the attention; the scan sees a cell as one whatever its size,
-    scaled by the gate. Memory is linear in the cells of the box, absent ones included: at width 128, in large boxes,
-    about 4 KB a cell to predict, of one bag at a time, and 8 KB to train.
+    scaled by the gate. Memory is linear in the cells of the box, absent ones included: at width 128 about 4 KB a cell
+    to predict, of one bag at a time, and 7 KB to train, beside 0.1 and 0.25 GB.
     Raises: OptionError if an option is out of range; FeaturesError if coordinates are missing or a bag's box has more
     than 1,048,576 cells.
     Source: Zhang et al. 2025 (AtlasAnalyticsLab/2DMamba). The scan is the paper's, left to right, then top to bottom.
