@@ -17,6 +17,7 @@ AGGREGATORS = Registry(
         "clam-sb": "dtcwsi.aggregators.clam:ClamSb",
         "dsmil": "dtcwsi.aggregators.dsmil:Dsmil",
         "longformer": "dtcwsi.aggregators.longformer:Longformer",
+        "mamba2d": "dtcwsi.aggregators.mamba2d:Mamba2d",
         "max": "dtcwsi.aggregators.max:MaxPooling",
         "mean": "dtcwsi.aggregators.mean:MeanPooling",
         "mhim-abmil": "dtcwsi.aggregators.mhim:MhimAbmil",

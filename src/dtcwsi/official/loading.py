@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dtcwsi.classifier import Classifier, create_model
 from dtcwsi.errors import UnknownNameError, UsageError
-from dtcwsi.official import clam, dsmil, mhim, panther, transmil
+from dtcwsi.official import clam, dsmil, mamba2d, mhim, panther, transmil
 from dtcwsi.official.published import Published, State
 from dtcwsi.registry import near
 
@@ -19,6 +19,7 @@ _PUBLISHED: dict[str, tuple[Published, ...]] = {
     "clam-mb": (clam.CLAM_MB,),
     "clam-sb": (clam.CLAM_SB,),
     "dsmil": (dsmil.DSMIL,),
+    "mamba2d": (mamba2d.MAMBA2D,),
     "mhim-abmil": (mhim.MHIM_ABMIL,),
     "mhim-transmil": (mhim.MHIM_TRANSMIL,),
     "panther": (panther.PANTHER,),
