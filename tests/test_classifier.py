@@ -15,7 +15,10 @@ from dtcwsi.bags.packing import join
 from dtcwsi.errors import FeaturesError, OptionError, UnknownNameError, UsageError
 
 DIM = 6
-SMALL = {"transmil": {"width": 16, "heads": 2}}
+SMALL = {
+    "hipt": {"width": 12, "heads": 2, "slide_heads": 2, "depth": 2, "layers": 1},
+    "transmil": {"width": 16, "heads": 2},
+}
 
 
 def build(name, seed=0, **options):
@@ -322,7 +325,7 @@ def test_a_bag_without_patches_gets_the_training_shares(name):
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_tiny_bags_keep_a_token(name, size):
-    out = build(name, **({"retention": 0.01} if compresses(name) else {}))(torch.randn(size, DIM))
+    out = build(name, **({"retention": 0.01} if compresses(name) else {}))(bags_of(size)[0])
     assert torch.isfinite(out.logits).all()
     assert out.tokens_out.item() == (1 if compresses(name) else size)
     assert out.attention.sum().item() == pytest.approx(1)
@@ -342,7 +345,7 @@ def test_weights_go_from_plain_to_compressed_and_back(name):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_features_are_taken_as_stored(name, dtype):
     model, (bag,) = build(name), bags_of(200)
-    half, whole = model(bag.features.to(dtype)), model(bag.features.to(dtype).float())
+    half, whole = (model(bag.features.to(dtype).to(kind), coords=bag.coords) for kind in (dtype, torch.float32))
     assert half.logits.dtype == torch.float32
     torch.testing.assert_close(half.logits, whole.logits, atol=0.02, rtol=0.02)
 

@@ -8,7 +8,10 @@ from dtcwsi.errors import OptionError, UnknownNameError
 from dtcwsi.types import Bag
 
 DIM, CLASSES = 5, 3
-SMALL = {"transmil": {"width": 16, "heads": 2}}
+SMALL = {
+    "hipt": {"width": 12, "heads": 2, "slide_heads": 2, "depth": 2, "layers": 1},
+    "transmil": {"width": 16, "heads": 2},
+}
 
 
 def aggregator(name, **options):
@@ -65,7 +68,7 @@ def test_mean_is_the_mean():
     assert out.attention.tolist() == pytest.approx([1 / 6] * 6)
 
 
-@pytest.mark.parametrize("name", [name for name in AGGREGATORS.names() if name != "transmil"])
+@pytest.mark.parametrize("name", [name for name in AGGREGATORS.names() if name not in ("hipt", "transmil")])
 def test_a_token_of_n_patches_weighs_as_n_patches(name):
     model = aggregator(name)
     one, two = torch.randn(1, DIM), torch.randn(1, DIM)
@@ -211,8 +214,9 @@ def test_unknown_names_and_options_name_the_near_ones():
 @pytest.mark.parametrize("options", [{"dropout": 1.0}, {"dropout": -0.1}, {"dropout": float("nan")}, {"projection": 0}])
 def test_options_out_of_range_are_told(name, options):
     option, value = next(iter(options.items()))
-    if name in ("dsmil", "transmil") and option == "projection":
-        option = {"dsmil": "queries", "transmil": "width"}[name]
+    own = {"dsmil": "queries", "hipt": "width", "transmil": "width"}
+    if name in own and option == "projection":
+        option = own[name]
         options = {option: 0}
     with pytest.raises(OptionError, match=f"got {option}={value}; expected"):
         aggregator(name, **options)

@@ -16,6 +16,7 @@ AGGREGATORS = Registry(
         "clam-mb": "dtcwsi.aggregators.clam:ClamMb",
         "clam-sb": "dtcwsi.aggregators.clam:ClamSb",
         "dsmil": "dtcwsi.aggregators.dsmil:Dsmil",
+        "hipt": "dtcwsi.aggregators.hipt:Hipt",
         "max": "dtcwsi.aggregators.max:MaxPooling",
         "mean": "dtcwsi.aggregators.mean:MeanPooling",
         "transmil": "dtcwsi.aggregators.transmil:TransMil",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dtcwsi.classifier import Classifier, create_model
 from dtcwsi.errors import UnknownNameError, UsageError
-from dtcwsi.official import clam, dsmil, mhim, transmil
+from dtcwsi.official import clam, dsmil, hipt, mhim, transmil
 from dtcwsi.official.published import Published, State
 from dtcwsi.registry import near
 
@@ -19,6 +19,7 @@ _PUBLISHED: dict[str, tuple[Published, ...]] = {
     "clam-mb": (clam.CLAM_MB,),
     "clam-sb": (clam.CLAM_SB,),
     "dsmil": (dsmil.DSMIL,),
+    "hipt": (hipt.HIPT,),
     "transmil": (transmil.TRANSMIL,),
 }
 
