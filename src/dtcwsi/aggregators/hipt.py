@@ -29,8 +29,9 @@ class Hipt(nn.Module):
 
     Over the regions of a slide, which have no positions there: Linear + ReLU, ``layers`` post-norm layers, gated
     attention, Linear + ReLU, Linear. ``width`` of regions; ``depth`` blocks and ``heads`` of the region's transformer;
-    ``layers`` and ``slide_heads`` of the slide's; ``dropout`` acts in the slide's part alone. With ``regions="given"``
-    each token is a region's feature, of any width: there is no region transformer and no need of coordinates.
+    ``layers`` and ``slide_heads`` of the slide's; ``dropout`` acts in the slide's part alone. ``regions`` are laid on
+    the "grid", or "given": each token then is a region's feature, of any width, and there is neither a region
+    transformer nor a need of coordinates.
     Attention of a token is its region's in the pooling, times what the region's class token gives to its cell in the
     last block, a mean over heads scaled to sum to 1 over the cells that are there, times its share of the cell.
     Raises: OptionError if an option is out of range, or heads do not divide the width; FeaturesError in a batch
