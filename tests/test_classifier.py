@@ -19,6 +19,7 @@ SMALL = {
     "hipt": {"width": 12, "heads": 2, "slide_heads": 2, "depth": 2, "layers": 1},
     "transmil": {"width": 16, "heads": 2},
 }
+NEED_PLACES = ("hipt",)
 
 
 def build(name, seed=0, **options):
@@ -345,7 +346,8 @@ def test_weights_go_from_plain_to_compressed_and_back(name):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_features_are_taken_as_stored(name, dtype):
     model, (bag,) = build(name), bags_of(200)
-    half, whole = (model(bag.features.to(dtype).to(kind), coords=bag.coords) for kind in (dtype, torch.float32))
+    coords = bag.coords if name.endswith(NEED_PLACES) else None
+    half, whole = (model(bag.features.to(dtype).to(kind), coords=coords) for kind in (dtype, torch.float32))
     assert half.logits.dtype == torch.float32
     torch.testing.assert_close(half.logits, whole.logits, atol=0.02, rtol=0.02)
 
