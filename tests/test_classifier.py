@@ -16,6 +16,7 @@ from dtcwsi.errors import FeaturesError, OptionError, UnknownNameError, UsageErr
 
 DIM = 6
 SMALL = {
+    "hipt": {"width": 12, "heads": 2, "slide_heads": 2, "depth": 2, "layers": 1},
     "longformer": {"width": 16, "heads": 2, "attention_window": 5},
     "mamba2d": {"width": 16, "states": 4},
     "mhim-transmil": {"width": 16, "heads": 2, "projection_dropout": 0.0},

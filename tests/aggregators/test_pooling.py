@@ -9,6 +9,7 @@ from dtcwsi.types import Bag
 
 DIM, CLASSES = 5, 3
 SMALL = {
+    "hipt": {"width": 12, "heads": 2, "slide_heads": 2, "depth": 2, "layers": 1},
     "longformer": {"width": 16, "heads": 2, "attention_window": 5},
     "mamba2d": {"width": 16, "states": 4},
     **dict.fromkeys(["mhim-transmil", "transmil"], {"width": 16, "heads": 2}),
@@ -69,7 +70,7 @@ def test_mean_is_the_mean():
     assert out.attention.tolist() == pytest.approx([1 / 6] * 6)
 
 
-PLACED = ("longformer", "mamba2d", "mhim-transmil", "transmil")  # copies of a token lie elsewhere than the token
+PLACED = ("hipt", "longformer", "mamba2d", "mhim-transmil", "transmil")  # copies of a token lie elsewhere than it does
 
 
 @pytest.mark.parametrize("name", [name for name in AGGREGATORS.names() if name not in PLACED])

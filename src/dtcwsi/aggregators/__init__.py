@@ -16,6 +16,7 @@ AGGREGATORS = Registry(
         "clam-mb": "dtcwsi.aggregators.clam:ClamMb",
         "clam-sb": "dtcwsi.aggregators.clam:ClamSb",
         "dsmil": "dtcwsi.aggregators.dsmil:Dsmil",
+        "hipt": "dtcwsi.aggregators.hipt:Hipt",
         "longformer": "dtcwsi.aggregators.longformer:Longformer",
         "mamba2d": "dtcwsi.aggregators.mamba2d:Mamba2d",
         "max": "dtcwsi.aggregators.max:MaxPooling",

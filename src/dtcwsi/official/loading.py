@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dtcwsi.classifier import Classifier, create_model
 from dtcwsi.errors import UnknownNameError, UsageError
-from dtcwsi.official import clam, dsmil, mamba2d, mhim, panther, transmil
+from dtcwsi.official import clam, dsmil, hipt, mamba2d, mhim, panther, transmil
 from dtcwsi.official.published import Published, State
 from dtcwsi.registry import near
 
@@ -19,6 +19,7 @@ _PUBLISHED: dict[str, tuple[Published, ...]] = {
     "clam-mb": (clam.CLAM_MB,),
     "clam-sb": (clam.CLAM_SB,),
     "dsmil": (dsmil.DSMIL,),
+    "hipt": (hipt.HIPT,),
     "mamba2d": (mamba2d.MAMBA2D,),
     "mhim-abmil": (mhim.MHIM_ABMIL,),
     "mhim-transmil": (mhim.MHIM_TRANSMIL,),
@@ -32,7 +33,8 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
 
     ``state_dict`` has the published key names, with or without the ``module.`` of parallel training; sizes are read
     from its shapes, other ``settings`` are options of the model. A classifier of one class (a single sigmoid) has no
-    counterpart here.
+    counterpart here. HIPT's slide part alone, without keys under ``local_vit.``, gives `hipt` with ``regions="given"``:
+    its tokens are features of regions.
     Raises: UnknownNameError if no published names are known for the model; UsageError if it is no state dict, the keys
     are another method's, or some are missing or unexpected; OptionError if a setting is unknown.
     """
