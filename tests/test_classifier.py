@@ -355,7 +355,8 @@ def test_weights_go_from_plain_to_compressed_and_back(name):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_features_are_taken_as_stored(name, dtype):
     model, (bag,) = build(name), bags_of(200)
-    half, whole = (model(rows, coords=bag.coords) for rows in (bag.features.to(dtype), bag.features.to(dtype).float()))
+    stored, coords = bag.features.to(dtype), torch.arange(200)[:, None] * torch.tensor([256, 0])
+    half, whole = (model(rows, coords=coords) for rows in (stored, stored.float()))
     assert half.logits.dtype == torch.float32
     torch.testing.assert_close(half.logits, whole.logits, atol=0.02, rtol=0.02)
 

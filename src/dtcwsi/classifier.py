@@ -290,8 +290,9 @@ def model_text(name: str) -> str:
 
 def _options_told_by(part: type) -> list[type]:
     """List a part and the parents whose options it takes over."""
-    heirs = [kind for kind in part.__mro__ if "__init__" in vars(kind)]
-    return [part] if heirs[0] is part else [part, heirs[0]]
+    own = options_of(part).keys()
+    parents = (kind for kind in part.__mro__[1:] if "__init__" in vars(kind) and kind.__module__.startswith("dtcwsi."))
+    return [part, *(kind for kind in parents if own & options_of(kind).keys())]
 
 
 def load(folder: str | Path) -> Classifier:

@@ -103,7 +103,9 @@ class MhimTransMil(TransMil):
 
     Tokens are hidden by what the class token attends to in the teacher's first layer; its heads vote. ``dropout`` acts
     behind each attention, ``projection_dropout`` on the projected tokens; squares have at least 7 x 7 places, filled
-    with zeros. Other options are TransMIL's and those of `MhimAbmil`.
+    with zeros. ``warm_up`` share of training before the teacher, a running mean of memory ``ema``; ``hide_random``,
+    ``hide_low``, ``hide_high`` shares of a bag hidden in training, the last of most attention, ``high_drawn`` of its
+    candidates; ``agreement`` weighs the comparison of bag vectors at ``temperature``.
     Raises: OptionError if an option is out of range.
     Source: Tang et al. 2023; adaptations as the module says.
     """
