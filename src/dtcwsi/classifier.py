@@ -149,6 +149,17 @@ class Classifier(nn.Module):
         if follow is not None:
             follow(float(progress))
 
+    def aggregate_regions(self, vectors: Float[Tensor, "regions width"]) -> Float[Tensor, "1 classes"]:
+        """Give the logits of a slide whose regions of 16 x 16 patches already are vectors.
+
+        Raises: OptionError if the model makes no vectors of regions.
+        """
+        aggregate = getattr(self.aggregator, "aggregate_regions", None)
+        if aggregate is None:
+            raise OptionError(f"{self.name} has no vectors of regions; hipt has")
+        logits: Tensor = aggregate(vectors)
+        return logits
+
     @property
     def needs_prototypes(self) -> bool:
         """Whether the aggregator has prototypes, to be fitted to training patches before training."""

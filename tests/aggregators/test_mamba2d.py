@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import gelu
 
+import dtcwsi
 from dtcwsi.aggregators import create_aggregator
 from dtcwsi.aggregators import mamba2d as module
 from dtcwsi.bags.packing import pack
@@ -159,3 +160,27 @@ def test_a_box_of_too_many_cells_and_missing_coordinates_are_told(bag, monkeypat
     ):
         mamba2d()(tokens_of(bag))
     assert torch.isfinite(mamba2d(cell_size=512)(tokens_of(bag)).logits).all()
+
+
+def test_a_fixed_grid_is_counted_from_level_0_pixel_0():
+    torch.manual_seed(0)
+    options = {"width": 16, "states": 4, "dropout": 0.0}
+    fixed = dtcwsi.create_model("mamba2d", in_dim=5, n_classes=2, grid=(3, 4), **options).eval()
+    boxed = dtcwsi.create_model("mamba2d", in_dim=5, n_classes=2, **options).eval()
+    boxed.load_state_dict(fixed.state_dict())
+    rows, corners = torch.randn(3, 5), torch.tensor([[0, 0], [768, 0], [0, 512]])
+    filling = dtcwsi.Bag(rows, corners, 256.0)
+    torch.testing.assert_close(fixed(filling).logits, boxed(filling).logits)
+    inner = dtcwsi.Bag(rows, torch.tensor([[256, 256], [512, 256], [256, 512]]), 256.0)
+    assert not torch.allclose(fixed(inner).logits, boxed(inner).logits)
+    outer = dtcwsi.Bag(rows, corners + 256, 256.0)
+    with pytest.raises(FeaturesError, match=r"reaches row 4 and column 5; expected at most grid=\(3, 4\)"):
+        fixed(outer)
+    with pytest.raises(FeaturesError, match="mamba2d got coordinates below 0"):
+        fixed(dtcwsi.Bag(rows, corners - 300, 256.0))
+
+
+@pytest.mark.parametrize("grid", [(3,), (3, 0)])
+def test_a_bad_grid_is_told(grid):
+    with pytest.raises(OptionError, match="got grid"):
+        dtcwsi.create_model("mamba2d", in_dim=5, n_classes=2, grid=grid)

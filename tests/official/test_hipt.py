@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import dtcwsi
-from dtcwsi.errors import UsageError
+from dtcwsi.errors import OptionError, UsageError
 
 
 def slide_shapes():
@@ -115,3 +115,11 @@ def test_what_is_missing_or_of_another_network_is_told(whole):
     pooling = {key: tensor for key, tensor in whole.items() if not key.startswith("global_transformer")}
     with pytest.raises(UsageError, match="not one of HIPT: got keys such as"):
         dtcwsi.load_official("hipt", pooling)
+
+
+def test_vectors_of_regions_have_the_logits_of_the_slides_part():
+    model = dtcwsi.load_official("hipt", drawn(slide_shapes()))
+    vectors = torch.randn(7, 192, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(model.aggregate_regions(vectors), model(vectors).logits)
+    with pytest.raises(OptionError, match="abmil has no vectors of regions; hipt has"):
+        dtcwsi.create_model("abmil", in_dim=4, n_classes=2).aggregate_regions(vectors)

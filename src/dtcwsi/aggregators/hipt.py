@@ -86,6 +86,12 @@ class Hipt(nn.Module):
         attention = cells.spread(over[regions.of_cell] * within).detach()
         return Aggregated(logits, attention, attention)
 
+    def aggregate_regions(self, vectors: Float[Tensor, "regions width"]) -> Float[Tensor, "1 classes"]:
+        """Give the logits of a slide whose regions already are vectors: the slide's part alone."""
+        ends = torch.tensor([0, len(vectors)], device=vectors.device)
+        logits, _ = self._slide(vectors, vectors.new_zeros(len(vectors)), ends)
+        return logits
+
     def _slide(
         self,
         regions: Float[Tensor, "regions dim"],

@@ -1,10 +1,12 @@
 """2DMambaMIL: a selective scan over the slide's grid, then attention over its cells (Zhang et al. 2025)."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dtcwsi.errors import FeaturesError
+from dtcwsi.errors import FeaturesError, OptionError
 from dtcwsi.nn.grid import cells_of
 from dtcwsi.nn.mamba import Mamba2dBlock
 from dtcwsi.nn.segment import segment_softmax
@@ -19,11 +21,12 @@ _MOST_CELLS = 1 << 20
 class Mamba2d(nn.Module):
     """Linear + GELU, a pad token on absent cells, Mamba blocks over the grid, LayerNorm, attention over cells, Linear.
 
-    A bag's patches lie on the grid of its bounding box, one cell a step of its patches or ``cell_size`` level-0 pixels;
-    patches of one cell are averaged. ``width`` of the tokens, ``layers``, ``states`` of each channel; ``hidden`` of the
-    attention; ``dropout`` acts behind the GELU. Weights start as published: Xavier, biases 0, those of steps included.
-    Absent cells take part in the attention; the attention told is that of the tokens, scaled to sum to 1. The teacher's
-    logits are without the gate, but not the scan that they come from.
+    A bag's patches lie on the grid of its bounding box, one cell a step of its patches or ``cell_size`` level-0 pixels,
+    or on a ``grid`` of (rows, columns) from level-0 pixel 0 on, the same for all bags; patches of one cell are
+    averaged. ``width`` of the tokens, ``layers``, ``states`` of each channel; ``hidden`` of the attention; ``dropout``
+    acts behind the GELU. Weights start as published: Xavier, biases 0, those of steps included. Absent cells take part
+    in the attention; the attention told is that of the tokens, scaled to sum to 1. The teacher's logits are without the
+    gate, but not the scan that they come from.
     A token's log size and gate are added to its logit in the attention; the scan sees a cell as one whatever its size,
     scaled by the gate. Memory is linear in the cells of the box, absent ones included: at width 128 about 4 KB a cell
     to predict, of one bag at a time, and 7 KB to train, beside 0.1 and 0.25 GB.
@@ -32,7 +35,8 @@ class Mamba2d(nn.Module):
     Source: Zhang et al. 2025 (AtlasAnalyticsLab/2DMamba). The scan is the paper's, left to right, then top to bottom.
     The published PyTorch scan differs from it on three rows or more, where its vertical pass takes up products that the
     horizontal one left, and in its gradients from two cells on. Adaptations: the published raster is one for a cohort,
-    512 level-0 pixels a cell from the slide's corner, here it is each bag's box; there a cell's last patch wins.
+    512 level-0 pixels a cell from the slide's corner, here it is each bag's box unless ``grid`` is given; there a
+    cell's last patch wins.
     """
 
     def __init__(
@@ -45,9 +49,11 @@ class Mamba2d(nn.Module):
         states: int = 16,
         hidden: int = 128,
         cell_size: int | None = None,
+        grid: Sequence[int] | None = None,
         dropout: float = 0.25,
     ) -> None:
         super().__init__()
+        self.grid = None if grid is None else _checked_grid(grid)
         check_whole_number("width", width)
         check_whole_number("states", states)
         self.cell_size = None if cell_size is None else check_whole_number("cell_size", cell_size)
@@ -70,7 +76,7 @@ class Mamba2d(nn.Module):
 
     def forward(self, tokens: CompressedBags) -> Aggregated:
         """Classify each bag by itself; a bag without tokens is a single absent cell."""
-        cells = cells_of(tokens, "mamba2d", size=self.cell_size)
+        cells = cells_of(tokens, "mamba2d", size=self.cell_size, from_corner=self.grid is None)
         rows = cells.gather(self.projection(tokens.features).to(self.pad_token.dtype))
         reach = cells.gather(tokens.gate.exp()[:, None])[:, 0]
         ends = cells.offsets.tolist()
@@ -92,7 +98,7 @@ class Mamba2d(nn.Module):
         reach: Float[Tensor, "cells"],
     ) -> tuple[Float[Tensor, "1 width"], Float[Tensor, "cells"]]:
         """Give the bag's vector, and what the attention says of the cells that hold tokens."""
-        columns, lines = (int(side) + 1 for side in xy.amax(dim=0)) if len(xy) else (1, 1)
+        lines, columns = self._sides(xy)
         if columns * lines > _MOST_CELLS:
             raise FeaturesError(
                 f"mamba2d lays a bag out on {columns} x {lines} cells; expected {_MOST_CELLS} cells at most; "
@@ -107,3 +113,22 @@ class Mamba2d(nn.Module):
         scores = self.attention(grid)[:, 0]
         weights = (scores + bias.new_zeros(columns * lines).index_copy(0, place, bias)).softmax(dim=0)
         return weights[None].to(grid.dtype) @ grid, scores.index_select(0, place)
+
+    def _sides(self, xy: Int[Tensor, "cells 2"]) -> tuple[int, int]:
+        """Give the rows and columns of a bag's grid.  Raises: FeaturesError if it lies outside the fixed one."""
+        columns, lines = (int(side) + 1 for side in xy.amax(dim=0)) if len(xy) else (1, 1)
+        if self.grid is None:
+            return lines, columns
+        if lines > self.grid[0] or columns > self.grid[1]:
+            raise FeaturesError(
+                f"mamba2d got a bag that reaches row {lines} and column {columns}; expected at most grid={self.grid}, "
+                "the rows and columns of cells that it was built for: give a larger grid or none"
+            )
+        return self.grid
+
+
+def _checked_grid(grid: Sequence[int]) -> tuple[int, int]:
+    if isinstance(grid, str) or len(grid) != 2:
+        raise OptionError(f"got grid={grid!r}; expected (rows, columns), two whole numbers from 1 on")
+    rows, columns = grid
+    return check_whole_number("grid rows", rows), check_whole_number("grid columns", columns)

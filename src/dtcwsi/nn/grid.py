@@ -38,11 +38,12 @@ class Cells:
         return attention.index_select(0, self.of_token) * self.share
 
 
-def cells_of(tokens: CompressedBags, owner: str, *, size: int | None = None) -> Cells:
-    """Find the cells that hold tokens: squares of the patch size, or of ``size`` level-0 pixels, from a bag's corner.
+def cells_of(tokens: CompressedBags, owner: str, *, size: int | None = None, from_corner: bool = True) -> Cells:
+    """Find the cells that hold tokens: squares of the patch size, or of ``size`` level-0 pixels.
 
+    They are counted from each bag's smallest x and y, or not ``from_corner`` but from level-0 pixel 0.
     Patches that overlap, or tokens that a compressor has moved together, may share a cell.
-    Raises: FeaturesError, in the name of the ``owner``, if there are no coordinates.
+    Raises: FeaturesError, in the name of the ``owner``, if there are no coordinates, or some below 0 where 0 is first.
     """
     if tokens.coords is None or tokens.patch_size_level0 is None:
         raise FeaturesError(
@@ -52,8 +53,11 @@ def cells_of(tokens: CompressedBags, owner: str, *, size: int | None = None) -> 
     ids = segment_ids(tokens.offsets, len(tokens.features))
     coords = tokens.coords.double()
     step = tokens.patch_size_level0.double() if size is None else coords.new_full((tokens.n_bags,), size)
-    corner = segment_min(coords, tokens.offsets)
-    xy = ((coords - corner[ids]) / step[ids, None] + 1e-6).floor().long()
+    if from_corner:
+        coords = coords - segment_min(coords, tokens.offsets)[ids]
+    xy = (coords / step[ids, None] + 1e-6).floor().long()
+    if len(xy) and int(xy.min()) < 0:
+        raise FeaturesError(f"{owner} got coordinates below 0; expected level-0 pixels from the slide's corner")
     columns, rows = (int(side) + 1 for side in xy.amax(dim=0)) if len(xy) else (1, 1)
     occupied, of_token = torch.unique((ids * rows + xy[:, 1]) * columns + xy[:, 0], return_inverse=True)
     bag = occupied // (rows * columns)
