@@ -33,7 +33,7 @@ def hidden_tokens(
     several ``heads`` each names as many, and the tokens that most of them name are taken.
     """
     sizes, ids = offsets.diff(), segment_ids(offsets, len(attention))
-    heads = attention.reshape(len(attention), -1)
+    heads = attention[:, None] if attention.ndim == 1 else attention
     hidden = _first(torch.rand_like(heads[:, 0]), offsets, _count(sizes, hiding.drawn))
     left = sizes - ids[hidden].bincount(minlength=len(sizes))
     hidden = hidden | _named(-heads, offsets, _count(left, hiding.low))
