@@ -3,9 +3,9 @@
 python benchmarks/systems_speed.py --published DIR [--systems NAME ...] [--sizes N ...] --out FILE
 
 DIR holds checkouts named CLAM, dsmil-wsi, TransMIL, PANTHER and MHIM-MIL (branch v1); a system whose checkout is not
-there is left out. What those need besides torch (nystrom-attention, einops, pandas) is installed by hand. One slide of random
-features, 512 wide, two threads, float32: inference and a training step (loss and gradients, no optimiser), medians in
-turns; memory is the peak of what a process of its own has allocated beyond the start, in its first call.
+there is left out. What those need besides torch (nystrom-attention, einops, pandas) is installed by hand. One slide of
+random features, 512 wide, two threads, float32: inference and a training step (loss and gradients, no optimiser),
+medians in turns; memory is the peak of what a process of its own has allocated beyond the start, in its first call.
 """
 
 import argparse

@@ -80,11 +80,7 @@ class Classifier(nn.Module):
 
         Raises: FeaturesError if features have another width.
         """
-        if bags.features.shape[1] != self.in_dim:
-            raise FeaturesError(
-                f"features have width {bags.features.shape[1]}; {self.name} was built for {self.in_dim}; "
-                "use features of the encoder that the model was trained on"
-            )
+        self._check_width(bags.features)
         tokens: CompressedBags = self.compressor(bags)
         return self._as_weights(tokens)
 
@@ -175,7 +171,10 @@ class Classifier(nn.Module):
         if fit is None:
             raise OptionError(f"{self.name} has no prototypes to fit; panther has")
         check_whole_number("patches", patches)
-        fit(sample_patches(bags, patches, seed=seed), seed=seed)
+        check_whole_number("seed", seed, least=0, most=2**32 - 1)
+        sampled = sample_patches(bags, patches, seed=seed)
+        self._check_width(sampled)
+        fit(sampled, seed=seed)
 
     def describe_classes(self, names: Sequence[str], shares: Sequence[float]) -> None:
         """Record the class names and their shares among the training slides."""
@@ -200,6 +199,13 @@ class Classifier(nn.Module):
             "versions": package_versions(),
         }
         write_json(folder / _CARD, {**notes, **card})
+
+    def _check_width(self, features: Float[Tensor, "patches dim"]) -> None:
+        if features.shape[1] != self.in_dim:
+            raise FeaturesError(
+                f"features have width {features.shape[1]}; {self.name} was built for {self.in_dim}; "
+                "use features of the encoder that the model was trained on"
+            )
 
     def _check_labels(self, labels: Int[Tensor, "bags"]) -> None:
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.n_classes:

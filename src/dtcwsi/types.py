@@ -178,10 +178,10 @@ class PackedBags:
     """Several bags as one matrix: rows ``offsets[b]`` to ``offsets[b + 1]`` belong to bag b; no padding.
 
     ``features`` (sum of patches, dim) in the order given; ``offsets`` (bags + 1,) int64; ``coords`` (sum of patches, 2)
-    or None if any bag lacks them; ``patch_size_level0`` (bags,) float, where unknown the step of the coordinates' grid,
-    NaN without coordinates; ``labels`` (bags,) int64, -1 where unknown. ``order`` (sum of patches,) lists the rows bag
-    after bag in each bag's spatial order; None if that is the order given. ``coords_dropped`` says that some bags had
-    coordinates and others had none.
+    or None if any bag lacks them; ``patch_size_level0`` (bags,) float, NaN where unknown; ``step_level0`` (bags,) the
+    same, where unknown the step of the coordinates' grid; ``labels`` (bags,) int64, -1 where unknown. ``order`` (sum of
+    patches,) lists the rows bag after bag in each bag's spatial order; None if that is the order given.
+    ``coords_dropped`` says that some bags had coordinates and others had none.
     """
 
     features: Float[Tensor, "patches dim"]
@@ -192,6 +192,7 @@ class PackedBags:
     slide_ids: tuple[str | None, ...] = ()
     order: Int[Tensor, "patches"] | None = None
     coords_dropped: bool = False
+    step_level0: Float[Tensor, "bags"] | None = None
 
     @property
     def n_bags(self) -> int:
@@ -213,6 +214,7 @@ class PackedBags:
             self.slide_ids,
             moved(self.order),
             self.coords_dropped,
+            moved(self.step_level0),
         )
 
 
@@ -222,8 +224,8 @@ class CompressedBags:
 
     Tokens: ``features`` (tokens, dim), ``offsets`` (bags + 1,), ``log_size`` (tokens,) log of the patches inside,
     ``gate`` (tokens,) <= 0 prior on attention from the score, ``mass`` (tokens,) share of first-stage importance,
-    ``score`` (tokens,), ``coords`` (tokens, 2) or None. Aggregators add ``bias`` to attention logits, sizes
-    included if ``size_bias``.
+    ``score`` (tokens,), ``coords`` (tokens, 2) or None; ``patch_size_level0`` and ``step_level0`` are the bags'.
+    Aggregators add ``bias`` to attention logits, sizes included if ``size_bias``.
     Patches, in the order given: ``patch_offsets`` (bags + 1,), ``patch_to_token`` (patches,) index of its token within
     the bag or -1, ``tokens_by_stage`` (stages, patches) the same after each stage, ``patch_weight`` (patches,) its
     share in its token, 0 once pruned.
@@ -243,6 +245,7 @@ class CompressedBags:
     patch_weight: Float[Tensor, "patches"]
     size_bias: bool = True
     losses: dict[str, Tensor] = field(default_factory=dict)
+    step_level0: Float[Tensor, "bags"] | None = None
 
     @property
     def n_bags(self) -> int:

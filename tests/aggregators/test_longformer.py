@@ -189,3 +189,12 @@ def test_slides_without_coordinates_are_refused():
 def test_options_out_of_range_are_told(options, message):
     with pytest.raises(OptionError, match=message):
         aggregator(**options)
+
+
+def test_double_precision_runs():
+    model = (
+        create_aggregator("longformer", in_dim=5, n_classes=2, width=16, heads=2, attention_window=5).double().eval()
+    )
+    coords = torch.arange(6)[:, None] * torch.tensor([256, 0])
+    tokens = create_compressor("identity", dim=5)(pack([Bag(torch.randn(6, 5).double(), coords)]))
+    assert model(tokens).logits.dtype == torch.float64

@@ -135,3 +135,42 @@ def test_transmils_warm_up_is_plain_and_its_size_the_published_one():
     torch.testing.assert_close(out.logits, model.eval()(packed).logits, atol=1e-6, rtol=0)
     full = create_aggregator("mhim-transmil", in_dim=1024, n_classes=2)
     assert sum(parameter.numel() for parameter in full.parameters()) == 2_672_146
+
+
+@pytest.mark.parametrize("make", [model_in_training, transmil_in_training])
+def test_a_batch_of_empty_bags_has_the_prior_with_a_teacher_too(make):
+    model = make()
+    model.set_progress(0.0)
+    model.set_progress(0.4)
+    out = model(torch.zeros(0, DIM))
+    torch.testing.assert_close(out.logits.softmax(1), torch.tensor([[0.5, 0.5]]))
+
+
+def test_the_teacher_goes_where_its_student_goes_and_leaves_with_training():
+    model = model_in_training()
+    model.set_progress(0.0)
+    model.set_progress(0.4)
+    assert torch.isfinite(model.double()(torch.randn(9, DIM).double()).logits).all()
+    model.set_progress(1.0)
+    assert model.aggregator.teaching.teacher is None
+    model.eval().set_progress(0.2)
+    model.set_progress(0.6)
+    assert model.aggregator.teaching.teacher is None
+
+
+def test_the_teachers_dropout_is_on():
+    model = model_in_training(dropout=0.5, hide_random=0.0, hide_high=0.0)
+    model.set_progress(0.0)
+    model.set_progress(0.4)
+    packed, part = bags_of(30), model.aggregator
+    one, two = (
+        part.teaching.teacher_of(part).attended(packed.features, torch.zeros(30), packed.offsets)[2] for _ in "12"
+    )
+    assert not torch.equal(one, two)
+
+
+def test_more_of_the_highest_than_its_candidates_hold_is_told():
+    with pytest.raises(
+        OptionError, match="got hide_high=0.8 and high_drawn=0.5; expected hide_high at most high_drawn"
+    ):
+        model_in_training(hide_high=0.8)

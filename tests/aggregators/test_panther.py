@@ -156,3 +156,24 @@ def test_published_sizes_have_the_published_number_of_parameters(options, count)
 def test_bad_options_are_told(options, told):
     with pytest.raises(OptionError, match=told):
         create_aggregator("panther", in_dim=DIM, n_classes=CLASSES, **options)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3])
+def test_constant_features_and_means_far_from_zero_leave_no_nan(iterations):
+    rows = 100 + torch.randn(40, DIM)
+    rows[:, 0] = 30.0
+    model = create_aggregator("panther", in_dim=DIM, n_classes=CLASSES, prototypes=3, iterations=iterations).eval()
+    model.fit_prototypes(rows, seed=0)
+    found = model(tokens_of(rows)).logits
+    expected = model.double()(tokens_of(rows.double())).logits
+    torch.testing.assert_close(found.double(), expected, atol=2e-3, rtol=1e-4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.isfinite(model.float()(tokens_of(rows)).logits).all()
+
+
+def test_what_is_no_list_of_bags_of_the_models_width_is_told():
+    model = dtcwsi.create_model("panther", in_dim=DIM, n_classes=2)
+    with pytest.raises(FeaturesError, match="features have width 8; panther was built for 5"):
+        model.fit_prototypes([dtcwsi.Bag(torch.randn(50, 8))])
+    with pytest.raises(OptionError, match="got seed=-1; expected"):
+        model.fit_prototypes([dtcwsi.Bag(torch.randn(50, DIM))], seed=-1)

@@ -56,3 +56,18 @@ def test_missing_coordinates_are_told_by_the_model_that_needs_them():
     tokens = create_compressor("identity", dim=3)(pack([Bag(torch.randn(4, 3))]))
     with pytest.raises(FeaturesError, match="longformer needs the coordinates of patches and a bag of the batch"):
         cells_of(tokens, "longformer")
+
+
+def test_a_bag_without_patches_has_nothing_to_place():
+    bags = [Bag(torch.zeros(0, 3)), Bag(torch.randn(2, 3), torch.tensor([[0, 0], [256, 0]]))]
+    tokens = create_compressor("identity", dim=3)(pack(bags))
+    assert cells_of(tokens, "model").offsets.tolist() == [0, 0, 2]
+    assert cells_of(create_compressor("identity", dim=3)(pack(bags[:1])), "model").offsets.tolist() == [0, 0]
+
+
+def test_a_grid_for_all_bags_needs_the_patch_size():
+    tokens = tokens_of([[1024, 1024]])
+    with pytest.raises(FeaturesError, match="model needs the patch size in level-0 pixels for a grid"):
+        cells_of(tokens, "model", from_corner=False)
+    assert cells_of(tokens, "model", size=256, from_corner=False).xy.tolist() == [[4, 4]]
+    assert cells_of(tokens_of([[1024, 1024]], patch_size=512.0), "model", from_corner=False).xy.tolist() == [[2, 2]]

@@ -70,7 +70,7 @@ def test_published_weights_give_the_published_logits(layers, columns, rows, patc
 
 def test_other_sizes_are_read_off_the_shapes():
     model = dtcwsi.load_official("mamba2d", drawn(2), cell_size=512)
-    sizes = {"width": 128, "layers": 2, "states": 16, "hidden": 128, "cell_size": 512, "dropout": 0.25}
+    sizes = {"width": 128, "layers": 2, "states": 16, "hidden": 128, "cell_size": 512, "grid": None, "dropout": 0.25}
     assert model.options == sizes
 
 

@@ -90,10 +90,10 @@ class Longformer(nn.Module):
         scores: Float[Tensor, "rows heads"], token_rows: Tensor, windows: Windows, tokens: CompressedBags
     ) -> Float[Tensor, "tokens"]:
         """Say what the global token would take from each token if none had a gate."""
-        firsts = windows.offsets[:-1]
-        weight = scores.new_zeros(len(scores)).index_add(0, token_rows, tokens.size_prior.detach().exp())
+        firsts, sizes = windows.offsets[:-1], tokens.size_prior.detach().exp().to(scores.dtype)
+        weight = scores.new_zeros(len(scores)).index_add(0, token_rows, sizes)
         shares = segment_softmax(scores, windows.offsets, weight.index_fill(0, firsts, 1.0).log()).mean(dim=1)
-        return shares[token_rows] * tokens.size_prior.detach().exp() / weight[token_rows]
+        return shares[token_rows] * sizes / weight[token_rows]
 
     def _start(self) -> None:
         """Draw weights as published: truncated normal numbers of deviation 0.02, zero biases."""

@@ -128,7 +128,9 @@ class Mamba2d(nn.Module):
 
 
 def _checked_grid(grid: Sequence[int]) -> tuple[int, int]:
-    if isinstance(grid, str) or len(grid) != 2:
-        raise OptionError(f"got grid={grid!r}; expected (rows, columns), two whole numbers from 1 on")
+    if not isinstance(grid, list | tuple) or len(grid) != 2:
+        raise OptionError(
+            f"got grid={grid!r}; expected (rows, columns), two whole numbers from 1 on: --set grid=[20,30]"
+        )
     rows, columns = grid
     return check_whole_number("grid rows", rows), check_whole_number("grid columns", columns)

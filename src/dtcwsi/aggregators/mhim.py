@@ -79,12 +79,13 @@ class MhimAbmil(Abmil):
 
     def set_progress(self, progress: float) -> None:
         """End an optimiser step, see `Teaching`."""
-        self.teaching.set_progress(progress, self)
+        if self.training:
+            self.teaching.set_progress(progress, self)
 
     def forward(self, tokens: CompressedBags) -> Aggregated:
         """Pool each bag; in training with a teacher, the part of it that is not hidden."""
-        teacher = self.teaching.teacher
-        if teacher is None or not self.training:
+        teacher = self.teaching.teacher_of(self) if self.training else None
+        if teacher is None:
             return super().forward(tokens)
         with torch.no_grad():
             scores, looked, wanted = teacher.attended(tokens.features, tokens.bias, tokens.offsets)
@@ -147,12 +148,13 @@ class MhimTransMil(TransMil):
 
     def set_progress(self, progress: float) -> None:
         """End an optimiser step, see `Teaching`."""
-        self.teaching.set_progress(progress, self)
+        if self.training:
+            self.teaching.set_progress(progress, self)
 
     def forward(self, tokens: CompressedBags) -> Aggregated:
         """Classify each bag; in training with a teacher, the part of it that is not hidden."""
-        teacher = self.teaching.teacher
-        if teacher is None or not self.training:
+        teacher = self.teaching.teacher_of(self) if self.training else None
+        if teacher is None:
             return super().forward(tokens)
         with torch.no_grad():
             rows = teacher.projection(tokens.features)

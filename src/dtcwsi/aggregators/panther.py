@@ -86,7 +86,8 @@ class Panther(nn.Module):
                 "panther's prototypes are random; call model.fit_prototypes(training_bags) first", stacklevel=2
             )
         weight = tokens.bias.to(tokens.features.dtype).exp()
-        mixture, owner = self._fitted(tokens.features, weight, tokens.offsets)
+        with torch.autocast(tokens.features.device.type, enabled=False):
+            mixture, owner = self._fitted(tokens.features, weight, tokens.offsets)
         evidence = self.head(*mixture)
         logits = evidence.sum(dim=1)
         maps = _maps(evidence.detach(), owner.detach() * weight.detach()[:, None], tokens.offsets)
@@ -99,19 +100,20 @@ class Panther(nn.Module):
         self, rows: Float[Tensor, "tokens dim"], weight: Float[Tensor, "tokens"], offsets: Int[Tensor, "bags_plus_one"]
     ) -> tuple[list[Tensor], Float[Tensor, "tokens prototypes"]]:
         """Take the steps of EM bag by bag: the mixtures, and whose each token was in the last step."""
-        prior = self._prior()
+        middle = self.prototypes.mean(dim=0)  # variances of what is far from 0 would be differences of large numbers
+        prior = self._prior(middle)
         mixtures, owners, sizes = [], [], offsets.diff().tolist()
         for bag, counted in zip(torch.split(rows, sizes), torch.split(weight, sizes), strict=True):
-            mixture = prior.start
+            share, mean, variance = prior.start
             for _ in range(self.iterations):
-                mixture, owner = prior.step(mixture, bag, counted)
-            mixtures.append(mixture)
+                (share, mean, variance), owner = prior.step((share, mean, variance), bag, counted)
+            mixtures.append((share, mean + middle, variance))
             owners.append(owner)
         return [torch.stack(parts) for parts in zip(*mixtures, strict=True)], torch.cat(owners)
 
-    def _prior(self) -> "_Prior":
+    def _prior(self, middle: Float[Tensor, "dim"]) -> "_Prior":
         variances = self.prior_variance * softplus(self.raw_variance)
-        return _Prior(self.prototypes, variances, self.prior_weight)
+        return _Prior(self.prototypes - middle, variances, self.prior_weight, middle)
 
 
 _Mixture = tuple[Float[Tensor, "prototypes"], Float[Tensor, "prototypes dim"], Float[Tensor, "prototypes dim"]]
@@ -119,11 +121,12 @@ _Mixture = tuple[Float[Tensor, "prototypes"], Float[Tensor, "prototypes dim"], F
 
 @dataclass(frozen=True)
 class _Prior:
-    """What the mixtures are before a token is seen, as if ``weight`` tokens had been."""
+    """What the mixtures are before a token is seen, as if ``weight`` tokens had been; means count from ``middle``."""
 
     means: Float[Tensor, "prototypes dim"]
     variances: Float[Tensor, "prototypes dim"]
     weight: float
+    middle: Float[Tensor, "dim"]
 
     @property
     def start(self) -> _Mixture:
@@ -138,13 +141,16 @@ class _Prior:
         seen_squares = self.weight * (self.variances + self.means**2)
         owners = []
         for part, counted in zip(torch.split(rows, _CHUNK), torch.split(weight, _CHUNK), strict=True):
-            squares = part * part
-            owners.append(_responsibilities(part, squares, *mixture))
+            centred = part - self.middle
+            squares = centred * centred
+            owners.append(_responsibilities(centred, squares, *mixture))
             shares = owners[-1] * counted[:, None]
             total = total + shares.sum(dim=0)
-            seen, seen_squares = seen + shares.T @ part, seen_squares + shares.T @ squares
+            seen, seen_squares = seen + shares.T @ centred, seen_squares + shares.T @ squares
         mean = seen / total[:, None]
-        return (total / total.sum(), mean, seen_squares / total[:, None] - mean**2), torch.cat(owners)
+        least = self.weight * self.variances / total[:, None]  # what the prior alone leaves
+        variance = (seen_squares / total[:, None] - mean**2).maximum(least)
+        return (total / total.sum(), mean, variance), torch.cat(owners)
 
 
 class _LinearHead(nn.Module):

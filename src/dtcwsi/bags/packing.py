@@ -67,20 +67,28 @@ def join(packs: Sequence[PackedBags]) -> PackedBags:
         _joined([pack.labels for pack in packs]),
         tuple(slide_id for pack in packs for slide_id in pack.slide_ids),
         _joined_order(packs, starts),
-        coords is None and any(pack.coords is not None or pack.coords_dropped for pack in packs),
+        coords is None and any(_placed(pack) or pack.coords_dropped for pack in packs),
+        _joined([pack.step_level0 for pack in packs]),
     )
+
+
+def _placed(pack: PackedBags) -> bool:
+    return pack.coords is not None and len(pack.features) > 0
 
 
 def _pack_one(bag: Bag) -> PackedBags:
     device, step = bag.features.device, _step(bag)
+    given = step if bag.patch_size_level0 else float("nan")
+    nowhere = torch.zeros(0, 2, dtype=torch.int64, device=device) if not len(bag) else None  # has nothing to place
     return PackedBags(
         bag.features.contiguous(),  # sums along the rows of another layout have other last bits
         torch.tensor([0, len(bag)], device=device),
-        bag.coords,
-        torch.tensor([step], dtype=torch.float32, device=device),
+        nowhere if bag.coords is None else bag.coords,
+        torch.tensor([given], dtype=torch.float32, device=device),
         torch.tensor([-1 if bag.label is None else bag.label], device=device),
         (bag.slide_id,),
         _order(bag, step),
+        step_level0=torch.tensor([step], dtype=torch.float32, device=device),
     )
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dtcwsi.errors import FeaturesError
+from dtcwsi.errors import FeaturesError, OptionError
 from dtcwsi.types import Bag, PackedBags
 
 __all__ = ["Bags", "sample_patches"]
@@ -24,8 +24,10 @@ class Bags(Protocol):
 def sample_patches(bags: Bags, count: int, *, seed: int) -> Float[Tensor, "patches dim"]:
     """Draw about ``count`` patches, as many from every bag or batch, all of it where it has fewer.
 
-    Returns: float32 on the CPU.  Raises: FeaturesError if no bag has a patch.
+    Returns: float32 on the CPU.  Raises: FeaturesError if no bag has a patch; OptionError if it is no list.
     """
+    if isinstance(bags, Bag | PackedBags) or not hasattr(bags, "__len__"):
+        raise OptionError(f"got {type(bags).__name__}; expected a list of bags or of packed batches")
     generator = torch.Generator().manual_seed(seed)
     each = -(-count // max(1, len(bags)))
     drawn = []

@@ -40,4 +40,5 @@ class Identity(Compressor):
             patch_to_token=within,
             tokens_by_stage=within[None],
             patch_weight=zeros + 1,
+            step_level0=bags.step_level0,
         )

@@ -170,6 +170,7 @@ class StagedCompressor(Compressor):
             score=tokens.score.float(),
             coords=None if bags.coords is None else bags.coords[tokens.anchor],
             patch_size_level0=bags.patch_size_level0,
+            step_level0=bags.step_level0,
             patch_offsets=bags.offsets,
             patch_to_token=trace.stages[-1],
             tokens_by_stage=torch.stack(trace.stages),

@@ -45,14 +45,19 @@ def cells_of(tokens: CompressedBags, owner: str, *, size: int | None = None, fro
     Patches that overlap, or tokens that a compressor has moved together, may share a cell.
     Raises: FeaturesError, in the name of the ``owner``, if there are no coordinates, or some below 0 where 0 is first.
     """
-    if tokens.coords is None or tokens.patch_size_level0 is None:
+    if tokens.coords is None or tokens.step_level0 is None:
         raise FeaturesError(
             f"{owner} needs the coordinates of patches and a bag of the batch has none; use features with coords "
             "(N, 2) in level-0 pixels, or a model that does without, such as abmil"
         )
     ids = segment_ids(tokens.offsets, len(tokens.features))
     coords = tokens.coords.double()
-    step = tokens.patch_size_level0.double() if size is None else coords.new_full((tokens.n_bags,), size)
+    step = tokens.step_level0.double() if size is None else coords.new_full((tokens.n_bags,), size)
+    if not from_corner and size is None and _unknown(tokens):
+        raise FeaturesError(
+            f"{owner} needs the patch size in level-0 pixels for a grid that is the same for all bags, and a bag has "
+            "none; give patch_size_level0 with the bag, or the model's cell_size"
+        )
     if from_corner:
         coords = coords - segment_min(coords, tokens.offsets)[ids]
     xy = (coords / step[ids, None] + 1e-6).floor().long()
@@ -64,6 +69,11 @@ def cells_of(tokens: CompressedBags, owner: str, *, size: int | None = None, fro
     place = torch.stack([occupied % columns, occupied // columns % rows], dim=1)
     share, bias = _shares(tokens.bias, of_token, len(occupied))
     return Cells(place, offsets_of(bag.bincount(minlength=tokens.n_bags)), of_token, share, bias)
+
+
+def _unknown(tokens: CompressedBags) -> bool:
+    sizes, filled = tokens.patch_size_level0, tokens.offsets.diff() > 0
+    return sizes is None or bool(sizes[filled].isnan().any())
 
 
 def _shares(

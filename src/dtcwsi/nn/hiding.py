@@ -46,7 +46,7 @@ def hidden_tokens(
 
 
 def _count(sizes: Int[Tensor, "bags"], share: float) -> Int[Tensor, "bags"]:
-    return (sizes * share - 1e-9).ceil().long().clamp_min(0).minimum(sizes)
+    return (sizes.double() * share - 1e-9).ceil().long().clamp_min(0).minimum(sizes)
 
 
 def _named(

@@ -33,7 +33,7 @@ class WindowAttention(nn.Module):
     ) -> Float[Tensor, "rows width"]:
         """Attend from every row."""
         keys, values = self._split(self.keys_values(rows)).chunk(2, dim=1)
-        biases = bias[:, None]
+        biases = bias[:, None].to(torch.promote_types(bias.dtype, self.query.weight.dtype))
         if self.token_bias is not None:
             lift = self.token_bias[1].expand(len(windows.offsets) - 1, -1)
             biases = biases.repeat(1, self.heads).index_add(0, windows.offsets[:-1], lift)
@@ -57,7 +57,11 @@ class WindowAttention(nn.Module):
         keys, values = self._split(both(rows)).chunk(2, dim=1) if own is None else own
         queries = self._split(query(rows[windows.offsets[:-1]])) * keys.shape[2] ** -0.5
         ids = segment_ids(windows.offsets, len(rows))
-        scores = (queries.index_select(0, ids) * keys).sum(dim=2).to(bias.dtype)
+        scores = (
+            (queries.index_select(0, ids) * keys)
+            .sum(dim=2)
+            .to(torch.promote_types(bias.dtype, self.query.weight.dtype))
+        )
         if self.token_bias is not None and self.own_bias is not None:
             lift = (self.own_bias - self.token_bias[0]).expand(len(queries), -1)
             scores = (scores + self.token_bias[0]).index_add(0, windows.offsets[:-1], lift)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dtcwsi.errors import OptionError
 from dtcwsi.nn.hiding import Hiding, hidden_tokens
 from dtcwsi.nn.segment import offsets_of, segment_ids
 from dtcwsi.options import check_number
@@ -45,6 +46,11 @@ class Teaching(Generic[Student]):
             _share("hide_high", hide_high),
             check_number("high_drawn", high_drawn, lambda share: 0 < share <= 1, "a share above 0, up to 1"),
         )
+        if self._hiding.high > self._hiding.high_drawn:
+            raise OptionError(
+                f"got hide_high={hide_high} and high_drawn={high_drawn}; expected hide_high at most high_drawn, since "
+                "hide_high / high_drawn of a bag are its candidates"
+            )
         self._agreement = check_number("agreement", agreement, lambda weight: 0 <= weight < math.inf, "0 or more")
         self._temperature = check_number("temperature", temperature, lambda t: 0 < t < math.inf, "above 0")
         self._progress = 1.0
@@ -52,13 +58,17 @@ class Teaching(Generic[Student]):
 
     def set_progress(self, progress: float, student: Student) -> None:
         """End an optimiser step: the teacher follows, or appears; a smaller ``progress`` begins another training."""
-        if progress < self._progress:
+        if progress < self._progress or progress >= 1:
             self.teacher = None
         elif progress > self._progress and self.teacher is not None:
             self._follow(self.teacher, student)
         if self.teacher is None and self._warm_up <= progress < 1:
             self.teacher = copy.deepcopy(student).requires_grad_(requires_grad=False).train()
         self._progress = progress
+
+    def teacher_of(self, student: Student) -> Student | None:
+        """Give the teacher, on the student's device and of its type; None before it appears."""
+        return None if self.teacher is None else self.teacher.to(next(student.parameters()))
 
     def seen(
         self, looked: Float[Tensor, "tokens *heads"], offsets: Int[Tensor, "bags_plus_one"]

@@ -33,8 +33,9 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
 
     ``state_dict`` has the published key names, with or without the ``module.`` of parallel training; sizes are read
     from its shapes, other ``settings`` are options of the model. A classifier of one class (a single sigmoid) has no
-    counterpart here. HIPT's slide part alone, without keys under ``local_vit.``, gives `hipt` with ``regions="given"``:
-    its tokens are features of regions.
+    counterpart here. PANTHER's prior and its head are two state dicts there; join them: {**prior, **head}. HIPT's slide
+    part alone, without keys under ``local_vit.``, gives `hipt` with ``regions="given"``: its tokens are features of
+    regions.
     Raises: UnknownNameError if no published names are known for the model; UsageError if it is no state dict, the keys
     are another method's, or some are missing or unexpected; OptionError if a setting is unknown.
     """
