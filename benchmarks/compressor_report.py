@@ -21,7 +21,7 @@ DIR` (one thread, Adam 3e-4, batches of 8 bags, 160 training bags; 30 epochs and
 600 for tissue; five folds and 30 epochs for the real sets, 60 for the demo; seeds draw the world, the bags, the weights
 and their order; commits in `compressor.jsonl`). Differences are to plain attention (abmil) on the same seed; intervals
 are 95 % of the mean difference (Student's t over seeds). Several processes shared two cores: seconds are rough.
-Rows "tokens weighed 0.3 in doubt" are of the second look before commit cb31024 (ADR 8); they are being repeated.
+Rows "tokens weighed 0.3 in doubt" are of the second look as it first was (ADR 8, "also tried") and wait to be repeated.
 """
 
 

@@ -10,10 +10,7 @@ medians in turns; memory is the peak of what a process of its own has allocated 
 
 import argparse
 import json
-import multiprocessing
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,12 +19,12 @@ from typing import Any
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from compressor_speed import Peak
+from compressor_speed import REPEATS, Peak, alone, medians_of
 from dtcwsi.classifier import create_model
 from dtcwsi.types import Bag
 from provenance import provenance, save
 
-DIM, REPEATS = 512, 5
+DIM = 512
 SIZES = (5000, 13_900)
 Call = Callable[[], object]
 
@@ -152,14 +149,7 @@ def timed(system: str, published: Path, patches: int, training: bool) -> dict[st
     """Time all sides in turns.  Returns: median milliseconds."""
     with torch.set_grad_enabled(training):
         calls = {name: build() for name, build in sides(system, published, patches, training=training).items()}
-        taken: dict[str, list[float]] = {name: [] for name in calls}
-        for turn in range(REPEATS + 1):
-            for name, call in calls.items():
-                start = time.perf_counter()
-                call()
-                if turn:
-                    taken[name].append(1000 * (time.perf_counter() - start))
-    return {name: statistics.median(times) for name, times in taken.items()}
+        return medians_of(calls)
 
 
 def peaked(system: str, published: Path, patches: int, training: bool, side: str) -> float:  # noqa: FBT001
@@ -169,12 +159,6 @@ def peaked(system: str, published: Path, patches: int, training: bool, side: str
         with Peak() as peak:
             call()
     return peak.extra_mib
-
-
-def alone(work: Callable[..., Any], *given: Any) -> Any:
-    """Run in a fresh process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(work, given)
 
 
 def main() -> None:

@@ -8,7 +8,16 @@ from typing import Any
 from dtcwsi.errors import OptionError
 from dtcwsi.registry import near
 
-__all__ = ["check_number", "check_options", "check_switch", "check_whole_number", "one_of", "options_of"]
+__all__ = [
+    "check_heads",
+    "check_number",
+    "check_options",
+    "check_share",
+    "check_switch",
+    "check_whole_number",
+    "one_of",
+    "options_of",
+]
 
 
 def options_of(part: type) -> dict[str, Any]:
@@ -45,6 +54,19 @@ def check_number(name: str, value: Any, fits: Callable[[float], bool], expected:
     if not fits(value):
         raise OptionError(f"got {name}={value!r}; expected {expected}")
     return float(value)
+
+
+def check_share(name: str, value: Any) -> float:
+    """Give back a share from 0 to below 1, such as a dropout.  Raises: OptionError if it is none."""
+    return check_number(name, value, lambda share: 0 <= share < 1, "a share from 0 to below 1")
+
+
+def check_heads(width: int, **heads: int) -> None:
+    """Check that each number of attention heads divides the width.  Raises: OptionError naming one that does not."""
+    check_whole_number("width", width)
+    for name, count in heads.items():
+        if width % check_whole_number(name, count):
+            raise OptionError(f"got width={width} and {name}={count}; expected heads that divide the width")
 
 
 def check_switch(name: str, value: Any) -> bool:

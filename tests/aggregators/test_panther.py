@@ -171,7 +171,7 @@ def test_constant_features_and_means_far_from_zero_leave_no_nan(iterations):
         assert torch.isfinite(model.float()(tokens_of(rows)).logits).all()
 
 
-def test_what_is_no_list_of_bags_of_the_models_width_is_told():
+def test_patches_of_another_width_and_bad_seeds_are_told():
     model = dtcwsi.create_model("panther", in_dim=DIM, n_classes=2)
     with pytest.raises(FeaturesError, match="features have width 8; panther was built for 5"):
         model.fit_prototypes([dtcwsi.Bag(torch.randn(50, 8))])

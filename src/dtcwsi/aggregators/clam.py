@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dtcwsi.nn.attention import AttentionScores, predicted_map
 from dtcwsi.nn.projection import projection_of
-from dtcwsi.nn.segment import segment_ids, segment_pool, segment_softmax
+from dtcwsi.nn.segment import segment_ids, segment_order, segment_pool, segment_softmax
 from dtcwsi.options import check_number, check_switch, check_whole_number, one_of
 from dtcwsi.types import Aggregated, CompressedBags, Objective
 
@@ -137,8 +137,7 @@ class _Few:
 
 def _ends(values: Float[Tensor, "tokens"], offsets: Int[Tensor, "bags_plus_one"], k: int) -> tuple[_Few, _Few]:
     """Find the ``k`` tokens of each bag with the largest values, and with the smallest; all if there are fewer."""
-    order = torch.sort(values, descending=True, stable=True).indices
-    order = order[torch.sort(segment_ids(offsets, len(values))[order], stable=True).indices]
+    order = segment_order(values, segment_ids(offsets, len(values)))
     counts = offsets.diff().clamp_max(k)
     bag = torch.arange(len(counts), device=values.device).repeat_interleave(counts)
     place = torch.arange(len(bag), device=values.device) - (counts.cumsum(0) - counts)[bag]

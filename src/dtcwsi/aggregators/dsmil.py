@@ -8,7 +8,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 from dtcwsi.errors import OptionError
 from dtcwsi.nn.attention import predicted_map
 from dtcwsi.nn.segment import segment_argmax, segment_ids, segment_pool, segment_softmax
-from dtcwsi.options import check_number, check_switch, check_whole_number
+from dtcwsi.options import check_share, check_switch, check_whole_number
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["Dsmil"]
@@ -32,7 +32,7 @@ class Dsmil(nn.Module):
     ) -> None:
         super().__init__()
         width = check_whole_number("queries", queries)
-        rate = check_number("dropout", dropout, lambda rate: 0 <= rate < 1, "a share from 0 to below 1")
+        rate = check_share("dropout", dropout)
         self.instance_head = nn.Linear(in_dim, n_classes)
         self.query = nn.Sequential(nn.Linear(in_dim, width), nn.ReLU(), nn.Linear(width, width), nn.Tanh())
         given = check_switch("values", values)

@@ -7,14 +7,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dtcwsi.errors import OptionError
 from dtcwsi.nn.attention import AttentionScores
 from dtcwsi.nn.grid import Cells, cells_of
 from dtcwsi.nn.projection import projection_of
 from dtcwsi.nn.regions import Regions, RegionSlice, regions_of
 from dtcwsi.nn.segment import segment_pool, segment_softmax
 from dtcwsi.nn.vit import PostNormBlock, PreNormBlock, resized_positions
-from dtcwsi.options import check_whole_number, one_of
+from dtcwsi.options import check_heads, check_whole_number, one_of
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["Hipt", "RegionVit"]
@@ -58,10 +57,7 @@ class Hipt(nn.Module):
         dropout: float = 0.25,
     ) -> None:
         super().__init__()
-        check_whole_number("width", width)
-        for name, count in (("heads", heads), ("slide_heads", slide_heads)):
-            if width % check_whole_number(name, count):
-                raise OptionError(f"got width={width} and {name}={count}; expected heads that divide the width")
+        check_heads(width, heads=heads, slide_heads=slide_heads)
         check_whole_number("depth", depth)
         check_whole_number("layers", layers)
         given = one_of("regions", regions, ("grid", "given")) == "given"

@@ -8,9 +8,9 @@ from dtcwsi.errors import OptionError
 from dtcwsi.nn.grid import cells_of
 from dtcwsi.nn.longformer import WindowAttention
 from dtcwsi.nn.projection import projection_of
-from dtcwsi.nn.segment import segment_softmax, segment_sum
+from dtcwsi.nn.segment import segment_shares, segment_softmax
 from dtcwsi.nn.window import Windows
-from dtcwsi.options import check_number, check_switch, check_whole_number
+from dtcwsi.options import check_heads, check_share, check_switch, check_whole_number
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["Longformer"]
@@ -49,16 +49,14 @@ class Longformer(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_whole_number("width", width)
-        if width % check_whole_number("heads", heads):
-            raise OptionError(f"got width={width} and heads={heads}; expected heads that divide the width")
+        check_heads(width, heads=heads)
         if check_whole_number("attention_window", attention_window, least=3) % 2 == 0:
             raise OptionError(
                 f"got attention_window={attention_window}; expected an odd number of cells, as many on each side of one"
             )
         check_switch("tied", tied)
         check_switch("relative", relative)
-        rate = check_number("dropout", dropout, lambda rate: 0 <= rate < 1, "a share from 0 to below 1")
+        rate = check_share("dropout", dropout)
         self.reach = attention_window // 2
         self.projection, _ = projection_of(in_dim, width, rate)
         self.global_token = nn.Parameter(torch.zeros(1, width))
@@ -83,7 +81,8 @@ class Longformer(nn.Module):
         token_rows = windows.of_cell.index_select(0, cells.of_token)
         attention = cells.spread(segment_softmax(scores, windows.offsets, bias).mean(dim=1)[windows.of_cell])
         teacher = self._ungated(scores.detach(), token_rows, windows, tokens)
-        return Aggregated(self.head(self.norm(token)), _scaled(attention, tokens), _scaled(teacher, tokens))
+        attention, teacher = (segment_shares(shares, tokens.offsets) for shares in (attention, teacher))
+        return Aggregated(self.head(self.norm(token)), attention, teacher)
 
     @staticmethod
     def _ungated(
@@ -130,8 +129,3 @@ class _Layer(nn.Module):
         found, scores = self.attention.of_global(self.norm(rows), bias, windows)
         token = rows[windows.offsets[:-1]] + self.dropout(found)
         return token + self.mlp(self.mlp_norm(token)), scores
-
-
-def _scaled(shares: Float[Tensor, "tokens"], tokens: CompressedBags) -> Float[Tensor, "tokens"]:
-    sums = segment_sum(shares, tokens.offsets).clamp_min(1e-30)
-    return shares / sums.repeat_interleave(tokens.offsets.diff(), output_size=len(shares))

@@ -10,7 +10,7 @@ from dtcwsi.errors import FeaturesError, OptionError
 from dtcwsi.nn.grid import cells_of
 from dtcwsi.nn.mamba import Mamba2dBlock
 from dtcwsi.nn.segment import segment_softmax
-from dtcwsi.options import check_number, check_whole_number
+from dtcwsi.options import check_share, check_whole_number
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["Mamba2d"]
@@ -57,7 +57,7 @@ class Mamba2d(nn.Module):
         check_whole_number("width", width)
         check_whole_number("states", states)
         self.cell_size = None if cell_size is None else check_whole_number("cell_size", cell_size)
-        rate = check_number("dropout", dropout, lambda rate: 0 <= rate < 1, "a share from 0 to below 1")
+        rate = check_share("dropout", dropout)
         self.projection = nn.Sequential(nn.Linear(in_dim, width), nn.GELU(), nn.Dropout(rate))
         self.pad_token = nn.Parameter(torch.rand(width))
         self.blocks = nn.ModuleList(

@@ -1,10 +1,8 @@
 """MHIM-MIL: a student that learns from what its teacher does not look at (Tang et al. 2023).
 
-The teacher appears once ``warm_up`` of training is done, a copy of the model, and follows it as a running mean with
-memory ``ema``. From then on training hides ``hide_random`` of a bag's tokens, the ``hide_low`` of least and the
-``hide_high`` of most attention of the teacher's, a share that falls to 0 along a cosine; ``high_drawn`` of the
-candidates are drawn. ``agreement`` weighs the cross-entropy between the softmax over channels of the teacher's bag
-vector at ``temperature`` and the student's. Prediction sees all tokens.
+The teacher appears in the course of training as a copy of the model, and follows it. From then on training hides tokens
+by the teacher's attention, fewer of the most attended along a cosine, and adds the cross-entropy between the softmax
+over channels of the teacher's bag vector and the student's. Prediction sees all tokens.
 
 Training needs to hear of its steps by `Classifier.set_progress`; without it the model stays plain.
 Source: DearCaat/MHIM-MIL, branch v1; the defaults are those for CAMELYON16. Adaptation: there the teacher begins as a
@@ -24,6 +22,8 @@ from dtcwsi.nn.teaching import Teaching
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["MhimAbmil", "MhimTransMil"]
+
+_LEAST_SIDE = 7
 
 
 class MhimAbmil(Abmil):
@@ -186,6 +186,3 @@ class MhimTransMil(TransMil):
         filled = torch.cat([rows, rows[: super()._repeated(len(rows))]])
         room = max(0, _LEAST_SIDE**2 - len(filled))
         return super()._square(nn.functional.pad(filled, (0, 0, 0, room)))
-
-
-_LEAST_SIDE = 7

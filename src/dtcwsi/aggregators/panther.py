@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from dtcwsi.nn.attention import predicted_map
-from dtcwsi.nn.segment import segment_ids, segment_sum
-from dtcwsi.options import check_number, check_whole_number, one_of
+from dtcwsi.nn.segment import segment_ids, segment_shares, segment_sum
+from dtcwsi.options import check_number, check_share, check_whole_number, one_of
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["Panther"]
@@ -55,7 +55,7 @@ class Panther(nn.Module):
         self.iterations = check_whole_number("iterations", iterations)
         self.prior_weight = check_number("prior_weight", prior_weight, lambda tau: 0 < tau < math.inf, "above 0")
         self.prior_variance = check_number("prior_variance", prior_variance, lambda e: 0 < e < math.inf, "above 0")
-        rate = check_number("dropout", dropout, lambda rate: 0 <= rate < 1, "a share from 0 to below 1")
+        rate = check_share("dropout", dropout)
         width = check_whole_number("hidden", hidden)
         self.prototypes: Tensor
         self.raw_variance: Tensor
@@ -92,8 +92,7 @@ class Panther(nn.Module):
         logits = evidence.sum(dim=1)
         maps = _maps(evidence.detach(), owner.detach() * weight.detach()[:, None], tokens.offsets)
         attention = predicted_map(maps, logits, tokens.offsets)
-        free = attention * (-tokens.gate.detach()).exp()
-        teacher = free / segment_sum(free, tokens.offsets)[segment_ids(tokens.offsets, len(free))].clamp_min(1e-30)
+        teacher = segment_shares(attention * (-tokens.gate.detach()).exp(), tokens.offsets)
         return Aggregated(logits, attention, teacher, attention_by_class=maps)
 
     def _fitted(
@@ -101,7 +100,8 @@ class Panther(nn.Module):
     ) -> tuple[list[Tensor], Float[Tensor, "tokens prototypes"]]:
         """Take the steps of EM bag by bag: the mixtures, and whose each token was in the last step."""
         middle = self.prototypes.mean(dim=0)  # variances of what is far from 0 would be differences of large numbers
-        prior = self._prior(middle)
+        variances = self.prior_variance * softplus(self.raw_variance)
+        prior = _Prior(self.prototypes - middle, variances, self.prior_weight, middle)
         mixtures, owners, sizes = [], [], offsets.diff().tolist()
         for bag, counted in zip(torch.split(rows, sizes), torch.split(weight, sizes), strict=True):
             share, mean, variance = prior.start
@@ -110,10 +110,6 @@ class Panther(nn.Module):
             mixtures.append((share, mean + middle, variance))
             owners.append(owner)
         return [torch.stack(parts) for parts in zip(*mixtures, strict=True)], torch.cat(owners)
-
-    def _prior(self, middle: Float[Tensor, "dim"]) -> "_Prior":
-        variances = self.prior_variance * softplus(self.raw_variance)
-        return _Prior(self.prototypes - middle, variances, self.prior_weight, middle)
 
 
 _Mixture = tuple[Float[Tensor, "prototypes"], Float[Tensor, "prototypes dim"], Float[Tensor, "prototypes dim"]]
@@ -221,6 +217,6 @@ def _maps(
     positive = (evidence - evidence.mean(dim=2, keepdim=True)).clamp_min(0) * (held > 0)
     positive = torch.where(positive.sum(dim=1, keepdim=True) > 0, positive, held)
     rate = positive / positive.sum(dim=1, keepdim=True).clamp_min(1e-30) / held.clamp_min(1e-30)
-    ids = segment_ids(offsets, len(counted))
-    maps = counted @ rate[0] if len(rate) == 1 else torch.einsum("np,npc->nc", counted, rate[ids])
-    return maps / segment_sum(maps, offsets)[ids].clamp_min(1e-30)
+    if len(rate) == 1:
+        return segment_shares(counted @ rate[0], offsets)
+    return segment_shares(torch.einsum("np,npc->nc", counted, rate[segment_ids(offsets, len(counted))]), offsets)

@@ -7,9 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
-from dtcwsi.errors import OptionError
 from dtcwsi.nn.nystrom import NystromAttention
-from dtcwsi.options import check_number, check_whole_number
+from dtcwsi.options import check_heads, check_share, check_whole_number
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["TransMil"]
@@ -41,11 +40,9 @@ class TransMil(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        check_whole_number("width", width)
-        if width % check_whole_number("heads", heads):
-            raise OptionError(f"got width={width} and heads={heads}; expected heads that divide the width")
+        check_heads(width, heads=heads)
         marks = check_whole_number("landmarks", max(1, width // 2) if landmarks is None else landmarks)
-        rate = check_number("dropout", dropout, lambda rate: 0 <= rate < 1, "a share from 0 to below 1")
+        rate = check_share("dropout", dropout)
         steps = check_whole_number("iterations", iterations)
         self.projection: nn.Module = nn.Sequential(nn.Linear(in_dim, width), nn.ReLU())
         self.class_token = nn.Parameter(torch.randn(1, 1, width))

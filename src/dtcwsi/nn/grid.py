@@ -10,14 +10,14 @@ from dtcwsi.errors import FeaturesError
 from dtcwsi.nn.segment import offsets_of, segment_ids, segment_min
 from dtcwsi.types import CompressedBags
 
-__all__ = ["Cells", "cells_of"]
+__all__ = ["Cells", "cells_of", "occupied", "weighed"]
 
 
 @dataclass(frozen=True)
 class Cells:
     """Cells that hold a token, bag after bag, each bag's row by row from its upper left.
 
-    ``xy`` (cells, 2) column and row, from 0 at the bag's smallest x and y; ``offsets`` (bags + 1,) first cells;
+    ``xy`` (cells, 2) column and row, counted as `cells_of` was told; ``offsets`` (bags + 1,) first cells;
     ``of_token`` (tokens,) each token's cell; ``share`` (tokens,) its share of the cell, 1 where it is alone;
     ``bias`` (cells,) what a cell adds to its attention logit: the log of the sum of exp(bias) of its tokens.
     """
@@ -63,12 +63,22 @@ def cells_of(tokens: CompressedBags, owner: str, *, size: int | None = None, fro
     xy = (coords / step[ids, None] + 1e-6).floor().long()
     if len(xy) and int(xy.min()) < 0:
         raise FeaturesError(f"{owner} got coordinates below 0; expected level-0 pixels from the slide's corner")
-    columns, rows = (int(side) + 1 for side in xy.amax(dim=0)) if len(xy) else (1, 1)
-    occupied, of_token = torch.unique((ids * rows + xy[:, 1]) * columns + xy[:, 0], return_inverse=True)
-    bag = occupied // (rows * columns)
-    place = torch.stack([occupied % columns, occupied // columns % rows], dim=1)
-    share, bias = _shares(tokens.bias, of_token, len(occupied))
-    return Cells(place, offsets_of(bag.bincount(minlength=tokens.n_bags)), of_token, share, bias)
+    place, offsets, of_token = occupied(xy, ids, tokens.n_bags)
+    share, bias = weighed(tokens.bias, of_token, len(place))
+    return Cells(place, offsets, of_token, share, bias)
+
+
+def occupied(
+    xy: Int[Tensor, "rows 2"], bag: Int[Tensor, "rows"], bags: int
+) -> tuple[Int[Tensor, "places 2"], Int[Tensor, "bags_plus_one"], Int[Tensor, "rows"]]:
+    """Find the columns and rows that are taken, bag after bag, each bag's row by row.
+
+    Returns: the places, the bags' first ones, and each row's place.
+    """
+    columns, lines = (int(side) + 1 for side in xy.amax(dim=0)) if len(xy) else (1, 1)
+    taken, of_row = torch.unique((bag * lines + xy[:, 1]) * columns + xy[:, 0], return_inverse=True)
+    places = torch.stack([taken % columns, taken // columns % lines], dim=1)
+    return places, offsets_of((taken // (lines * columns)).bincount(minlength=bags)), of_row
 
 
 def _unknown(tokens: CompressedBags) -> bool:
@@ -76,11 +86,11 @@ def _unknown(tokens: CompressedBags) -> bool:
     return sizes is None or bool(sizes[filled].isnan().any())
 
 
-def _shares(
-    bias: Float[Tensor, "tokens"], of_token: Int[Tensor, "tokens"], count: int
-) -> tuple[Float[Tensor, "tokens"], Float[Tensor, "cells"]]:
-    """Normalise exp(bias) within each cell; also the log of each cell's sum."""
-    peak = bias.new_full((count,), -torch.inf).scatter_reduce(0, of_token, bias.detach(), "amax")
-    weight = (bias - peak[of_token]).exp()
-    total = bias.new_zeros(count).index_add(0, of_token, weight)
-    return weight / total[of_token], peak + total.log()
+def weighed(
+    bias: Float[Tensor, "rows"], group: Int[Tensor, "rows"], groups: int
+) -> tuple[Float[Tensor, "rows"], Float[Tensor, "groups"]]:
+    """Normalise exp(bias) within each group; also the log of each group's sum."""
+    peak = bias.new_full((groups,), -torch.inf).scatter_reduce(0, group, bias.detach(), "amax")
+    weight = (bias - peak[group]).exp()
+    total = bias.new_zeros(groups).index_add(0, group, weight)
+    return weight / total[group], peak + total.log()

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dtcwsi.nn.segment import segment_ids
+from dtcwsi.nn.segment import segment_ids, segment_order
 
 __all__ = ["Hiding", "hidden_tokens"]
 
@@ -61,8 +61,7 @@ def _first(
     key: Float[Tensor, "tokens"], offsets: Int[Tensor, "bags_plus_one"], count: Int[Tensor, "bags"]
 ) -> Bool[Tensor, "tokens"]:
     """Choose the ``count`` tokens of each bag with the largest keys, the first of equals."""
-    order = torch.sort(key, descending=True, stable=True).indices
     ids = segment_ids(offsets, len(key))
-    order = order[torch.sort(ids[order], stable=True).indices]
+    order = segment_order(key, ids)
     place = torch.arange(len(key), device=key.device) - offsets[:-1][ids]
     return torch.zeros_like(ids, dtype=torch.bool).index_copy(0, order, place < count[ids])

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from dtcwsi.options import check_number, check_whole_number
+from dtcwsi.options import check_share, check_whole_number
 
 __all__ = ["projection_of"]
 
@@ -13,7 +13,7 @@ def projection_of(in_dim: int, projection: int | None, dropout: float) -> tuple[
     Returns: the module and its width.  Raises: OptionError if an option is out of range.
     """
     width = in_dim if projection is None else check_whole_number("projection", projection)
-    rate = check_number("dropout", dropout, lambda rate: 0 <= rate < 1, "a share from 0 to below 1")
+    rate = check_share("dropout", dropout)
     if projection is None:
         return nn.Dropout(rate), width
     return nn.Sequential(nn.Linear(in_dim, width), nn.ReLU(), nn.Dropout(rate)), width

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dtcwsi.nn.grid import Cells
+from dtcwsi.nn.grid import Cells, occupied, weighed
 from dtcwsi.nn.segment import offsets_of, segment_ids
 
 __all__ = ["RegionSlice", "Regions", "regions_of"]
@@ -60,10 +60,7 @@ class Regions:
 def regions_of(cells: Cells, side: int) -> Regions:
     """Group each bag's cells in squares of ``side`` by ``side`` cells, from the bag's corner."""
     bag = segment_ids(cells.offsets, len(cells.xy))
-    xy, within = cells.xy // side, cells.xy % side
-    columns, rows = (int(most) + 1 for most in xy.amax(dim=0)) if len(xy) else (1, 1)
-    occupied, of_cell = torch.unique((bag * rows + xy[:, 1]) * columns + xy[:, 0], return_inverse=True)
-    of_bag = (occupied // (rows * columns)).bincount(minlength=len(cells.offsets) - 1)
-    peak = cells.bias.new_full((len(occupied),), -torch.inf).scatter_reduce(0, of_cell, cells.bias.detach(), "amax")
-    total = torch.zeros_like(peak).index_add(0, of_cell, (cells.bias - peak[of_cell]).exp())
-    return Regions(offsets_of(of_bag), of_cell, within[:, 1] * side + within[:, 0], peak + total.log())
+    within = cells.xy % side
+    places, offsets, of_cell = occupied(cells.xy // side, bag, len(cells.offsets) - 1)
+    _, bias = weighed(cells.bias, of_cell, len(places))
+    return Regions(offsets, of_cell, within[:, 1] * side + within[:, 0], bias)

@@ -16,7 +16,9 @@ __all__ = [
     "segment_log_softmax",
     "segment_mean",
     "segment_min",
+    "segment_order",
     "segment_pool",
+    "segment_shares",
     "segment_softmax",
     "segment_sum",
     "top_rows",
@@ -107,6 +109,19 @@ def segment_argmax(
     return last.scatter_reduce(0, ids[:, None].expand_as(values), torch.where(best, rows, values.shape[0]), "amin")
 
 
+def segment_order(values: Float[Tensor, "rows"] | Int[Tensor, "rows"], ids: Int[Tensor, "rows"]) -> Int[Tensor, "rows"]:
+    """List the rows segment by segment, each segment's from the largest value on; equal ones as they come."""
+    order = torch.sort(values, descending=True, stable=True).indices
+    return order[torch.sort(ids[order], stable=True).indices]
+
+
+def segment_shares(
+    values: Float[Tensor, "rows *maps"], offsets: Int[Tensor, "segments_plus_one"]
+) -> Float[Tensor, "rows *maps"]:
+    """Divide values by the sum of their segment; where it is 0 they stay 0."""
+    return values / segment_sum(values, offsets).clamp_min(1e-30)[segment_ids(offsets, values.shape[0])]
+
+
 def segment_pool(
     rows: Float[Tensor, "rows dim"], weights: Float[Tensor, "rows maps"], offsets: Int[Tensor, "segments_plus_one"]
 ) -> Float[Tensor, "segments maps dim"]:
@@ -150,8 +165,7 @@ def top_rows(key: Int[Tensor, "rows"], segments: Segments, chosen: Segments) -> 
     if len(segments.offsets) == 2:
         best = torch.topk(key, len(chosen.ids), sorted=False).indices
     else:
-        order = torch.sort(key, descending=True).indices
-        order = order[torch.sort(segments.ids[order], stable=True).indices]
+        order = segment_order(key, segments.ids)
         shift = (segments.offsets - chosen.offsets)[chosen.ids]
         best = order[torch.arange(len(shift), device=key.device) + shift]
     marked = torch.zeros(len(key), dtype=torch.bool, device=key.device).index_fill(0, best, True)

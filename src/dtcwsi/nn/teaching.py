@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dtcwsi.errors import OptionError
 from dtcwsi.nn.hiding import Hiding, hidden_tokens
 from dtcwsi.nn.segment import offsets_of, segment_ids
-from dtcwsi.options import check_number
+from dtcwsi.options import check_number, check_share
 
 __all__ = ["Teaching"]
 
@@ -39,11 +39,11 @@ class Teaching(Generic[Student]):
         agreement: float,
         temperature: float,
     ) -> None:
-        self._warm_up, self._ema = _share("warm_up", warm_up), _share("ema", ema)
+        self._warm_up, self._ema = check_share("warm_up", warm_up), check_share("ema", ema)
         self._hiding = Hiding(
-            _share("hide_random", hide_random),
-            _share("hide_low", hide_low),
-            _share("hide_high", hide_high),
+            check_share("hide_random", hide_random),
+            check_share("hide_low", hide_low),
+            check_share("hide_high", hide_high),
             check_number("high_drawn", high_drawn, lambda share: 0 < share <= 1, "a share above 0, up to 1"),
         )
         if self._hiding.high > self._hiding.high_drawn:
@@ -93,7 +93,3 @@ class Teaching(Generic[Student]):
     def _follow(self, teacher: nn.Module, student: nn.Module) -> None:
         for theirs, ours in zip(teacher.parameters(), student.parameters(), strict=True):
             theirs.lerp_(ours, 1 - self._ema)
-
-
-def _share(name: str, value: float) -> float:
-    return check_number(name, value, lambda share: 0 <= share < 1, "a share from 0 to below 1")
