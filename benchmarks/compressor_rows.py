@@ -140,7 +140,7 @@ def demo_runs(seeds: int) -> Iterator[Run]:
 def decision_runs(seeds: int) -> Iterator[Run]:
     """Every decision switched one at a time at a tenth of the tokens."""
     for seed in range(seeds):
-        for task in ("weak-128", "tissue"):
+        for task in ("lone-16", "tissue"):
             yield Run("decisions", task, "abmil", "abmil", seed)
             for label, options in SWITCHES.items():
                 budget = {"retention": 0.1} if "schedule" not in options else {}
