@@ -20,6 +20,7 @@ SMALL = {
     "longformer": {"width": 16, "heads": 2, "attention_window": 5},
     "mamba2d": {"width": 16, "states": 4},
     "mhim-transmil": {"width": 16, "heads": 2, "projection_dropout": 0.0},
+    "spt": {"width": 16, "heads": 2},
     "transmil": {"width": 16, "heads": 2},
 }
 

@@ -10,7 +10,7 @@ from dtcwsi.errors import FeaturesError
 from dtcwsi.nn.segment import offsets_of, segment_ids, segment_min
 from dtcwsi.types import CompressedBags
 
-__all__ = ["Cells", "cells_of", "occupied", "weighed"]
+__all__ = ["Cells", "cells_of", "check_placed", "occupied", "weighed"]
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,10 @@ def cells_of(tokens: CompressedBags, owner: str, *, size: int | None = None, fro
     Patches that overlap, or tokens that a compressor has moved together, may share a cell.
     Raises: FeaturesError, in the name of the ``owner``, if there are no coordinates, or some below 0 where 0 is first.
     """
-    if tokens.coords is None or tokens.step_level0 is None:
-        raise FeaturesError(
-            f"{owner} needs the coordinates of patches and a bag of the batch has none; use features with coords "
-            "(N, 2) in level-0 pixels, or a model that does without, such as abmil"
-        )
+    coords, steps = check_placed(tokens, owner)
     ids = segment_ids(tokens.offsets, len(tokens.features))
-    coords = tokens.coords.double()
-    step = tokens.step_level0.double() if size is None else coords.new_full((tokens.n_bags,), size)
+    coords = coords.double()
+    step = steps.double() if size is None else coords.new_full((tokens.n_bags,), size)
     if not from_corner and size is None and _unknown(tokens):
         raise FeaturesError(
             f"{owner} needs the patch size in level-0 pixels for a grid that is the same for all bags, and a bag has "
@@ -66,6 +62,19 @@ def cells_of(tokens: CompressedBags, owner: str, *, size: int | None = None, fro
     place, offsets, of_token = occupied(xy, ids, tokens.n_bags)
     share, bias = weighed(tokens.bias, of_token, len(place))
     return Cells(place, offsets, of_token, share, bias)
+
+
+def check_placed(tokens: CompressedBags, owner: str) -> tuple[Tensor, Float[Tensor, "bags"]]:
+    """Give the coordinates and the steps of the bags' grids.
+
+    Raises: FeaturesError, in the name of the ``owner``, if there are none.
+    """
+    if tokens.coords is None or tokens.step_level0 is None:
+        raise FeaturesError(
+            f"{owner} needs the coordinates of patches and a bag of the batch has none; use features with coords "
+            "(N, 2) in level-0 pixels, or a model that does without, such as abmil"
+        )
+    return tokens.coords, tokens.step_level0
 
 
 def occupied(

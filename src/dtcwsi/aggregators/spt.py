@@ -1,0 +1,107 @@
+"""SPT: a transformer over all tokens of a slide, pre-trained on pairs of views (Hou et al. 2024)."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from dtcwsi.nn.fourier import FourierPositions
+from dtcwsi.nn.fused import FusedBlock
+from dtcwsi.nn.grid import check_placed
+from dtcwsi.nn.segment import segment_ids
+from dtcwsi.options import check_heads, check_share, check_whole_number
+from dtcwsi.types import Aggregated, CompressedBags
+
+__all__ = ["Spt"]
+
+
+class Spt(nn.Module):
+    """Linear, prefix tokens, positions, transformer blocks, LayerNorm and Linear of the first prefix token.
+
+    ``prefix`` tokens stand before the slide's, ``layers`` blocks of ``width`` and ``heads``; positions come from
+    ``frequencies`` learned waves and a ``position_hidden`` wide MLP. ``dropout`` acts behind each attention and twice in
+    each MLP. `Classifier.pretrain` is the self-supervised phase; without it the model is trained on labels alone.
+    Places are level-0 pixels divided by the bag's patch size (or its grid's step), row before column, counted from the
+    slide's corner as published: a slide shifted on its glass is another one. In the last block the first token
+    alone is computed, as no other output is read; in the others all attend to all. Time is quadratic in the tokens
+    with two blocks or more, memory linear where torch has a fused kernel (CPU, CUDA); see the results for seconds.
+    Attention is what the first token takes from each token in the last block, a mean over heads, without the share of
+    the prefix; the teacher is the same without that block's gate.
+    The log size and gate of a token are added to the attention logits of its key in every block, so that a token of n
+    equal patches of one place weighs as they would, and a gate lowers it for every reader.
+    Raises: OptionError if an option is out of range, or the heads do not divide the width; FeaturesError without
+    coordinates.
+    Source: Hou et al. 2024; the code is the same laboratory's MLNeurosurg/fastglioma. Adaptations: Linear in front, as
+    features have other widths; the head is one Linear.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        n_classes: int,
+        *,
+        width: int = 512,
+        layers: int = 2,
+        heads: int = 4,
+        prefix: int = 8,
+        frequencies: int = 48,
+        position_hidden: int = 36,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_heads(width, heads=heads)
+        check_whole_number("frequencies", frequencies)
+        check_whole_number("position_hidden", position_hidden)
+        rate = check_share("dropout", dropout)
+        self.projection = nn.Linear(in_dim, width)
+        self.prefix = nn.Parameter(torch.zeros(check_whole_number("prefix", prefix), width))
+        self.prefix_positions = nn.Parameter(torch.zeros(prefix, width))
+        self.positions = FourierPositions(width, frequencies=frequencies, hidden=position_hidden)
+        self.blocks = nn.ModuleList(
+            FusedBlock(width, heads=heads, dropout=rate) for _ in range(check_whole_number("layers", layers))
+        )
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, n_classes)
+
+    def forward(self, tokens: CompressedBags) -> Aggregated:
+        """Classify each bag by itself; a bag without tokens has its prefix alone."""
+        vectors, attention, teacher = self._seen(tokens)
+        return Aggregated(self.head(vectors), attention, teacher)
+
+    def slide_vectors(self, tokens: CompressedBags) -> Float[Tensor, "bags width"]:
+        """Give what the head reads: the part of the model that the self-supervised phase trains."""
+        return self._seen(tokens)[0]
+
+    def _seen(
+        self, tokens: CompressedBags
+    ) -> tuple[Float[Tensor, "bags width"], Float[Tensor, "tokens"], Float[Tensor, "tokens"]]:
+        """Take each bag through the blocks.  Returns: bag vectors, attention, and that without the gate."""
+        rows = self.projection(tokens.features) + self.positions(_places(tokens))
+        sizes = tokens.offsets.diff().tolist()
+        parts = zip(*(torch.split(each, sizes) for each in (rows, tokens.bias, tokens.size_prior)), strict=True)
+        seen = zip(*(self._bag(*part) for part in parts), strict=True)
+        vectors, attention, teacher = (torch.cat(each) for each in seen)
+        return self.norm(vectors), attention, teacher
+
+    def _bag(
+        self, rows: Float[Tensor, "tokens width"], bias: Float[Tensor, "tokens"], ungated: Float[Tensor, "tokens"]
+    ) -> tuple[Float[Tensor, "1 width"], Float[Tensor, "tokens"], Float[Tensor, "tokens"]]:
+        before = self.prefix + self.prefix_positions
+        line, biases = torch.cat([before.to(rows.dtype), rows]), torch.cat([bias.new_zeros(len(before)), bias])
+        *all_to_all, last = self.blocks
+        for block in all_to_all:
+            line = block(line, biases)
+        first, logits = last.of_first(line, biases)
+        ungated = torch.cat([ungated.new_zeros(len(before)), ungated])
+        teacher = _share_of_tokens(logits.detach() + ungated, len(before))
+        return first, _share_of_tokens(logits + biases, len(before)), teacher
+
+
+def _places(tokens: CompressedBags) -> Float[Tensor, "tokens 2"]:
+    """Say where tokens lie: rows and columns of the slide's grid, of which merged tokens may have fractions."""
+    coords, step = check_placed(tokens, "spt")
+    ids: Int[Tensor, "tokens"] = segment_ids(tokens.offsets, len(coords))
+    return (coords.double() / step.double()[ids, None]).flip(1).to(tokens.features.dtype)
+
+
+def _share_of_tokens(logits: Float[Tensor, "heads rows"], prefix: int) -> Float[Tensor, "tokens"]:
+    """Average the heads' attention and scale the tokens' part to sum to 1, as logarithms, which do not underflow."""
+    return logits.log_softmax(dim=1)[:, prefix:].logsumexp(dim=0).softmax(dim=0)

@@ -1,0 +1,70 @@
+"""A transformer block among all tokens of a slide, in memory linear in their number."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+__all__ = ["FusedBlock"]
+
+_CHUNK = 4096
+_ALIGNED = 8  # widths that fused kernels take as they are
+
+
+class FusedBlock(nn.Module):
+    """Rows of one bag plus attention among them, plus an MLP x4 of it, each on normed rows; no bias of queries and keys.
+
+    ``bias`` of a key is added to its logits. It travels as one more column of the keys, against a 1 in the queries: as
+    a mask it would keep fused kernels from running where it has a gradient, and without them the matrix of all logits
+    would stand in memory. Time is quadratic in the rows, of `of_first` linear.
+    ``dropout`` acts behind the attention and twice in the MLP.
+    Source: the block of MLNeurosurg/fastglioma's transformer, which is DINO's.
+    """
+
+    def __init__(self, width: int, *, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(4 * width, width),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, rows: Float[Tensor, "rows width"], bias: Float[Tensor, "rows"]) -> Float[Tensor, "rows width"]:
+        """Renew every row."""
+        queries, keys, values = self._split(self.qkv(self.norm(rows))).chunk(3)
+        part = queries.shape[2]
+        spare = -(part + 1) % _ALIGNED
+        ones = queries.new_ones(self.heads, len(rows), 1)
+        lifts = (bias * part**0.5).to(keys.dtype)[:, None].expand_as(ones)
+        longer = torch.cat([queries, ones], dim=2), torch.cat([keys, lifts], dim=2), pad(values, (0, 1))
+        found = scaled_dot_product_attention(*(pad(each, (0, spare))[None] for each in longer), scale=part**-0.5)
+        return self._renewed(rows, found[0, :, :, :part].transpose(0, 1).flatten(1))
+
+    def of_first(
+        self, rows: Float[Tensor, "rows width"], bias: Float[Tensor, "rows"]
+    ) -> tuple[Float[Tensor, "1 width"], Float[Tensor, "heads rows"]]:
+        """Renew the first row alone; also its logits of all rows, without ``bias``."""
+        normed, width = self.norm(rows), rows.shape[1]
+        queries = self._split(nn.functional.linear(normed[:1], self.qkv.weight[:width]))
+        keys, values = self._split(nn.functional.linear(normed, self.qkv.weight[width:])).chunk(2)
+        logits = (queries @ keys.mT)[:, 0].to(bias.dtype) * queries.shape[2] ** -0.5
+        weights = (logits + bias).softmax(dim=1).to(values.dtype)
+        return self._renewed(rows[:1], (weights[:, None] @ values).transpose(0, 1).flatten(1)), logits
+
+    def _renewed(
+        self, rows: Float[Tensor, "rows width"], found: Float[Tensor, "rows width"]
+    ) -> Float[Tensor, "rows width"]:
+        """Add what attention found and what the MLP makes of the sum, a few thousand rows at a time: it is wide."""
+        rows = rows + self.dropout(self.out(found))
+        return torch.cat([part + self.mlp(self.mlp_norm(part)) for part in torch.split(rows, _CHUNK)])
+
+    def _split(self, rows: Float[Tensor, "rows wide"]) -> Float[Tensor, "heads_of_each rows part"]:
+        """Lay out heads first: those of queries, then of keys, then of values."""
+        part = self.out.in_features // self.heads
+        return rows.view(len(rows), -1, part).transpose(0, 1)
