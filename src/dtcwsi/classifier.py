@@ -24,6 +24,7 @@ from dtcwsi.compressors.provenance import patch_stages
 from dtcwsi.errors import FeaturesError, OptionError, UnknownNameError, UsageError
 from dtcwsi.nn.segment import segment_ids
 from dtcwsi.options import check_options, check_whole_number, options_of
+from dtcwsi.pretraining import SelfSupervised, pretrain
 from dtcwsi.registry import near
 from dtcwsi.store.atomic import write_bytes, write_json
 from dtcwsi.types import Aggregated, Bag, CompressedBags, PackedBags, Prediction
@@ -175,6 +176,32 @@ class Classifier(nn.Module):
         sampled = sample_patches(bags, patches, seed=seed)
         self._check_width(sampled)
         fit(sampled, seed=seed)
+
+    def pretrain(
+        self, bags: Bags, *, steps: int = 1000, batch: int = 16, learning_rate: float = 3e-4, seed: int = 0
+    ) -> list[float]:
+        """Train the aggregator without labels, its head left alone; give it training slides only.
+
+        ``steps`` of ``batch`` slides, which are never split into passes, see `dtcwsi.pretraining.pretrain`. The
+        published phase is long: 40,000 epochs. Returns: the loss of each step.
+        Raises: OptionError if the model has no such phase, or a number is out of range; FeaturesError if fewer than two
+        slides have two patches, or coordinates are missing.
+        """
+        return pretrain(
+            self.self_supervised(),
+            bags,
+            steps=steps,
+            batch=batch,
+            learning_rate=learning_rate,
+            seed=seed,
+            check=self._check_width,
+        )
+
+    def self_supervised(self) -> SelfSupervised:
+        """Give the aggregator that `pretrain` trains.  Raises: OptionError if the model has no such phase."""
+        if not isinstance(self.aggregator, SelfSupervised):
+            raise OptionError(f"{self.name} has no self-supervised phase; spt has")
+        return self.aggregator
 
     def describe_classes(self, names: Sequence[str], shares: Sequence[float]) -> None:
         """Record the class names and their shares among the training slides."""

@@ -46,6 +46,19 @@ def test_config_gives_options_and_flags_win(run, cohort, tmp_path):
     assert metrics["folds"]["0"]["epochs"] == 1
 
 
+def test_a_self_supervised_phase_comes_first_if_asked_for(run, cohort, tmp_path):
+    small = ["--model", "dtc-spt", "--set", "width=16", "--set", "heads=2", "--folds", "2", "--epochs", "1"]
+    done = train(run, cohort, tmp_path / "run", *small, "--pretrain-steps", "2")
+    assert done.status == 0
+    assert "fold 1: 2 self-supervised steps, loss " in done.err + done.out
+    assert json.loads((tmp_path / "run" / "fold0" / "card.json").read_text())["recipe"]["pretrain_steps"] == 2
+    config = tmp_path / "more.yaml"
+    config.write_text("pretrain-steps: 3\n")
+    done = train(run, cohort, tmp_path / "run", *small, "--config", config)
+    assert done.status == 2
+    assert "changed: pretrain_steps" in done.err
+
+
 def test_the_same_command_again_trains_nothing(run, cohort, trained):
     weights = trained / "fold0/model.safetensors"
     before = weights.stat().st_mtime_ns
@@ -175,6 +188,8 @@ def test_a_byte_order_mark_is_no_error(run, cohort, tmp_path):
         (["--set", "hidden=0"], "got hidden=0; expected a whole number from 1 on"),
         (["--set", "projection=-3"], "got projection=-3; expected a whole number from 1 on"),
         (["--config", "nowhere.yaml"], "the config nowhere.yaml cannot be read"),
+        (["--model", "abmil", "--pretrain-steps", "5"], "abmil has no self-supervised phase; spt has"),
+        (["--pretrain-steps", "-1"], "got pretrain_steps=-1; expected a whole number from 0 on"),
     ],
 )
 def test_bad_options_get_one_sentence(run, cohort, tmp_path, arguments, sentence):

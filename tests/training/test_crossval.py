@@ -12,6 +12,7 @@ import torch
 
 import dtcwsi
 from dtcwsi.bags.cohort import read_cohort
+from dtcwsi.classifier import Classifier
 from dtcwsi.errors import CohortError, OptionError, UsageError
 from dtcwsi.store.atomic import try_lock
 from dtcwsi.training import crossval
@@ -48,6 +49,50 @@ def test_prototypes_are_fitted_to_the_training_slides_of_the_fold(needle_cohort,
         parts = rows_of(record.folder / f"fold{fold}" / "split.csv")
         training = sum(sizes[row["slide_id"]] for row in parts if row["part"] == "train")
         assert int(dtcwsi.load(record.folder / f"fold{fold}").aggregator.fitted_on) == training
+
+
+SPT = {"model": "spt", "folds": 2, "epochs": 1, "options": {"width": 16, "heads": 2}}
+
+
+def weights_of(folder):
+    return {path.parent.name: path.read_bytes() for path in folder.rglob("model.safetensors")}
+
+
+def test_the_self_supervised_phase_sees_the_training_slides_of_the_fold_only(needle_cohort, tmp_path, monkeypatch):
+    cohort, seen = needle_cohort(slides=12), []
+    real = Classifier.pretrain
+
+    def watched(model, bags, **options):
+        seen.append([slide_id for packed in bags for slide_id in packed.slide_ids])
+        return real(model, bags, **options)
+
+    monkeypatch.setattr(Classifier, "pretrain", watched)
+    events = []
+    record = cross_validate(cohort, out=tmp_path / "run", pretrain_steps=3, on_event=events.append, **SPT)
+    assert record.complete
+    for fold in (0, 1):
+        parts = rows_of(record.folder / f"fold{fold}" / "split.csv")
+        assert sorted(seen[fold]) == sorted(row["slide_id"] for row in parts if row["part"] == "train")
+        card = json.loads((record.folder / f"fold{fold}" / "card.json").read_text())
+        assert card["recipe"]["pretrain_steps"] == 3
+    assert json.loads((record.folder / "settings.json").read_text())["pretrain_steps"] == 3
+    told = [event.message for event in events if event.kind == "pretrained"]
+    assert told[0].startswith("fold 0: 3 self-supervised steps, loss ")
+
+
+def test_a_resumed_run_with_a_self_supervised_phase_repeats_no_fold_and_gives_the_same_weights(needle_cohort, tmp_path):
+    cohort, folder = needle_cohort(slides=12), tmp_path / "run"
+    cross_validate(cohort, out=folder, pretrain_steps=3, **SPT)
+    whole, events = weights_of(folder), []
+    shutil.rmtree(folder / "fold1")
+    cross_validate(cohort, out=folder, pretrain_steps=3, on_event=events.append, **SPT)
+    assert weights_of(folder) == whole
+    assert [event.kind for event in events if event.fold == 0] == ["fold_kept"]
+    cross_validate(cohort, out=tmp_path / "plain", **SPT)
+    assert weights_of(tmp_path / "plain")["fold0"] != whole["fold0"]
+    assert "pretrain_steps" not in json.loads((tmp_path / "plain" / "settings.json").read_text())
+    with pytest.raises(UsageError, match="changed: pretrain_steps"):
+        cross_validate(cohort, out=folder, pretrain_steps=4, **SPT)
 
 
 def test_the_run_folder_is_whole(run):

@@ -1,7 +1,7 @@
 """SPT: a transformer over all tokens of a slide, pre-trained on pairs of views (Hou et al. 2024)."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from dtcwsi.nn.fourier import FourierPositions
@@ -18,8 +18,8 @@ class Spt(nn.Module):
     """Linear, prefix tokens, positions, transformer blocks, LayerNorm and Linear of the first prefix token.
 
     ``prefix`` tokens stand before the slide's, ``layers`` blocks of ``width`` and ``heads``; positions come from
-    ``frequencies`` learned waves and a ``position_hidden`` wide MLP. ``dropout`` acts behind each attention and twice in
-    each MLP. `Classifier.pretrain` is the self-supervised phase; without it the model is trained on labels alone.
+    ``frequencies`` learned waves and a ``position_hidden`` wide MLP. ``dropout`` acts behind each attention and twice
+    in each MLP. `Classifier.pretrain` is the self-supervised phase; without it the model is trained on labels alone.
     Places are level-0 pixels divided by the bag's patch size (or its grid's step), row before column, counted from the
     slide's corner as published: a slide shifted on its glass is another one. In the last block the first token
     alone is computed, as no other output is read; in the others all attend to all. Time is quadratic in the tokens
@@ -52,13 +52,15 @@ class Spt(nn.Module):
         check_whole_number("frequencies", frequencies)
         check_whole_number("position_hidden", position_hidden)
         rate = check_share("dropout", dropout)
+        self.width = width
         self.projection = nn.Linear(in_dim, width)
         self.prefix = nn.Parameter(torch.zeros(check_whole_number("prefix", prefix), width))
         self.prefix_positions = nn.Parameter(torch.zeros(prefix, width))
         self.positions = FourierPositions(width, frequencies=frequencies, hidden=position_hidden)
-        self.blocks = nn.ModuleList(
+        *others, self.last = (
             FusedBlock(width, heads=heads, dropout=rate) for _ in range(check_whole_number("layers", layers))
         )
+        self.blocks = nn.ModuleList(others)
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, n_classes)
 
     def forward(self, tokens: CompressedBags) -> Aggregated:
@@ -86,10 +88,9 @@ class Spt(nn.Module):
     ) -> tuple[Float[Tensor, "1 width"], Float[Tensor, "tokens"], Float[Tensor, "tokens"]]:
         before = self.prefix + self.prefix_positions
         line, biases = torch.cat([before.to(rows.dtype), rows]), torch.cat([bias.new_zeros(len(before)), bias])
-        *all_to_all, last = self.blocks
-        for block in all_to_all:
+        for block in self.blocks:
             line = block(line, biases)
-        first, logits = last.of_first(line, biases)
+        first, logits = self.last.of_first(line, biases)
         ungated = torch.cat([ungated.new_zeros(len(before)), ungated])
         teacher = _share_of_tokens(logits.detach() + ungated, len(before))
         return first, _share_of_tokens(logits + biases, len(before)), teacher
@@ -98,8 +99,8 @@ class Spt(nn.Module):
 def _places(tokens: CompressedBags) -> Float[Tensor, "tokens 2"]:
     """Say where tokens lie: rows and columns of the slide's grid, of which merged tokens may have fractions."""
     coords, step = check_placed(tokens, "spt")
-    ids: Int[Tensor, "tokens"] = segment_ids(tokens.offsets, len(coords))
-    return (coords.double() / step.double()[ids, None]).flip(1).to(tokens.features.dtype)
+    steps = step.double()[segment_ids(tokens.offsets, len(coords))]
+    return (coords.double() / steps[:, None]).flip(1).to(tokens.features.dtype)
 
 
 def _share_of_tokens(logits: Float[Tensor, "heads rows"], prefix: int) -> Float[Tensor, "tokens"]:

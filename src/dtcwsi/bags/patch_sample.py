@@ -1,7 +1,7 @@
 """A sample of patches from many bags, for what is fitted without gradient."""
 
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from torch import Tensor
 from dtcwsi.errors import FeaturesError, OptionError
 from dtcwsi.types import Bag, PackedBags
 
-__all__ = ["Bags", "sample_patches"]
+__all__ = ["Bags", "check_bags", "sample_patches"]
 
 
 @runtime_checkable
@@ -21,13 +21,18 @@ class Bags(Protocol):
     def __iter__(self) -> Iterator[Bag | PackedBags]: ...
 
 
+def check_bags(bags: Any) -> None:
+    """Refuse what is no list of bags.  Raises: OptionError."""
+    if isinstance(bags, Bag | PackedBags) or not hasattr(bags, "__len__"):
+        raise OptionError(f"got {type(bags).__name__}; expected a list of bags or of packed batches")
+
+
 def sample_patches(bags: Bags, count: int, *, seed: int) -> Float[Tensor, "patches dim"]:
     """Draw about ``count`` patches, as many from every bag or batch, all of it where it has fewer.
 
     Returns: float32 on the CPU.  Raises: FeaturesError if no bag has a patch; OptionError if it is no list.
     """
-    if isinstance(bags, Bag | PackedBags) or not hasattr(bags, "__len__"):
-        raise OptionError(f"got {type(bags).__name__}; expected a list of bags or of packed batches")
+    check_bags(bags)
     generator = torch.Generator().manual_seed(seed)
     each = -(-count // max(1, len(bags)))
     drawn = []

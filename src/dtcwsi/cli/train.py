@@ -31,6 +31,7 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "weight_decay": float,
     "patience": int,
     "max_tokens": int,
+    "pretrain_steps": int,
 }
 _KNOWN = (*_TEXTS, *_NUMBERS, "set")
 
@@ -49,6 +50,9 @@ def run(
     weight_decay: Annotated[float | None, typer.Option("--weight-decay", help="Adam's weight decay (0).")] = None,
     patience: Annotated[int | None, typer.Option("--patience", help="Epochs without a better validation loss.")] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Patches computed at once.")] = None,
+    pretrain_steps: Annotated[
+        int | None, typer.Option("--pretrain-steps", help="Self-supervised steps before labels: spt (0).")
+    ] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="An option of the model.")

@@ -12,7 +12,7 @@ _ALIGNED = 8  # widths that fused kernels take as they are
 
 
 class FusedBlock(nn.Module):
-    """Rows of one bag plus attention among them, plus an MLP x4 of it, each on normed rows; no bias of queries and keys.
+    """Rows of one bag plus attention among them, plus an MLP x4 of it, each of normed rows; q, k, v have no biases.
 
     ``bias`` of a key is added to its logits. It travels as one more column of the keys, against a 1 in the queries: as
     a mask it would keep fused kernels from running where it has a gradient, and without them the matrix of all logits
@@ -42,8 +42,9 @@ class FusedBlock(nn.Module):
         spare = -(part + 1) % _ALIGNED
         ones = queries.new_ones(self.heads, len(rows), 1)
         lifts = (bias * part**0.5).to(keys.dtype)[:, None].expand_as(ones)
-        longer = torch.cat([queries, ones], dim=2), torch.cat([keys, lifts], dim=2), pad(values, (0, 1))
-        found = scaled_dot_product_attention(*(pad(each, (0, spare))[None] for each in longer), scale=part**-0.5)
+        queries, keys = (pad(torch.cat(both, dim=2), (0, spare)) for both in ((queries, ones), (keys, lifts)))
+        values = pad(values, (0, spare + 1))
+        found = scaled_dot_product_attention(queries[None], keys[None], values[None], scale=part**-0.5)
         return self._renewed(rows, found[0, :, :, :part].transpose(0, 1).flatten(1))
 
     def of_first(

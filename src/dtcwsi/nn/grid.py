@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dtcwsi.errors import FeaturesError
 from dtcwsi.nn.segment import offsets_of, segment_ids, segment_min
-from dtcwsi.types import CompressedBags
+from dtcwsi.types import CompressedBags, PackedBags
 
 __all__ = ["Cells", "cells_of", "check_placed", "occupied", "weighed"]
 
@@ -64,7 +64,7 @@ def cells_of(tokens: CompressedBags, owner: str, *, size: int | None = None, fro
     return Cells(place, offsets, of_token, share, bias)
 
 
-def check_placed(tokens: CompressedBags, owner: str) -> tuple[Tensor, Float[Tensor, "bags"]]:
+def check_placed(tokens: CompressedBags | PackedBags, owner: str) -> tuple[Tensor, Float[Tensor, "bags"]]:
     """Give the coordinates and the steps of the bags' grids.
 
     Raises: FeaturesError, in the name of the ``owner``, if there are none.

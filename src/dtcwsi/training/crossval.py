@@ -39,8 +39,8 @@ _LARGEST_SEED = 2**32 - 1  # of NumPy and scikit-learn
 class TrainingEvent:
     """Something worth telling while folds are trained.
 
-    ``kind`` is slides_left_out, mixed_patients, fold_begins, epoch, fold_ends, fold_kept (finished earlier) or
-    fold_failed.
+    ``kind`` is slides_left_out, mixed_patients, fold_begins, pretrained, epoch, fold_ends, fold_kept (finished
+    earlier) or fold_failed.
     """
 
     kind: str
@@ -98,6 +98,7 @@ def cross_validate(
     weight_decay: float = 0.0,
     patience: int = DEFAULT_PATIENCE,
     max_tokens: int = DEFAULT_MAX_TOKENS,
+    pretrain_steps: int = 0,
     device: str = "auto",
     on_event: Callable[[TrainingEvent], None] | None = None,
 ) -> RunRecord:
@@ -106,7 +107,8 @@ def cross_validate(
     Each fold trains on four fifths of the other folds' patients; the last fifth stops training and chooses the
     checkpoint; the fold itself chooses nothing. ``folds`` is 5 unless given or fixed by the cohort's table; ``epochs``
     are planned, of which compression tightens over the first half. Folds that are finished under the same settings
-    are not trained again.
+    are not trained again. ``pretrain_steps`` of a method's self-supervised phase come first, on the training slides of
+    the fold; published phases are long, and by default there is none.
     Returns: metrics, and the reasons for what was left out. A failing fold does not end the others.
     Raises: CohortError if the cohort cannot be split; OptionError for a number out of range; OptionError or
     UnknownNameError for the model; UsageError if ``out`` cannot be written, holds another run or is in use.
@@ -116,7 +118,7 @@ def cross_validate(
     if Path(out).is_file():
         raise UsageError(f"{out} is a file; expected a folder for the run")
     check_writable(Path(out), make=False)
-    recipe = _checked_recipe(epochs, batch_size, lr, weight_decay, patience)
+    recipe = _checked_recipe(epochs, batch_size, lr, weight_decay, patience, pretrain_steps)
     check_whole_number("seed", seed, least=0, most=_LARGEST_SEED)
     check_whole_number("max_tokens", max_tokens)
     if folds is not None:
@@ -124,6 +126,8 @@ def cross_validate(
     device_of(device)
     with torch.random.fork_rng():  # a trial, so that a wrong option is told before slides are read
         trial = create_model(model, in_dim=cohort.in_dim, n_classes=max(2, len(cohort.class_names)), **given)
+        if pretrain_steps:
+            trial.self_supervised()
         given = trial.options  # every option as it holds, so that a run says what made it
     cohort, features = _usable(cohort, tell)
     assigned = assign_folds(cohort.labels, cohort.patients, folds=folds, seed=seed, fixed=cohort.fixed_folds)
@@ -182,6 +186,8 @@ def _train_fold(plan: _Plan, fold: int) -> dict[str, Any]:
         model = _new_model(plan, split)
         if model.needs_prototypes:
             model.fit_prototypes(SlidesOneByOne(features, split.train), seed=_fold_seed(plan.seed, fold))
+        if recipe.pretrain_steps:
+            _pretrain(plan, model, split, fold)
         module = TrainingModule(model, recipe, features, split.val, _epoch_teller(plan, fold, recipe.epochs))
         fit(module, features, split.train, seed=_fold_seed(plan.seed, fold), device=plan.device)
     train_seconds = time.perf_counter() - began
@@ -197,6 +203,16 @@ def _train_fold(plan: _Plan, fold: int) -> dict[str, Any]:
     plan.folder.finish(fold, record)
     plan.tell(TrainingEvent("fold_ends", f"fold {fold}: AUC {record['metrics']['auc']:.3f}", fold))
     return record
+
+
+def _pretrain(plan: _Plan, model: Classifier, split: Split, fold: int) -> None:
+    """Take the model through its self-supervised phase on the fold's training slides."""
+    steps, seed = plan.recipe["pretrain_steps"], _fold_seed(plan.seed, fold)
+    losses = model.to(device_of(plan.device)).pretrain(
+        SlidesOneByOne(plan.features, split.train), steps=steps, seed=seed
+    )
+    message = f"fold {fold}: {steps} self-supervised steps, loss {losses[0]:.3f} to {losses[-1]:.3f}"
+    plan.tell(TrainingEvent("pretrained", message, fold))
 
 
 def _begins(cohort: Cohort, split: Split, fold: int) -> str:
@@ -297,9 +313,12 @@ def _fold_seed(seed: int, fold: int) -> int:
 
 
 def _checked_recipe(
-    epochs: int, batch_size: int | None, lr: float, weight_decay: float, patience: int
+    epochs: int, batch_size: int | None, lr: float, weight_decay: float, patience: int, pretrain_steps: int
 ) -> dict[str, Any]:
+    """Check the numbers; of no self-supervised steps nothing is said, as in runs made before there were any."""
+    check_whole_number("pretrain_steps", pretrain_steps, least=0)
     return {
+        **({"pretrain_steps": pretrain_steps} if pretrain_steps else {}),
         "epochs": check_whole_number("epochs", epochs),
         "batch_size": None if batch_size is None else check_whole_number("batch_size", batch_size),
         "lr": check_number("lr", lr, lambda rate: rate > 0, "a number above 0"),

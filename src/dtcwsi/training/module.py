@@ -25,6 +25,7 @@ class Recipe:
 
     ``batch_size`` slides make an optimiser step of Adam at rate ``lr``; ``patience`` counts epochs without a better
     validation loss, from the curriculum's end on; ``max_tokens`` patches at most are computed at once.
+    ``pretrain_steps`` of the method's self-supervised phase come before.
     """
 
     epochs: int
@@ -34,6 +35,7 @@ class Recipe:
     weight_decay: float
     patience: int
     max_tokens: int
+    pretrain_steps: int = 0
 
 
 @dataclass(frozen=True)
