@@ -53,8 +53,8 @@ def same(one, two):
 def test_it_lowers_its_loss_and_leaves_the_head_alone():
     model = build()
     before = weights(model)
-    losses = model.pretrain(slides(12), steps=40, batch=12, learning_rate=3e-3)
-    assert len(losses) == 40
+    losses = model.pretrain(slides(12), steps=60, batch=12, learning_rate=3e-3)
+    assert len(losses) == 60
     assert sum(losses[-10:]) < 0.85 * sum(losses[:10])  # 128 numbers of 12 slides cannot all be independent
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {name for name in before if "head." not in name}
