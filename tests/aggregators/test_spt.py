@@ -149,17 +149,27 @@ def test_a_block_is_attention_with_biases_and_an_mlp(width, heads):
         torch.nn.init.normal_(parameter, std=0.4)
     rows, bias = torch.randn(9, width), torch.linspace(-3, 2, 9)
     expected = brute_block(block, rows, bias).float()
-    torch.testing.assert_close(block(rows, bias), expected, atol=1e-4, rtol=1e-4)
-    first, logits = block.of_first(rows, bias)
+    torch.testing.assert_close(block(rows, bias, [9]), expected, atol=1e-4, rtol=1e-4)
+    first, logits = block.of_first(rows, bias, [9])
     torch.testing.assert_close(first, expected[:1], atol=1e-4, rtol=1e-4)
     assert logits.shape == (heads, 9)
+
+
+def test_bags_take_turns_in_a_block():
+    torch.manual_seed(0)
+    block, rows, bias = FusedBlock(16, heads=2), torch.randn(9, 16), torch.linspace(-3, 2, 9)
+    expected = torch.cat([brute_block(block, rows[:2], bias[:2]), brute_block(block, rows[2:], bias[2:])]).float()
+    torch.testing.assert_close(block(rows, bias, [2, 7]), expected, atol=1e-5, rtol=1e-5)
+    first, logits = block.of_first(rows, bias, [2, 7])
+    torch.testing.assert_close(first, expected[[0, 2]], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits[:, 2:], block.of_first(rows[2:], bias[2:], [7])[1], atol=1e-5, rtol=1e-5)
 
 
 def test_gradients_of_the_bias_are_those_of_the_reference():
     torch.manual_seed(0)
     block = FusedBlock(16, heads=2).double()
     rows, bias = torch.randn(7, 16).double(), torch.linspace(-1, 1, 7).double().requires_grad_()
-    block(rows, bias)[3].sum().backward()
+    block(rows, bias, [7])[3].sum().backward()
     shifts = []
     for number in range(7):
         lift = 1e-5 * torch.nn.functional.one_hot(torch.tensor(number), 7)

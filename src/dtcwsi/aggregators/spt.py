@@ -77,25 +77,29 @@ class Spt(nn.Module):
     def _seen(
         self, tokens: CompressedBags
     ) -> tuple[Float[Tensor, "bags width"], Float[Tensor, "tokens"], Float[Tensor, "tokens"]]:
-        """Take each bag through the blocks.  Returns: bag vectors, attention, and that without the gate."""
-        rows = self.projection(tokens.features) + self.positions(_places(tokens))
-        sizes = tokens.offsets.diff().tolist()
-        parts = zip(*(torch.split(each, sizes) for each in (rows, tokens.bias, tokens.size_prior)), strict=True)
-        seen = zip(*(self._bag(*part) for part in parts), strict=True)
-        vectors, attention, teacher = (torch.cat(each) for each in seen)
-        return self.norm(vectors), attention, teacher
-
-    def _bag(
-        self, rows: Float[Tensor, "tokens width"], bias: Float[Tensor, "tokens"], ungated: Float[Tensor, "tokens"]
-    ) -> tuple[Float[Tensor, "1 width"], Float[Tensor, "tokens"], Float[Tensor, "tokens"]]:
+        """Take each bag through the blocks.  Returns: bag vectors, attention, and that without the last gate."""
         before = self.prefix + self.prefix_positions
-        line, biases = torch.cat([before.to(rows.dtype), rows]), torch.cat([bias.new_zeros(len(before)), bias])
+        alone, sizes = len(before), tokens.offsets.diff().tolist()
+        rows = self.projection(tokens.features) + self.positions(_places(tokens))
+        line = _behind(before.to(rows.dtype), rows, sizes)
+        bias, ungated = (_behind(each.new_zeros(alone), each, sizes) for each in (tokens.bias, tokens.size_prior))
+        lengths = [alone + size for size in sizes]
         for block in self.blocks:
-            line = block(line, biases)
-        first, logits = self.last.of_first(line, biases)
-        ungated = torch.cat([ungated.new_zeros(len(before)), ungated])
-        teacher = _share_of_tokens(logits.detach() + ungated, len(before))
-        return first, _share_of_tokens(logits + biases, len(before)), teacher
+            line = block(line, bias, lengths)
+        first, logits = self.last.of_first(line, bias, lengths)
+        attention, teacher = logits + bias, logits.detach() + ungated
+        return (
+            self.norm(first),
+            torch.cat([_share_of_tokens(bag, alone) for bag in torch.split(attention, lengths, dim=1)]),
+            torch.cat([_share_of_tokens(bag, alone) for bag in torch.split(teacher, lengths, dim=1)]),
+        )
+
+
+def _behind(
+    before: Float[Tensor, "prefix *width"], rows: Float[Tensor, "tokens *width"], sizes: list[int]
+) -> Float[Tensor, "rows *width"]:
+    """Put the same rows in front of each bag's."""
+    return torch.cat([part for bag in torch.split(rows, sizes) for part in (before, bag)])
 
 
 def _places(tokens: CompressedBags) -> Float[Tensor, "tokens 2"]:
