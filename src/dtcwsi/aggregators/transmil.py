@@ -106,6 +106,6 @@ class TransMil(nn.Module):
             weight, rim = layer.get_parameter("weight"), 3 - layer.get_parameter("weight").shape[2] // 2
             kernel = kernel + pad(weight, (rim, rim, rim, rim))
             bias = bias + layer.get_parameter("bias")
-        image = self._square(rows).permute(2, 0, 1)[None]
+        image = self._square(rows)[None].permute(0, 3, 1, 2)
         made = conv2d(image, kernel, bias, padding=3, groups=rows.shape[1])
         return made[0].permute(1, 2, 0).reshape(-1, rows.shape[1])[: len(rows)]
