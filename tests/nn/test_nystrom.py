@@ -66,12 +66,11 @@ def test_the_weights_of_the_first_token_leave_to_pads_what_pads_take() -> None:
 
 
 @pytest.mark.parametrize("taps", [1, 3, 33])
-@pytest.mark.parametrize("count", [0, 1, 5, 66, 67, 200])
+@pytest.mark.parametrize("count", [1, 5, 66, 67, 200])
 def test_banded_products_convolve(count: int, taps: int) -> None:
     torch.manual_seed(0)
     rows, kernel = torch.randn(count, 3, dtype=torch.float64), torch.randn(taps, dtype=torch.float64)
     found = convolved(rows, kernel)
     assert found.shape == rows.shape
-    if count:
-        wanted = torch.nn.functional.conv1d(rows.T[:, None], kernel[None, None], padding=taps // 2)[:, 0].T
-        torch.testing.assert_close(found, wanted)
+    wanted = torch.nn.functional.conv1d(rows.T[:, None], kernel[None, None], padding=taps // 2)[:, 0].T
+    torch.testing.assert_close(found, wanted)

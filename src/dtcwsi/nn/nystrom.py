@@ -143,8 +143,10 @@ def _attend(
     scale: float = 1.0,
 ) -> Float[Tensor, "queries part"]:
     mask = None if bias is None else bias[None, None, None]
-    sets = (rows[None, None] for rows in (queries, keys, values))
-    return scaled_dot_product_attention(*sets, attn_mask=mask, scale=scale)[0, 0]
+    found = scaled_dot_product_attention(
+        queries[None, None], keys[None, None], values[None, None], attn_mask=mask, scale=scale
+    )
+    return found[0, 0]
 
 
 def _over_landmarks(
@@ -157,7 +159,7 @@ def _over_landmarks(
 
 
 def _means(rows: Float[Tensor, "tokens width"], group: int) -> Float[Tensor, "groups width"]:
-    return rows.unflatten(0, (len(rows) // group, group)).mean(dim=1)
+    return rows.view(len(rows) // group, group, rows.shape[1]).mean(dim=1)
 
 
 def _with_pad(rows: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens_plus_one width"]:
