@@ -3,7 +3,7 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
+from torch.nn.functional import binary_cross_entropy_with_logits, linear, one_hot
 
 from dtcwsi.errors import OptionError
 from dtcwsi.nn.attention import predicted_map
@@ -44,7 +44,8 @@ class Dsmil(nn.Module):
     def forward(self, tokens: CompressedBags) -> Aggregated:
         """Pool each bag once a class.  ``attention`` is the predicted class's of ``attention_by_class``."""
         rows, offsets, by_class = tokens.features, tokens.offsets, self._nothing(tokens)
-        instances = self.instance_head(rows * tokens.gate.exp().to(rows.dtype)[:, None])
+        told = linear(rows, self.instance_head.weight)  # the gate scales what a token tells, not a copy of all tokens
+        instances = told * tokens.gate.exp().to(told.dtype)[:, None] + self.instance_head.bias
         best, scores = by_class, by_class.new_zeros(len(rows), by_class.shape[1])
         if len(rows):
             critical = segment_argmax(instances.detach(), offsets)
