@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import dtcwsi
+from dtcwsi.aggregators.dsmil import Dsmil
 from dtcwsi.bags.cohort import read_cohort
 from dtcwsi.errors import CohortError, OptionError, UsageError
 from dtcwsi.store.atomic import try_lock
@@ -48,6 +49,41 @@ def test_prototypes_are_fitted_to_the_training_slides_of_the_fold(needle_cohort,
         parts = rows_of(record.folder / f"fold{fold}" / "split.csv")
         training = sum(sizes[row["slide_id"]] for row in parts if row["part"] == "train")
         assert int(dtcwsi.load(record.folder / f"fold{fold}").aggregator.fitted_on) == training
+
+
+def test_the_published_recipe_is_the_model_s_own_but_for_what_is_asked(needle_cohort, tmp_path):
+    cohort = needle_cohort(slides=12)
+    record = cross_validate(cohort, model="dtc-dsmil", out=tmp_path / "run", folds=2, recipe="published", epochs=2)
+    card = json.loads((record.folder / "fold0" / "card.json").read_text())
+    published = Dsmil.recipe
+    assert card["recipe"]["betas"] == list(published.betas)
+    assert (card["recipe"]["lr"], card["recipe"]["schedule"]) == (published.lr, "cosine")
+    assert (card["recipe"]["epochs"], card["recipe"]["batch_size"]) == (2, 1)
+    settings = json.loads((record.folder / "settings.json").read_text())
+    assert settings["source"] == published.source
+    assert "Adaptations" in card["about"]
+    with pytest.raises(OptionError, match="recipe='published', but mean was published with none; use 'common'"):
+        cross_validate(cohort, model="mean", out=tmp_path / "other", recipe="published")
+    with pytest.raises(OptionError, match="got recipe='publised'; expected one of: common, published"):
+        cross_validate(cohort, model="dsmil", out=tmp_path / "other", recipe="publised")
+
+
+def test_the_common_recipe_leaves_settings_as_they_were(run):
+    _, record = run
+    settings = json.loads((record.folder / "settings.json").read_text())
+    assert settings.keys() == {
+        "digest",
+        "model",
+        "options",
+        "epochs",
+        "batch_size",
+        "lr",
+        "weight_decay",
+        "patience",
+        "seed",
+        "in_dim",
+        "slides",
+    }
 
 
 def test_the_run_folder_is_whole(run):

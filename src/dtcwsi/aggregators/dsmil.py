@@ -9,6 +9,7 @@ from dtcwsi.errors import OptionError
 from dtcwsi.nn.attention import predicted_map
 from dtcwsi.nn.segment import segment_argmax, segment_ids, segment_pool, segment_softmax
 from dtcwsi.options import check_share, check_switch, check_whole_number
+from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["Dsmil"]
@@ -26,6 +27,17 @@ class Dsmil(nn.Module):
     Source: Li et al. 2021 (binli123/dsmil-wsi). Adaptations: a token's log size and gate are added to its attention
     logit, and the gate scales it in the instance stream; published logits are sigmoids a class, here read by softmax.
     """
+
+    recipe = TrainingRecipe(
+        epochs=50,
+        batch_size=1,
+        lr=1e-4,
+        weight_decay=1e-3,
+        betas=(0.5, 0.9),
+        schedule="cosine",
+        lr_end=5e-6,
+        source="binli123/dsmil-wsi, train_tcga.py",
+    )
 
     def __init__(
         self, in_dim: int, n_classes: int, *, queries: int = 128, values: bool = False, dropout: float = 0.0

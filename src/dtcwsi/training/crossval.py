@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import torch
 
 from dtcwsi.bags.cohort import Cohort
 from dtcwsi.bags.splits import Split, assign_folds, make_split
-from dtcwsi.classifier import Classifier, create_model
-from dtcwsi.errors import UsageError
-from dtcwsi.options import check_number, check_whole_number
+from dtcwsi.classifier import Classifier, create_model, model_recipe
+from dtcwsi.errors import OptionError, UsageError
+from dtcwsi.options import check_whole_number, one_of
+from dtcwsi.recipe import COMMON, TrainingRecipe
 from dtcwsi.store.atomic import check_writable, sweep, try_lock
 from dtcwsi.store.digest import fingerprint
 from dtcwsi.training.data import SlideFeatures, SlidesOneByOne
@@ -25,10 +26,9 @@ from dtcwsi.training.module import Epoch, Recipe, TrainingModule
 from dtcwsi.training.report import run_metrics
 from dtcwsi.training.run_folder import RunFolder
 
-__all__ = ["DEFAULT_EPOCHS", "RunRecord", "TrainingEvent", "cross_validate", "default_batch_size"]
+__all__ = ["RECIPES", "RunRecord", "TrainingEvent", "cross_validate", "default_batch_size"]
 
-DEFAULT_EPOCHS = 40
-DEFAULT_PATIENCE = 10
+RECIPES = ("common", "published")
 DEFAULT_MAX_TOKENS = 65_536
 _LARGEST_BATCH = 256
 _STEPS_WANTED = 8
@@ -77,7 +77,8 @@ class _Plan:
     folder: RunFolder
     model: str
     options: dict[str, Any]
-    recipe: dict[str, Any]
+    recipe: TrainingRecipe
+    max_tokens: int
     seed: int
     device: str
     tell: Callable[[TrainingEvent], None]
@@ -89,14 +90,15 @@ def cross_validate(
     model: str,
     out: str | Path,
     folds: int | None = None,
-    epochs: int = DEFAULT_EPOCHS,
+    recipe: str = "common",
+    epochs: int | None = None,
     seed: int = 0,
     batch_size: int | None = None,
     retention: float | None = None,
     options: Mapping[str, Any] | None = None,
-    lr: float = 1e-3,
-    weight_decay: float = 0.0,
-    patience: int = DEFAULT_PATIENCE,
+    lr: float | None = None,
+    weight_decay: float | None = None,
+    patience: int | None = None,
     max_tokens: int = DEFAULT_MAX_TOKENS,
     device: str = "auto",
     on_event: Callable[[TrainingEvent], None] | None = None,
@@ -104,9 +106,10 @@ def cross_validate(
     """Train and test a model on every fold of a cohort, and write the run folder.
 
     Each fold trains on four fifths of the other folds' patients; the last fifth stops training and chooses the
-    checkpoint; the fold itself chooses nothing. ``folds`` is 5 unless given or fixed by the cohort's table; ``epochs``
-    are planned, of which compression tightens over the first half. Folds that are finished under the same settings
-    are not trained again.
+    checkpoint; the fold itself chooses nothing. ``folds`` is 5 unless given or fixed by the cohort's table.
+    ``recipe`` is ``common``, one protocol for all models, or ``published``, that of the model's authors; ``epochs``,
+    ``batch_size``, ``lr``, ``weight_decay`` and ``patience`` change single numbers of it. Compression tightens over the
+    first half of the epochs. Folds that are finished under the same settings are not trained again.
     Returns: metrics, and the reasons for what was left out. A failing fold does not end the others.
     Raises: CohortError if the cohort cannot be split; OptionError for a number out of range; OptionError or
     UnknownNameError for the model; UsageError if ``out`` cannot be written, holds another run or is in use.
@@ -116,7 +119,10 @@ def cross_validate(
     if Path(out).is_file():
         raise UsageError(f"{out} is a file; expected a folder for the run")
     check_writable(Path(out), make=False)
-    recipe = _checked_recipe(epochs, batch_size, lr, weight_decay, patience)
+    one_of("recipe", recipe, RECIPES)
+    numbers = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "patience": patience}
+    changes: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
+    replace(COMMON, **changes)  # a trial, so that a wrong number is told first
     check_whole_number("seed", seed, least=0, most=_LARGEST_SEED)
     check_whole_number("max_tokens", max_tokens)
     if folds is not None:
@@ -125,19 +131,19 @@ def cross_validate(
     with torch.random.fork_rng():  # a trial, so that a wrong option is told before slides are read
         trial = create_model(model, in_dim=cohort.in_dim, n_classes=max(2, len(cohort.class_names)), **given)
         given = trial.options  # every option as it holds, so that a run says what made it
+    how = replace(_recipe_of(model, recipe), **changes)
     cohort, features = _usable(cohort, tell)
     assigned = assign_folds(cohort.labels, cohort.patients, folds=folds, seed=seed, fixed=cohort.fixed_folds)
     for fold in sorted(set(assigned)):  # a trial as well
         make_split(cohort.labels, cohort.patients, assigned, fold, seed=seed)
-    folder = RunFolder(Path(out), _settings(cohort, assigned, model, given, recipe, seed))
+    folder = RunFolder(Path(out), _settings(cohort, assigned, model, given, how, seed))
     with try_lock(folder.path / ".lock") as free:
         if not free:
             raise UsageError(f"another process trains into {folder.path}; wait for it or use another folder")
         folder.begin()
         sweep(folder.path)
         folder.write_folds(cohort, assigned)
-        recipe["max_tokens"] = max_tokens
-        plan = _Plan(cohort, features, assigned, folder, model, given, recipe, seed, device, tell)
+        plan = _Plan(cohort, features, assigned, folder, model, given, how, max_tokens, seed, device, tell)
         return _run(plan)
 
 
@@ -215,9 +221,18 @@ def _new_model(plan: _Plan, split: Split) -> Classifier:
 
 
 def _recipe(plan: _Plan, split: Split) -> Recipe:
-    batch_size = plan.recipe["batch_size"] or default_batch_size(len(split.train))
+    batch_size = plan.recipe.batch_size or default_batch_size(len(split.train))
     steps = -(-len(split.train) // batch_size)
-    return Recipe(**{**plan.recipe, "batch_size": batch_size}, steps_per_epoch=steps)
+    given = {**asdict(plan.recipe), "batch_size": batch_size}
+    return Recipe(**given, steps_per_epoch=steps, max_tokens=plan.max_tokens)
+
+
+def _recipe_of(model: str, name: str) -> TrainingRecipe:
+    """Give the common recipe, or the one that the model was published with."""
+    published = COMMON if name == "common" else model_recipe(model)
+    if published is None:
+        raise OptionError(f"got recipe='published', but {model} was published with none; use 'common'")
+    return published
 
 
 def _fold_record(plan: _Plan, fold: int, split: Split, tested: Evaluation) -> dict[str, Any]:
@@ -274,14 +289,16 @@ def _settings(
     folds: tuple[int, ...],
     model: str,
     options: dict[str, Any],
-    recipe: dict[str, Any],
+    recipe: TrainingRecipe,
     seed: int,
 ) -> dict[str, Any]:
     slides = [
         [slide.slide_id, slide.label, slide.patient_id, fold, fingerprint(header.path)]
         for slide, header, fold in zip(cohort.slides, cohort.headers, folds, strict=True)
     ]
-    return {"model": model, "options": options, **recipe, "seed": seed, "in_dim": cohort.in_dim, "slides": slides}
+    told = ("epochs", "batch_size", "lr", "weight_decay", "patience")
+    made = {name: value for name, value in asdict(recipe).items() if name in told or value != getattr(COMMON, name)}
+    return {"model": model, "options": options, **made, "seed": seed, "in_dim": cohort.in_dim, "slides": slides}
 
 
 def _epoch_teller(plan: _Plan, fold: int, epochs: int) -> Callable[[Epoch], None]:
@@ -294,15 +311,3 @@ def _epoch_teller(plan: _Plan, fold: int, epochs: int) -> Callable[[Epoch], None
 
 def _fold_seed(seed: int, fold: int) -> int:
     return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
-
-
-def _checked_recipe(
-    epochs: int, batch_size: int | None, lr: float, weight_decay: float, patience: int
-) -> dict[str, Any]:
-    return {
-        "epochs": check_whole_number("epochs", epochs),
-        "batch_size": None if batch_size is None else check_whole_number("batch_size", batch_size),
-        "lr": check_number("lr", lr, lambda rate: rate > 0, "a number above 0"),
-        "weight_decay": check_number("weight_decay", weight_decay, lambda decay: decay >= 0, "a number from 0 on"),
-        "patience": check_whole_number("patience", patience),
-    }
