@@ -25,11 +25,21 @@ from dtcwsi.errors import FeaturesError, OptionError, UnknownNameError, UsageErr
 from dtcwsi.nn.segment import segment_ids
 from dtcwsi.options import check_options, check_whole_number, options_of
 from dtcwsi.pretraining import SelfSupervised, pretrain
+from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.registry import near
 from dtcwsi.store.atomic import write_bytes, write_json
 from dtcwsi.types import Aggregated, Bag, CompressedBags, PackedBags, Prediction
 
-__all__ = ["Classifier", "create_model", "list_models", "load", "model_options", "model_text", "package_versions"]
+__all__ = [
+    "Classifier",
+    "create_model",
+    "list_models",
+    "load",
+    "model_options",
+    "model_recipe",
+    "model_text",
+    "package_versions",
+]
 
 _CARD, _WEIGHTS, _FORMAT = "card.json", "model.safetensors", "dtcwsi-model-1"
 
@@ -211,7 +221,10 @@ class Classifier(nn.Module):
         self.class_shares = tuple(float(share) for share in shares)
 
     def save(self, folder: str | Path, **notes: Any) -> None:
-        """Write ``model.safetensors`` and ``card.json``; ``notes`` are further entries of the card."""
+        """Write ``model.safetensors`` and ``card.json``; ``notes`` are further entries of the card.
+
+        The card's ``about`` says what the model is, and where and why it differs from what was published.
+        """
         folder = Path(folder)
         state = {key: tensor.detach().cpu().contiguous() for key, tensor in self.state_dict().items()}
         write_bytes(folder / _WEIGHTS, save(state))
@@ -223,6 +236,7 @@ class Classifier(nn.Module):
             "options": self.options,
             "class_names": list(self.class_names),
             "class_shares": list(self.class_shares),
+            "about": model_text(self.name),
             "versions": package_versions(),
         }
         write_json(folder / _CARD, {**notes, **card})
@@ -330,6 +344,15 @@ def model_text(name: str) -> str:
     compressor = [] if compressor_name == PLAIN else [COMPRESSORS.get(compressor_name)]
     told = [kind for part in (*compressor, AGGREGATORS.get(aggregator_name)) for kind in _options_told_by(part)]
     return "\n\n".join(inspect.cleandoc(kind.__doc__ or "") for kind in told)
+
+
+def model_recipe(name: str) -> TrainingRecipe | None:
+    """Give the recipe that a model's aggregator was published with, None if there is none.
+
+    Raises: UnknownNameError if there is no such model.
+    """
+    recipe: TrainingRecipe | None = getattr(AGGREGATORS.get(_parts(name)[1]), "recipe", None)
+    return recipe
 
 
 def _options_told_by(part: type) -> list[type]:

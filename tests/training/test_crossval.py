@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import dtcwsi
+from dtcwsi.aggregators.dsmil import Dsmil
 from dtcwsi.bags.cohort import read_cohort
 from dtcwsi.classifier import Classifier
 from dtcwsi.errors import CohortError, OptionError, UsageError
@@ -93,6 +94,41 @@ def test_a_resumed_run_with_a_self_supervised_phase_repeats_no_fold_and_gives_th
     assert "pretrain_steps" not in json.loads((tmp_path / "plain" / "settings.json").read_text())
     with pytest.raises(UsageError, match="changed: pretrain_steps"):
         cross_validate(cohort, out=folder, pretrain_steps=4, **SPT)
+
+
+def test_the_published_recipe_is_the_model_s_own_but_for_what_is_asked(needle_cohort, tmp_path):
+    cohort = needle_cohort(slides=12)
+    record = cross_validate(cohort, model="dtc-dsmil", out=tmp_path / "run", folds=2, recipe="published", epochs=2)
+    card = json.loads((record.folder / "fold0" / "card.json").read_text())
+    published = Dsmil.recipe
+    assert card["recipe"]["betas"] == list(published.betas)
+    assert (card["recipe"]["lr"], card["recipe"]["schedule"]) == (published.lr, "cosine")
+    assert (card["recipe"]["epochs"], card["recipe"]["batch_size"]) == (2, 1)
+    settings = json.loads((record.folder / "settings.json").read_text())
+    assert settings["source"] == published.source
+    assert "Adaptations" in card["about"]
+    with pytest.raises(OptionError, match="recipe='published', but mean was published with none; use 'common'"):
+        cross_validate(cohort, model="mean", out=tmp_path / "other", recipe="published")
+    with pytest.raises(OptionError, match="got recipe='publised'; expected one of: common, published"):
+        cross_validate(cohort, model="dsmil", out=tmp_path / "other", recipe="publised")
+
+
+def test_the_common_recipe_leaves_settings_as_they_were(run):
+    _, record = run
+    settings = json.loads((record.folder / "settings.json").read_text())
+    assert settings.keys() == {
+        "digest",
+        "model",
+        "options",
+        "epochs",
+        "batch_size",
+        "lr",
+        "weight_decay",
+        "patience",
+        "seed",
+        "in_dim",
+        "slides",
+    }
 
 
 def test_the_run_folder_is_whole(run):
@@ -333,3 +369,10 @@ def test_what_cannot_be_done_is_told_before_anything_is_written(needle_cohort, t
 
 def test_small_cohorts_take_several_steps_an_epoch():
     assert [default_batch_size(count) for count in (1, 24, 640, 5000)] == [1, 3, 80, 256]
+
+
+def test_a_shorter_training_warms_up_for_as_large_a_share(needle_cohort, tmp_path):
+    given = {**SPT, "epochs": 2, "recipe": "published"}
+    record = cross_validate(needle_cohort(slides=12), out=tmp_path / "run", **given)
+    recipe = json.loads((record.folder / "fold0" / "card.json").read_text())["recipe"]
+    assert (recipe["epochs"], recipe["lr"], recipe["warm_up_epochs"]) == (2, 1.875e-5, pytest.approx(0.2))

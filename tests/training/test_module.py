@@ -53,6 +53,26 @@ def test_passes_add_up_to_the_batch_they_are_cut_from(features, name):
     assert (states[0]["aggregator.head.weight"] - start).abs().max() > 5e-3
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "lookahead-radam"])
+def test_the_rate_follows_the_recipe(features, optimizer):
+    rates = []
+
+    class Watched(TrainingModule):
+        def optimizers(self):
+            built = super().optimizers()
+            rates.append(built.param_groups[0]["lr"])
+            return built
+
+    recipe = Recipe(
+        epochs=4, steps_per_epoch=2, batch_size=4, max_tokens=10_000, optimizer=optimizer, schedule="cosine", lr=0.01
+    )
+    module = Watched(model_of("abmil"), recipe, features, range(8, 12))
+    start = copy.deepcopy(module.model.state_dict())
+    fit(module, features, range(8), seed=0, device="cpu")
+    assert rates[1:] == pytest.approx([recipe.rate_at(step / 8) for step in range(7)])
+    assert any(not torch.equal(tensor, start[key]) for key, tensor in module.model.state_dict().items())
+
+
 def test_one_seed_gives_the_same_weights(features):
     one, other = (trained(features, model_of("dtc-abmil")).best_model().state_dict() for _ in range(2))
     assert all(torch.equal(tensor, other[key]) for key, tensor in one.items())
@@ -108,7 +128,7 @@ def test_ctrl_c_stays_a_keyboard_interrupt_and_the_handler_stays(features):
         raise KeyboardInterrupt
 
     before = signal.getsignal(signal.SIGINT)
-    recipe = Recipe(4, 2, 4, 1e-3, 0.0, 10, 10_000)
+    recipe = Recipe(epochs=4, steps_per_epoch=2, batch_size=4, max_tokens=10_000)
     module = TrainingModule(model_of("abmil"), recipe, features, [0, 1], interrupt)
     with pytest.raises(KeyboardInterrupt):
         fit(module, features, range(8), seed=0, device="cpu")

@@ -7,6 +7,7 @@ from dtcwsi.nn.attention import ACTIVATIONS, AttentionScores
 from dtcwsi.nn.projection import projection_of
 from dtcwsi.nn.segment import segment_pool, segment_softmax
 from dtcwsi.options import check_switch, check_whole_number, one_of
+from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["Abmil"]
@@ -21,6 +22,15 @@ class Abmil(nn.Module):
     Raises: OptionError if an option is out of range.
     Source: Section 2.5, without biases in W and w as printed; gate and projection after Ilse et al. 2018.
     """
+
+    recipe = TrainingRecipe(
+        epochs=20,
+        batch_size=1,
+        lr=5e-4,
+        weight_decay=1e-4,
+        patience=20,
+        source="AMLab-Amsterdam/AttentionDeepMIL, MNIST bags",
+    )
 
     def __init__(
         self,

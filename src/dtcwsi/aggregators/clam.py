@@ -11,6 +11,7 @@ from dtcwsi.nn.attention import AttentionScores, predicted_map
 from dtcwsi.nn.projection import projection_of
 from dtcwsi.nn.segment import segment_ids, segment_order, segment_pool, segment_softmax
 from dtcwsi.options import check_number, check_switch, check_whole_number, one_of
+from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.types import Aggregated, CompressedBags, Objective
 
 __all__ = ["ClamMb", "ClamSb"]
@@ -34,6 +35,15 @@ class ClamSb(nn.Module):
     """
 
     many_maps = False
+
+    recipe = TrainingRecipe(
+        epochs=200,
+        batch_size=1,
+        lr=2e-4,
+        weight_decay=1e-5,
+        patience=20,
+        source="mahmoodlab/CLAM, README",
+    )
 
     def __init__(
         self,

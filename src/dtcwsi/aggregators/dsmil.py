@@ -3,12 +3,13 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
+from torch.nn.functional import binary_cross_entropy_with_logits, linear, one_hot
 
 from dtcwsi.errors import OptionError
 from dtcwsi.nn.attention import predicted_map
 from dtcwsi.nn.segment import segment_argmax, segment_ids, segment_pool, segment_softmax
 from dtcwsi.options import check_share, check_switch, check_whole_number
+from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["Dsmil"]
@@ -27,6 +28,17 @@ class Dsmil(nn.Module):
     logit, and the gate scales it in the instance stream; published logits are sigmoids a class, here read by softmax.
     """
 
+    recipe = TrainingRecipe(
+        epochs=50,
+        batch_size=1,
+        lr=1e-4,
+        weight_decay=1e-3,
+        betas=(0.5, 0.9),
+        schedule="cosine",
+        lr_end=5e-6,
+        source="binli123/dsmil-wsi, train_tcga.py",
+    )
+
     def __init__(
         self, in_dim: int, n_classes: int, *, queries: int = 128, values: bool = False, dropout: float = 0.0
     ) -> None:
@@ -44,7 +56,8 @@ class Dsmil(nn.Module):
     def forward(self, tokens: CompressedBags) -> Aggregated:
         """Pool each bag once a class.  ``attention`` is the predicted class's of ``attention_by_class``."""
         rows, offsets, by_class = tokens.features, tokens.offsets, self._nothing(tokens)
-        instances = self.instance_head(rows * tokens.gate.exp().to(rows.dtype)[:, None])
+        told = linear(rows, self.instance_head.weight)  # the gate scales what a token tells, not a copy of all tokens
+        instances = told * tokens.gate.exp().to(told.dtype)[:, None] + self.instance_head.bias
         best, scores = by_class, by_class.new_zeros(len(rows), by_class.shape[1])
         if len(rows):
             critical = segment_argmax(instances.detach(), offsets)

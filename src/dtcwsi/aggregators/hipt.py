@@ -14,6 +14,7 @@ from dtcwsi.nn.regions import Regions, RegionSlice, regions_of
 from dtcwsi.nn.segment import segment_pool, segment_softmax
 from dtcwsi.nn.vit import PostNormBlock, PreNormBlock, resized_positions
 from dtcwsi.options import check_heads, check_whole_number, one_of
+from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["Hipt", "RegionVit"]
@@ -42,6 +43,15 @@ class Hipt(nn.Module):
     region weighs as many as its patches; of single patches in full regions both cancel. Cost is linear in patches, but
     for the slide's layers, which are quadratic in regions.
     """
+
+    recipe = TrainingRecipe(
+        epochs=20,
+        batch_size=1,
+        lr=2e-4,
+        weight_decay=1e-5,
+        patience=20,
+        source="mahmoodlab/HIPT, 2-Weakly-Supervised-Subtyping",
+    )
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from dtcwsi.nn.projection import projection_of
 from dtcwsi.nn.segment import segment_shares, segment_softmax
 from dtcwsi.nn.window import Windows
 from dtcwsi.options import check_heads, check_share, check_switch, check_whole_number
+from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["Longformer"]
@@ -34,6 +35,18 @@ class Longformer(nn.Module):
     biases and never the absolute ones; no stochastic depth; the log size and gate of a cell's tokens, as one sum, are
     added to the attention logits of its key, and tokens of one cell are averaged by them.
     """
+
+    recipe = TrainingRecipe(
+        epochs=300,
+        optimizer="adamw",
+        lr=5e-4,
+        weight_decay=0.05,
+        schedule="cosine",
+        lr_end=1e-6,
+        warm_up_epochs=5,
+        patience=300,
+        source="microsoft/vision-longformer, src/config/msvit.yaml; there for images, 1,024 at a time",
+    )
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from dtcwsi.nn.grid import cells_of
 from dtcwsi.nn.mamba import Mamba2dBlock
 from dtcwsi.nn.segment import segment_softmax
 from dtcwsi.options import check_share, check_whole_number
+from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["Mamba2d"]
@@ -38,6 +39,17 @@ class Mamba2d(nn.Module):
     512 level-0 pixels a cell from the slide's corner, here it is each bag's box unless ``grid`` is given; there a
     cell's last patch wins.
     """
+
+    recipe = TrainingRecipe(
+        epochs=20,
+        batch_size=1,
+        optimizer="adamw",
+        lr=1e-4,
+        weight_decay=1e-5,
+        schedule="cosine",
+        patience=20,
+        source="AtlasAnalyticsLab/2DMamba, 2DMambaMIL/main.py",
+    )
 
     def __init__(
         self,

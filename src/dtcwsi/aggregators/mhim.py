@@ -19,11 +19,21 @@ from dtcwsi.aggregators.transmil import TransMil
 from dtcwsi.nn.projection import projection_of
 from dtcwsi.nn.segment import segment_softmax
 from dtcwsi.nn.teaching import Teaching
+from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["MhimAbmil", "MhimTransMil"]
 
 _LEAST_SIDE = 7
+_RECIPE = TrainingRecipe(
+    epochs=200,
+    batch_size=1,
+    lr=2e-4,
+    weight_decay=1e-5,
+    schedule="cosine",
+    patience=20,
+    source="DearCaat/MHIM-MIL, branch v1, main.py",
+)
 
 
 class MhimAbmil(Abmil):
@@ -35,6 +45,8 @@ class MhimAbmil(Abmil):
     Raises: OptionError if an option is out of range.
     Source: Tang et al. 2023; adaptations as the module says.
     """
+
+    recipe = _RECIPE
 
     def __init__(
         self,
@@ -110,6 +122,8 @@ class MhimTransMil(TransMil):
     Raises: OptionError if an option is out of range.
     Source: Tang et al. 2023; adaptations as the module says.
     """
+
+    recipe = _RECIPE
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from torch.nn.functional import softplus
 from dtcwsi.nn.attention import predicted_map
 from dtcwsi.nn.segment import segment_ids, segment_shares, segment_sum
 from dtcwsi.options import check_number, check_share, check_whole_number, one_of
+from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["Panther"]
@@ -36,6 +37,17 @@ class Panther(nn.Module):
     Raises: OptionError if an option is out of range.
     Source: Song et al. 2024 (mahmoodlab/PANTHER). The prior is frozen, as published for classification.
     """
+
+    recipe = TrainingRecipe(
+        epochs=50,
+        batch_size=64,
+        optimizer="adamw",
+        lr=1e-4,
+        weight_decay=1e-5,
+        schedule="cosine",
+        patience=50,
+        source="mahmoodlab/PANTHER, src/scripts",
+    )
 
     def __init__(
         self,

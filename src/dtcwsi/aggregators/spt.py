@@ -9,6 +9,7 @@ from dtcwsi.nn.fused import FusedBlock
 from dtcwsi.nn.grid import check_placed
 from dtcwsi.nn.segment import segment_ids
 from dtcwsi.options import check_heads, check_share, check_whole_number
+from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["Spt"]
@@ -33,8 +34,20 @@ class Spt(nn.Module):
     Raises: OptionError if an option is out of range, or the heads do not divide the width; FeaturesError without
     coordinates.
     Source: Hou et al. 2024; the code is the same laboratory's MLNeurosurg/fastglioma. Adaptations: Linear in front, as
-    features have other widths; the head is one Linear.
+    features have other widths; the head is one Linear. The recipe is that of the published supervised phase.
     """
+
+    recipe = TrainingRecipe(
+        epochs=40_000,
+        batch_size=16,
+        optimizer="adamw",
+        lr=1.875e-5,
+        weight_decay=0.01,
+        schedule="cosine",
+        warm_up_epochs=4_000,
+        patience=40_000,
+        source="MLNeurosurg/fastglioma, train_ordmet.yaml; there over a frozen, pre-trained encoder",
+    )
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from torch.nn.functional import conv2d, pad
 
 from dtcwsi.nn.nystrom import NystromAttention
 from dtcwsi.options import check_heads, check_share, check_whole_number
+from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["TransMil"]
@@ -27,6 +28,15 @@ class TransMil(nn.Module):
     with its batches of one; a token's log size and gate are added to the attention logits of its key, and the gate
     scales it before the convolutions.
     """
+
+    recipe = TrainingRecipe(
+        epochs=200,
+        batch_size=1,
+        optimizer="lookahead-radam",
+        lr=2e-4,
+        weight_decay=1e-5,
+        source="szc19990412/TransMIL, Camelyon/TransMIL.yaml",
+    )
 
     def __init__(
         self,
@@ -106,6 +116,6 @@ class TransMil(nn.Module):
             weight, rim = layer.get_parameter("weight"), 3 - layer.get_parameter("weight").shape[2] // 2
             kernel = kernel + pad(weight, (rim, rim, rim, rim))
             bias = bias + layer.get_parameter("bias")
-        image = self._square(rows).permute(2, 0, 1)[None]
+        image = self._square(rows)[None].permute(0, 3, 1, 2)
         made = conv2d(image, kernel, bias, padding=3, groups=rows.shape[1])
         return made[0].permute(1, 2, 0).reshape(-1, rows.shape[1])[: len(rows)]

@@ -1,5 +1,6 @@
 """``dtcwsi models`` and ``dtcwsi encoders``: what can be named elsewhere."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ def models(
     as_json: Json = False,
 ) -> None:
     """List every model that `train --model` knows, and the options of each."""
-    from dtcwsi.classifier import list_models, model_options, model_text
+    from dtcwsi.classifier import list_models, model_options, model_recipe, model_text
 
     options = {known: model_options(known) for known in ([name] if name else list_models())}
     if as_json:
@@ -24,6 +25,10 @@ def models(
     if name:
         print(model_text(name), end="\n\n")
         print_table(("option (--set NAME=VALUE)", "default"), list(options[name].items()))
+        published = model_recipe(name)
+        if published is not None:
+            print()
+            print_table(("train --recipe published", "value"), list(asdict(published).items()))
         return
     rows = [(known, ", ".join(f"{key}={value}" for key, value in taken.items())) for known, taken in options.items()]
     print_table(("model", "options (--set NAME=VALUE)"), rows)

@@ -20,7 +20,7 @@ __all__ = ["metrics_table", "narrate", "run"]
 
 _UNKNOWN = "n/a"
 _DEFAULTS: dict[str, Any] = {"model": "dtc-abmil"}
-_TEXTS = ("features", "labels", "model", "out", "device")
+_TEXTS = ("features", "labels", "model", "recipe", "out", "device")
 _NUMBERS: dict[str, type[int] | type[float]] = {
     "folds": int,
     "epochs": int,
@@ -42,6 +42,9 @@ def run(
     model: Annotated[str | None, typer.Option("--model", help="A name of `dtcwsi models` (dtc-abmil).")] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Run folder to write.")] = None,
     folds: Annotated[int | None, typer.Option("--folds", help="How many folds (5, or the CSV's fold column).")] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="common: one protocol for all models; published: the model's own.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Most epochs a fold.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Fixes folds and weights (0).")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Slides an optimiser step.")] = None,

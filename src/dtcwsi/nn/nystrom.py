@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad, scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
 
-__all__ = ["NystromAttention", "pseudo_inverse"]
+__all__ = ["NystromAttention", "convolved", "pseudo_inverse"]
 
 
 class NystromAttention(nn.Module):
@@ -16,7 +17,8 @@ class NystromAttention(nn.Module):
     As lucidrains' nystrom-attention computes it: tokens are padded with zeros at the front to a multiple of
     ``landmarks``, the pads enter the means and are attended to, and a depthwise convolution of the values over the
     sequence is added. Exact algebra saves what it spends: a mean of a linear map is the map of the mean, all pads are
-    one key that weighs as many, and no matrix of tokens by landmarks is kept.
+    one key that weighs as many, one head is computed at a time, no matrix of tokens by landmarks is kept, and where
+    only the first token attends no values are made: it attends to rows, and the value of their mean is taken.
     """
 
     def __init__(
@@ -34,60 +36,59 @@ class NystromAttention(nn.Module):
         self, rows: Float[Tensor, "tokens width"], bias: Float[Tensor, "tokens"]
     ) -> Float[Tensor, "tokens width"]:
         """Attend from every token; ``bias`` is added to the logits of its key."""
-        queries, keys, values = self._split(linear(_with_pad(rows), self.qkv.weight)).chunk(3)
-        key_marks, marked = self._marked(rows, bias, keys, values)[1:]
-        found = scaled_dot_product_attention((queries * self.scale)[:, 1:], key_marks, marked, scale=1.0)
-        return self._merged(found + self.convolution(values[None, :, 1:])[0])
+        padded, reach = _with_pad(rows), self._key_bias(rows, bias)
+        query_marks, key_marks = self._marks(rows)
+        inverses = self._inverse(query_marks, key_marks)
+        heads = []
+        for head, weight in enumerate(self._weights().transpose(0, 1)):  # one head's matrices at a time
+            queries, keys, values = linear(padded, weight.flatten(0, 1)).chunk(3, dim=1)
+            marked = inverses[head] @ _attend(query_marks[head], keys, values, reach)
+            found = _attend(queries[1:], key_marks[head], marked, scale=self.scale)
+            heads.append(found + convolved(values[1:], self.convolution.weight[head, 0, :, 0]))
+        return self._merged(heads)
 
     def of_first(
         self, rows: Float[Tensor, "tokens width"], bias: Float[Tensor, "tokens"]
     ) -> tuple[Float[Tensor, "1 width"], Float[Tensor, "tokens"]]:
         """Attend from the first token alone, and say how much to each token, a mean over heads without gradient."""
-        width = rows.shape[1]
-        query = self._split(linear(rows[:1], self.qkv.weight[:width])) * self.scale
-        keys, values = self._split(linear(_with_pad(rows), self.qkv.weight[width:])).chunk(2)
-        query_marks, key_marks, marked = self._marked(rows, bias, keys, values)
-        found = scaled_dot_product_attention(query, key_marks, marked, scale=1.0)
-        centre = self.convolution.weight.shape[2] // 2
-        near = values[:, 1 : centre + 2]
-        local = (self.convolution.weight[:, 0, centre : centre + near.shape[1]] * near).sum(dim=1, keepdim=True)
-        with torch.no_grad():
-            shares = self._shares(query, query_marks, key_marks, keys, self._key_bias(rows, bias))
-        return self._merged(found + local), shares.mean(dim=1)
+        of_value = self._weights()[2]
+        shares = self._shares(rows, bias)
+        found = of_value @ (shares.T @ rows)[:, :, None]
+        half = self.convolution.weight.shape[2] // 2
+        near = rows[: half + 1]
+        kernels = self.convolution.weight[:, 0, half : half + len(near), 0]
+        local = of_value @ (kernels @ near)[:, :, None]
+        return self._merged(list((found + local).mT)), shares.detach().mean(dim=1)
 
     @torch.no_grad()
     def shares_of_first(
         self, rows: Float[Tensor, "tokens width"], bias: Float[Tensor, "tokens"]
     ) -> Float[Tensor, "tokens heads"]:
         """Say how much the first token attends to each token, head by head, without gradient."""
-        width = rows.shape[1]
-        query = self._split(linear(rows[:1], self.qkv.weight[:width])) * self.scale
-        keys = self._split(linear(_with_pad(rows), self.qkv.weight[width : 2 * width]))
-        return self._shares(query, *self._marks(rows), keys, self._key_bias(rows, bias))
+        return self._shares(rows, bias)
 
-    def _shares(
-        self, query: Tensor, query_marks: Tensor, key_marks: Tensor, keys: Tensor, key_bias: Tensor
-    ) -> Float[Tensor, "tokens heads"]:
-        weights = (query @ key_marks.mT).softmax(dim=-1) @ self._inverse(query_marks, key_marks)
+    def _shares(self, rows: Tensor, bias: Tensor) -> Float[Tensor, "tokens heads"]:
+        """Go from the first token over the landmarks to the tokens; pads have no value, only weight."""
+        of_query, of_key, _ = self._weights()
+        padded, reach = _with_pad(rows), self._key_bias(rows, bias)
+        query_marks, key_marks = self._marks(rows)
+        query = linear(rows[:1], of_query.flatten(0, 1)).view(self.heads, 1, -1) * self.scale
+        over = (query @ key_marks.mT).softmax(dim=-1) @ self._inverse(query_marks, key_marks)
         heads = []
         for head in range(self.heads):  # one matrix of landmarks by tokens at a time
-            reach = (query_marks[head] @ keys[head].T + key_bias).softmax(dim=-1)
-            heads.append((weights[head] @ reach)[0, 1:])
+            given = over[head], query_marks[head], linear(padded, of_key[head]), reach
+            heads.append(checkpoint(_over_landmarks, *given, use_reentrant=False)[0, 1:])
         return torch.stack(heads, dim=1)
 
-    def _marked(self, rows: Tensor, bias: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give the landmarks' queries and keys, and what each landmark is worth to a token that attends to it."""
-        query_marks, key_marks = self._marks(rows)
-        reach = self._key_bias(rows, bias)[None, None]
-        found = scaled_dot_product_attention(query_marks, keys, values, attn_mask=reach, scale=1.0)
-        return query_marks, key_marks, self._inverse(query_marks, key_marks) @ found
-
     def _marks(self, rows: Float[Tensor, "tokens width"]) -> tuple[Tensor, Tensor]:
+        """Give the landmarks' queries and keys, of means of groups of tokens; pads of 0 fill the first groups."""
         group = math.ceil(len(rows) / self.landmarks)
-        front = group * self.landmarks - len(rows)
-        means = pad(rows, (0, 0, front, 0)).view(self.landmarks, group, -1).mean(dim=1)
-        query_marks, key_marks = self._split(linear(means, self.qkv.weight[: 2 * rows.shape[1]])).chunk(2)
-        return query_marks * self.scale, key_marks
+        empty, pads = divmod(group * self.landmarks - len(rows), group)
+        split = -pads % group
+        mixed = pad(rows[:split], (0, 0, pads, 0))
+        means = torch.cat([rows.new_zeros(empty, rows.shape[1]), _means(mixed, group), _means(rows[split:], group)])
+        marks = torch.einsum("lw,qhpw->qhlp", means, self._weights()[:2])
+        return marks[0] * self.scale, marks[1]
 
     def _inverse(self, query_marks: Tensor, key_marks: Tensor) -> Float[Tensor, "heads landmarks landmarks"]:
         return pseudo_inverse((query_marks @ key_marks.mT).softmax(dim=-1), self.iterations)
@@ -97,14 +98,24 @@ class NystromAttention(nn.Module):
         front = -len(rows) % self.landmarks
         return pad(bias.to(rows.dtype), (1, 0), value=math.log(front) if front else -math.inf)
 
-    def _split(self, rows: Float[Tensor, "tokens wide"]) -> Float[Tensor, "heads_of_each tokens part"]:
-        """Lay out heads first: those of queries, then of keys, then of values."""
-        part = self.qkv.in_features // self.heads
-        return rows.view(len(rows), -1, part).transpose(0, 1)
+    def _weights(self) -> Float[Tensor, "3 heads part width"]:
+        """Lay out the weights of queries, keys and values head by head."""
+        return self.qkv.weight.view(3, self.heads, -1, self.qkv.in_features)
 
-    def _merged(self, heads: Float[Tensor, "heads tokens part"]) -> Float[Tensor, "tokens width"]:
-        rows: Tensor = self.dropout(self.out(heads.transpose(0, 1).flatten(1)))
+    def _merged(self, heads: list[Tensor]) -> Float[Tensor, "tokens width"]:
+        rows: Tensor = self.dropout(self.out(torch.cat(heads, dim=1)))
         return rows
+
+
+def convolved(rows: Float[Tensor, "tokens width"], kernel: Float[Tensor, "taps"]) -> Float[Tensor, "tokens width"]:
+    """Convolve every column with a kernel of odd length, zeros beyond the ends, as products with a banded matrix."""
+    taps, block = len(kernel), 2 * len(kernel)
+    shift = torch.arange(block + taps - 1, device=rows.device) - torch.arange(block, device=rows.device)[:, None]
+    inside = (shift >= 0) & (shift < taps)
+    band = torch.where(inside, kernel[shift.clamp(0, taps - 1)], 0)
+    blocks = math.ceil(len(rows) / block)
+    room = pad(rows, (0, 0, taps // 2, blocks * block - len(rows) + taps // 2))
+    return (band @ room.unfold(0, block + taps - 1, block).mT).flatten(0, 1)[: len(rows)]
 
 
 def pseudo_inverse(matrices: Float[Tensor, "heads size size"], iterations: int) -> Float[Tensor, "heads size size"]:
@@ -117,8 +128,38 @@ def pseudo_inverse(matrices: Float[Tensor, "heads size size"], iterations: int) 
     unit = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
     for _ in range(iterations):
         product = matrices @ guess
-        guess = 0.25 * guess @ (13 * unit - product @ (15 * unit - product @ (7 * unit - product)))
+        inner = torch.baddbmm(unit, product, 7 * unit - product, beta=15, alpha=-1)
+        inner = torch.baddbmm(unit, product, inner, beta=13, alpha=-1)
+        guess = torch.baddbmm(unit, guess, inner, beta=0, alpha=0.25)
     return guess
+
+
+def _attend(
+    queries: Float[Tensor, "queries part"],
+    keys: Float[Tensor, "keys part"],
+    values: Float[Tensor, "keys part"],
+    bias: Float[Tensor, "keys"] | None = None,
+    *,
+    scale: float = 1.0,
+) -> Float[Tensor, "queries part"]:
+    mask = None if bias is None else bias[None, None, None]
+    found = scaled_dot_product_attention(
+        queries[None, None], keys[None, None], values[None, None], attn_mask=mask, scale=scale
+    )
+    return found[0, 0]
+
+
+def _over_landmarks(
+    over: Float[Tensor, "1 landmarks"],
+    query_marks: Float[Tensor, "landmarks part"],
+    keys: Float[Tensor, "keys part"],
+    bias: Float[Tensor, "keys"],
+) -> Float[Tensor, "1 keys"]:
+    return over @ torch.addmm(bias, query_marks, keys.T).softmax(dim=-1)
+
+
+def _means(rows: Float[Tensor, "tokens width"], group: int) -> Float[Tensor, "groups width"]:
+    return rows.view(len(rows) // group, group, rows.shape[1]).mean(dim=1)
 
 
 def _with_pad(rows: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens_plus_one width"]:

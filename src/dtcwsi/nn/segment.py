@@ -21,6 +21,7 @@ __all__ = [
     "segment_shares",
     "segment_softmax",
     "segment_sum",
+    "to_rows",
     "top_rows",
 ]
 
@@ -65,6 +66,13 @@ def segment_ids(offsets: Int[Tensor, "segments_plus_one"], rows: int | None = No
     if len(offsets) == 2:
         return torch.zeros(count, dtype=torch.int64, device=offsets.device)
     return torch.searchsorted(offsets[1:].contiguous(), torch.arange(count, device=offsets.device), right=True)
+
+
+def to_rows(
+    values: Float[Tensor, "segments *dims"], offsets: Int[Tensor, "segments_plus_one"], rows: int
+) -> Float[Tensor, "rows_or_1 *dims"]:
+    """Repeat each segment's value for its rows; that of a single segment is left to broadcasting."""
+    return values if len(offsets) == 2 else values.index_select(0, segment_ids(offsets, rows))
 
 
 def segment_sum(
@@ -119,7 +127,7 @@ def segment_shares(
     values: Float[Tensor, "rows *maps"], offsets: Int[Tensor, "segments_plus_one"]
 ) -> Float[Tensor, "rows *maps"]:
     """Divide values by the sum of their segment; where it is 0 they stay 0."""
-    return values / segment_sum(values, offsets).clamp_min(1e-30)[segment_ids(offsets, values.shape[0])]
+    return values / to_rows(segment_sum(values, offsets).clamp_min(1e-30), offsets, values.shape[0])
 
 
 def segment_pool(
@@ -143,10 +151,10 @@ def segment_softmax(
     Returns: of the shape of logits, positive, summing to 1 in each segment that has rows.
     """
     biased = logits if bias is None else logits + bias.reshape(-1, *[1] * (logits.ndim - 1))
-    ids = segment_ids(offsets, logits.shape[0])
+    rows = logits.shape[0]
     peak = -segment_min(-biased.detach(), offsets)
-    weights = torch.exp(biased - peak[ids])
-    return weights / segment_sum(weights, offsets)[ids]
+    weights = torch.exp(biased - to_rows(peak, offsets, rows))
+    return weights / to_rows(segment_sum(weights, offsets), offsets, rows)
 
 
 def segment_log_softmax(logits: Float[Tensor, "rows"], segments: Segments) -> Float[Tensor, "rows"]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import torch
 
 from dtcwsi.bags.cohort import Cohort
 from dtcwsi.bags.splits import Split, assign_folds, make_split
-from dtcwsi.classifier import Classifier, create_model
-from dtcwsi.errors import UsageError
-from dtcwsi.options import check_number, check_whole_number
+from dtcwsi.classifier import Classifier, create_model, model_recipe
+from dtcwsi.errors import OptionError, UsageError
+from dtcwsi.options import check_whole_number, one_of
+from dtcwsi.recipe import COMMON, TrainingRecipe
 from dtcwsi.store.atomic import check_writable, sweep, try_lock
 from dtcwsi.store.digest import fingerprint
 from dtcwsi.training.data import SlideFeatures, SlidesOneByOne
@@ -25,10 +26,9 @@ from dtcwsi.training.module import Epoch, Recipe, TrainingModule
 from dtcwsi.training.report import run_metrics
 from dtcwsi.training.run_folder import RunFolder
 
-__all__ = ["DEFAULT_EPOCHS", "RunRecord", "TrainingEvent", "cross_validate", "default_batch_size"]
+__all__ = ["RECIPES", "RunRecord", "TrainingEvent", "cross_validate", "default_batch_size"]
 
-DEFAULT_EPOCHS = 40
-DEFAULT_PATIENCE = 10
+RECIPES = ("common", "published")
 DEFAULT_MAX_TOKENS = 65_536
 _LARGEST_BATCH = 256
 _STEPS_WANTED = 8
@@ -77,7 +77,9 @@ class _Plan:
     folder: RunFolder
     model: str
     options: dict[str, Any]
-    recipe: dict[str, Any]
+    recipe: TrainingRecipe
+    max_tokens: int
+    pretrain_steps: int
     seed: int
     device: str
     tell: Callable[[TrainingEvent], None]
@@ -89,14 +91,15 @@ def cross_validate(
     model: str,
     out: str | Path,
     folds: int | None = None,
-    epochs: int = DEFAULT_EPOCHS,
+    recipe: str = "common",
+    epochs: int | None = None,
     seed: int = 0,
     batch_size: int | None = None,
     retention: float | None = None,
     options: Mapping[str, Any] | None = None,
-    lr: float = 1e-3,
-    weight_decay: float = 0.0,
-    patience: int = DEFAULT_PATIENCE,
+    lr: float | None = None,
+    weight_decay: float | None = None,
+    patience: int | None = None,
     max_tokens: int = DEFAULT_MAX_TOKENS,
     pretrain_steps: int = 0,
     device: str = "auto",
@@ -105,10 +108,12 @@ def cross_validate(
     """Train and test a model on every fold of a cohort, and write the run folder.
 
     Each fold trains on four fifths of the other folds' patients; the last fifth stops training and chooses the
-    checkpoint; the fold itself chooses nothing. ``folds`` is 5 unless given or fixed by the cohort's table; ``epochs``
-    are planned, of which compression tightens over the first half. Folds that are finished under the same settings
-    are not trained again. ``pretrain_steps`` of a method's self-supervised phase come first, on the training slides of
-    the fold; published phases are long, and by default there is none.
+    checkpoint; the fold itself chooses nothing. ``folds`` is 5 unless given or fixed by the cohort's table.
+    ``recipe`` is ``common``, one protocol for all models, or ``published``, that of the model's authors; ``epochs``,
+    ``batch_size``, ``lr``, ``weight_decay`` and ``patience`` change single numbers of it. Compression tightens over the
+    first half of the epochs. Folds that are finished under the same settings are not trained again.
+    ``pretrain_steps`` of a method's self-supervised phase come first, on the training slides of the fold; published
+    phases are long, and by default there is none.
     Returns: metrics, and the reasons for what was left out. A failing fold does not end the others.
     Raises: CohortError if the cohort cannot be split; OptionError for a number out of range; OptionError or
     UnknownNameError for the model; UsageError if ``out`` cannot be written, holds another run or is in use.
@@ -118,7 +123,11 @@ def cross_validate(
     if Path(out).is_file():
         raise UsageError(f"{out} is a file; expected a folder for the run")
     check_writable(Path(out), make=False)
-    recipe = _checked_recipe(epochs, batch_size, lr, weight_decay, patience, pretrain_steps)
+    one_of("recipe", recipe, RECIPES)
+    numbers = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "patience": patience}
+    changes: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
+    replace(COMMON, **changes)  # a trial, so that a wrong number is told first
+    check_whole_number("pretrain_steps", pretrain_steps, least=0)
     check_whole_number("seed", seed, least=0, most=_LARGEST_SEED)
     check_whole_number("max_tokens", max_tokens)
     if folds is not None:
@@ -129,19 +138,20 @@ def cross_validate(
         if pretrain_steps:
             trial.self_supervised()
         given = trial.options  # every option as it holds, so that a run says what made it
+    how = _changed(_recipe_of(model, recipe), changes)
     cohort, features = _usable(cohort, tell)
     assigned = assign_folds(cohort.labels, cohort.patients, folds=folds, seed=seed, fixed=cohort.fixed_folds)
     for fold in sorted(set(assigned)):  # a trial as well
         make_split(cohort.labels, cohort.patients, assigned, fold, seed=seed)
-    folder = RunFolder(Path(out), _settings(cohort, assigned, model, given, recipe, seed))
+    folder = RunFolder(Path(out), _settings(cohort, assigned, model, given, how, pretrain_steps, seed))
     with try_lock(folder.path / ".lock") as free:
         if not free:
             raise UsageError(f"another process trains into {folder.path}; wait for it or use another folder")
         folder.begin()
         sweep(folder.path)
         folder.write_folds(cohort, assigned)
-        recipe["max_tokens"] = max_tokens
-        plan = _Plan(cohort, features, assigned, folder, model, given, recipe, seed, device, tell)
+        fixed = (how, max_tokens, pretrain_steps, seed, device)
+        plan = _Plan(cohort, features, assigned, folder, model, given, *fixed, tell)
         return _run(plan)
 
 
@@ -186,7 +196,7 @@ def _train_fold(plan: _Plan, fold: int) -> dict[str, Any]:
         model = _new_model(plan, split)
         if model.needs_prototypes:
             model.fit_prototypes(SlidesOneByOne(features, split.train), seed=_fold_seed(plan.seed, fold))
-        if recipe.pretrain_steps:
+        if plan.pretrain_steps:
             _pretrain(plan, model, split, fold)
         module = TrainingModule(model, recipe, features, split.val, _epoch_teller(plan, fold, recipe.epochs))
         fit(module, features, split.train, seed=_fold_seed(plan.seed, fold), device=plan.device)
@@ -207,7 +217,7 @@ def _train_fold(plan: _Plan, fold: int) -> dict[str, Any]:
 
 def _pretrain(plan: _Plan, model: Classifier, split: Split, fold: int) -> None:
     """Take the model through its self-supervised phase on the fold's training slides."""
-    steps, seed = plan.recipe["pretrain_steps"], _fold_seed(plan.seed, fold)
+    steps, seed = plan.pretrain_steps, _fold_seed(plan.seed, fold)
     losses = model.to(device_of(plan.device)).pretrain(
         SlidesOneByOne(plan.features, split.train), steps=steps, seed=seed
     )
@@ -231,9 +241,24 @@ def _new_model(plan: _Plan, split: Split) -> Classifier:
 
 
 def _recipe(plan: _Plan, split: Split) -> Recipe:
-    batch_size = plan.recipe["batch_size"] or default_batch_size(len(split.train))
+    batch_size = plan.recipe.batch_size or default_batch_size(len(split.train))
     steps = -(-len(split.train) // batch_size)
-    return Recipe(**{**plan.recipe, "batch_size": batch_size}, steps_per_epoch=steps)
+    given = {**asdict(plan.recipe), "batch_size": batch_size}
+    return Recipe(**given, steps_per_epoch=steps, max_tokens=plan.max_tokens, pretrain_steps=plan.pretrain_steps)
+
+
+def _recipe_of(model: str, name: str) -> TrainingRecipe:
+    """Give the common recipe, or the one that the model was published with."""
+    published = COMMON if name == "common" else model_recipe(model)
+    if published is None:
+        raise OptionError(f"got recipe='published', but {model} was published with none; use 'common'")
+    return published
+
+
+def _changed(recipe: TrainingRecipe, changes: dict[str, Any]) -> TrainingRecipe:
+    """Change single numbers; warming up keeps its share of the epochs, or a short training would do nothing else."""
+    warm_up = recipe.warm_up_epochs * changes.get("epochs", recipe.epochs) / recipe.epochs
+    return replace(recipe, **{**changes, "warm_up_epochs": warm_up})
 
 
 def _fold_record(plan: _Plan, fold: int, split: Split, tested: Evaluation) -> dict[str, Any]:
@@ -290,14 +315,19 @@ def _settings(
     folds: tuple[int, ...],
     model: str,
     options: dict[str, Any],
-    recipe: dict[str, Any],
+    recipe: TrainingRecipe,
+    pretrain_steps: int,
     seed: int,
 ) -> dict[str, Any]:
     slides = [
         [slide.slide_id, slide.label, slide.patient_id, fold, fingerprint(header.path)]
         for slide, header, fold in zip(cohort.slides, cohort.headers, folds, strict=True)
     ]
-    return {"model": model, "options": options, **recipe, "seed": seed, "in_dim": cohort.in_dim, "slides": slides}
+    told = ("epochs", "batch_size", "lr", "weight_decay", "patience")
+    made = {name: value for name, value in asdict(recipe).items() if name in told or value != getattr(COMMON, name)}
+    if pretrain_steps:  # else nothing is said of it, as in runs made before there was any
+        made["pretrain_steps"] = pretrain_steps
+    return {"model": model, "options": options, **made, "seed": seed, "in_dim": cohort.in_dim, "slides": slides}
 
 
 def _epoch_teller(plan: _Plan, fold: int, epochs: int) -> Callable[[Epoch], None]:
@@ -310,18 +340,3 @@ def _epoch_teller(plan: _Plan, fold: int, epochs: int) -> Callable[[Epoch], None
 
 def _fold_seed(seed: int, fold: int) -> int:
     return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
-
-
-def _checked_recipe(
-    epochs: int, batch_size: int | None, lr: float, weight_decay: float, patience: int, pretrain_steps: int
-) -> dict[str, Any]:
-    """Check the numbers; of no self-supervised steps nothing is said, as in runs made before there were any."""
-    check_whole_number("pretrain_steps", pretrain_steps, least=0)
-    return {
-        **({"pretrain_steps": pretrain_steps} if pretrain_steps else {}),
-        "epochs": check_whole_number("epochs", epochs),
-        "batch_size": None if batch_size is None else check_whole_number("batch_size", batch_size),
-        "lr": check_number("lr", lr, lambda rate: rate > 0, "a number above 0"),
-        "weight_decay": check_number("weight_decay", weight_decay, lambda decay: decay >= 0, "a number from 0 on"),
-        "patience": check_whole_number("patience", patience),
-    }

@@ -12,6 +12,7 @@ from torch import Tensor
 from dtcwsi.classifier import Classifier
 from dtcwsi.compressors.base import CURRICULUM_SHARE
 from dtcwsi.errors import DtcwsiError
+from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.training.data import SlideBatch, SlideFeatures
 from dtcwsi.training.evaluation import evaluate
 from dtcwsi.training.metrics import score
@@ -19,21 +20,15 @@ from dtcwsi.training.metrics import score
 __all__ = ["Epoch", "Recipe", "TrainingModule"]
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is trained.
+@dataclass(frozen=True, kw_only=True)
+class Recipe(TrainingRecipe):
+    """A recipe fitted to a fold: every number is known, and ``max_tokens`` patches at most are computed at once.
 
-    ``batch_size`` slides make an optimiser step of Adam at rate ``lr``; ``patience`` counts epochs without a better
-    validation loss, from the curriculum's end on; ``max_tokens`` patches at most are computed at once.
     ``pretrain_steps`` of the method's self-supervised phase come before.
     """
 
-    epochs: int
-    steps_per_epoch: int
     batch_size: int
-    lr: float
-    weight_decay: float
-    patience: int
+    steps_per_epoch: int
     max_tokens: int
     pretrain_steps: int = 0
 
@@ -109,8 +104,8 @@ class TrainingModule(LightningModule):  # type: ignore[misc]  # lightning has no
         return self._best.epoch
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam, as the paper has it."""
-        return torch.optim.Adam(self.model.parameters(), lr=self.recipe.lr, weight_decay=self.recipe.weight_decay)
+        """Build the recipe's optimiser."""
+        return self.recipe.optimizer_of(self.model.parameters())
 
     def training_step(self, batch: SlideBatch, batch_index: int) -> None:  # noqa: ARG002
         """Add one pass's share of the batch's gradient; step when the batch ends."""
@@ -124,6 +119,8 @@ class TrainingModule(LightningModule):  # type: ignore[misc]  # lightning has no
         self._count(batch, value, out.tokens_in, out.tokens_out)
         if batch.part.ends_batch:
             optimizer = self.optimizers()
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.rate_at(self.progress)
             optimizer.step()
             optimizer.zero_grad()
             self._steps += 1

@@ -1,0 +1,84 @@
+"""How a model is trained: the optimiser, its learning rate over time, how long, and when to stop."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from dtcwsi.errors import OptionError
+from dtcwsi.options import check_number, check_whole_number, one_of
+
+__all__ = ["COMMON", "OPTIMIZERS", "SCHEDULES", "TrainingRecipe"]
+
+OPTIMIZERS = ("adam", "adamw", "lookahead-radam")
+SCHEDULES = ("constant", "cosine", "linear")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecipe:
+    """A protocol of training; the defaults are the common one, the same for all models.
+
+    ``batch_size`` slides make an optimiser step, None leaves it to the cohort's size. ``optimizer`` is one of
+    `OPTIMIZERS`, with rate ``lr``, ``weight_decay`` and ``betas``. ``schedule`` is one of `SCHEDULES`: the rate rises
+    linearly from 0 over ``warm_up_epochs``, then stays or falls to ``lr_end`` by the last of the ``epochs``.
+    ``patience`` counts epochs without a better validation loss. ``source`` names where the protocol was published.
+    Raises: OptionError if a value is out of range.
+    """
+
+    epochs: int = 40
+    batch_size: int | None = None
+    optimizer: str = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: str = "constant"
+    lr_end: float = 0.0
+    warm_up_epochs: float = 0.0
+    patience: int = 10
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        check_whole_number("epochs", self.epochs)
+        if self.batch_size is not None:
+            check_whole_number("batch_size", self.batch_size)
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        check_number("lr", self.lr, lambda rate: 0 < rate < math.inf, "a number above 0")
+        check_number("weight_decay", self.weight_decay, lambda decay: 0 <= decay < math.inf, "a number from 0 on")
+        one_of("schedule", self.schedule, SCHEDULES)
+        check_whole_number("patience", self.patience)
+
+    def rate_at(self, progress: float) -> float:
+        """Give the learning rate once a share ``progress``, 0 to 1, of the planned steps is done."""
+        warm = min(1.0, self.warm_up_epochs / self.epochs)
+        if progress < warm:
+            return self.lr * progress / warm
+        if self.schedule == "constant":
+            return self.lr
+        done = (progress - warm) / (1 - warm) if warm < 1 else 1.0
+        left = 1 - done if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+        return self.lr_end + (self.lr - self.lr_end) * left
+
+    def optimizer_of(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Build the optimiser; its rate is for the caller to set from `rate_at`.
+
+        Raises: OptionError if it is lookahead-radam and timm is not installed.
+        """
+        given: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay, "betas": self.betas}
+        if self.optimizer == "adam":
+            return torch.optim.Adam(parameters, **given)
+        if self.optimizer == "adamw":
+            return torch.optim.AdamW(parameters, **given)
+        try:
+            from timm.optim import Lookahead  # type: ignore[import-not-found, unused-ignore]
+        except ImportError as error:
+            raise OptionError(
+                "lookahead-radam comes from timm, which is not installed; run: pip install 'dtcwsi[encoders]'"
+            ) from error
+        ahead: torch.optim.Optimizer = Lookahead(torch.optim.RAdam(parameters, **given, decoupled_weight_decay=True))
+        return ahead
+
+
+COMMON = TrainingRecipe()

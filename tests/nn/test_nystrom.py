@@ -1,0 +1,76 @@
+"""Attention through landmarks against the published algorithm written out: zeros in front, means, pseudo-inverse."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from dtcwsi.nn.nystrom import NystromAttention, convolved, pseudo_inverse
+
+HEADS, LANDMARKS, WIDTH = 2, 4, 6
+
+
+def padded_reference(layer: NystromAttention, rows: Tensor, bias: Tensor) -> Tensor:
+    """Compute every matrix whole, pads as zero rows in front of the sequence."""
+    part = WIDTH // HEADS
+    front = -len(rows) % LANDMARKS
+    filled = torch.cat([torch.zeros(front, WIDTH, dtype=rows.dtype), rows])
+    reach = torch.cat([torch.zeros(front, dtype=rows.dtype), bias])
+    queries, keys, values = (filled @ layer.qkv.weight.T).chunk(3, dim=1)
+    found = []
+    for head in range(HEADS):
+        q, k, v = (wide[:, head * part : (head + 1) * part] for wide in (queries / part**0.5, keys, values))
+        q_marks = q.view(LANDMARKS, -1, part).mean(dim=1)
+        k_marks = k.view(LANDMARKS, -1, part).mean(dim=1)
+        middle = (q_marks @ k_marks.T).softmax(dim=1)
+        found.append(((q @ k_marks.T).softmax(dim=1), middle, (q_marks @ k.T + reach).softmax(dim=1), v))
+    inverses = pseudo_inverse(torch.stack([middle for _, middle, _, _ in found]), layer.iterations)
+    out = []
+    for head, (first, _, last, v) in enumerate(found):
+        kernel = layer.convolution.weight[head, 0, :, 0]
+        half = len(kernel) // 2
+        near = [
+            sum(kernel[tap] * v[at + tap - half] for tap in range(len(kernel)) if 0 <= at + tap - half < len(v))
+            for at in range(len(v))
+        ]
+        out.append(first @ inverses[head] @ last @ v + torch.stack(near))
+    return layer.out(torch.cat(out, dim=1))[front:]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 11, 16, 23])
+def test_exact_algebra_gives_what_the_padded_matrices_give(count: int) -> None:
+    torch.manual_seed(count)
+    layer = NystromAttention(WIDTH, heads=HEADS, landmarks=LANDMARKS, kernel=5).double()
+    rows, bias = torch.randn(count, WIDTH, dtype=torch.float64), torch.randn(count, dtype=torch.float64)
+    wanted = padded_reference(layer, rows, bias)
+    torch.testing.assert_close(layer(rows, bias), wanted, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(layer.of_first(rows, bias)[0], wanted[:1], rtol=1e-10, atol=1e-10)
+
+
+def test_gradients_of_the_first_token_are_those_of_all_tokens() -> None:
+    torch.manual_seed(0)
+    layer = NystromAttention(WIDTH, heads=HEADS, landmarks=LANDMARKS, kernel=5).double()
+    rows = torch.randn(11, WIDTH, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(11, dtype=torch.float64, requires_grad=True)
+    wanted = torch.autograd.grad(layer(rows, bias)[0].square().sum(), [rows, bias, layer.qkv.weight])
+    found = torch.autograd.grad(layer.of_first(rows, bias)[0].square().sum(), [rows, bias, layer.qkv.weight])
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_the_weights_of_the_first_token_leave_to_pads_what_pads_take() -> None:
+    torch.manual_seed(0)
+    layer = NystromAttention(WIDTH, heads=HEADS, landmarks=LANDMARKS, kernel=5, iterations=20).double()
+    full, short = (torch.randn(count, WIDTH, dtype=torch.float64) for count in (8, 7))
+    shares = layer.shares_of_first(full, torch.zeros(8, dtype=torch.float64)).sum(dim=0)
+    torch.testing.assert_close(shares, torch.ones_like(shares), rtol=1e-6, atol=1e-6)
+    assert (layer.shares_of_first(short, torch.zeros(7, dtype=torch.float64)).sum(dim=0) < 0.999).all()
+
+
+@pytest.mark.parametrize("taps", [1, 3, 33])
+@pytest.mark.parametrize("count", [1, 5, 66, 67, 200])
+def test_banded_products_convolve(count: int, taps: int) -> None:
+    torch.manual_seed(0)
+    rows, kernel = torch.randn(count, 3, dtype=torch.float64), torch.randn(taps, dtype=torch.float64)
+    found = convolved(rows, kernel)
+    assert found.shape == rows.shape
+    wanted = torch.nn.functional.conv1d(rows.T[:, None], kernel[None, None], padding=taps // 2)[:, 0].T
+    torch.testing.assert_close(found, wanted)

@@ -1,0 +1,69 @@
+"""Learning rates over time, optimisers, and what is refused."""
+
+import sys
+
+import pytest
+import torch
+
+from dtcwsi.aggregators import AGGREGATORS
+from dtcwsi.errors import OptionError
+from dtcwsi.recipe import COMMON, TrainingRecipe
+
+
+def test_the_common_recipe_is_adam_at_one_rate():
+    assert {COMMON.rate_at(progress) for progress in (0.0, 0.3, 1.0)} == {1e-3}
+    assert type(COMMON.optimizer_of([torch.nn.Parameter(torch.zeros(2))])) is torch.optim.Adam
+
+
+def test_cosine_is_that_of_torch():
+    recipe = TrainingRecipe(epochs=50, lr=1e-4, schedule="cosine", lr_end=5e-6)
+    optimizer = recipe.optimizer_of([torch.nn.Parameter(torch.zeros(2))])
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 50, 5e-6)
+    for epoch in range(51):
+        assert recipe.rate_at(epoch / 50) == pytest.approx(scheduler.get_last_lr()[0], rel=1e-9)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_linear_rises_and_falls():
+    recipe = TrainingRecipe(epochs=10, lr=1.0, schedule="linear", warm_up_epochs=2)
+    rates = [recipe.rate_at(tenth / 10) for tenth in (0, 1, 2, 6, 10)]
+    assert rates == pytest.approx([0, 0.5, 1, 0.5, 0])
+
+
+@pytest.mark.parametrize("name", AGGREGATORS.names())
+def test_every_published_recipe_builds_its_optimiser(name):
+    recipe = getattr(AGGREGATORS.get(name), "recipe", None)
+    assert (recipe is None) == (name in {"mean", "max"})
+    if recipe is None:
+        return
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = recipe.optimizer_of([parameter])
+    (parameter**2).sum().backward()
+    optimizer.step()
+    assert recipe.source
+    assert (parameter < 1).all()
+    assert optimizer.param_groups[0]["weight_decay"] == recipe.weight_decay
+
+
+def test_lookahead_needs_timm(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm.optim", None)
+    recipe = TrainingRecipe(optimizer="lookahead-radam")
+    with pytest.raises(OptionError, match=r"lookahead-radam comes from timm, .* pip install 'dtcwsi\[encoders\]'"):
+        recipe.optimizer_of([torch.nn.Parameter(torch.zeros(1))])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"optimizer": "sdg"}, "got optimizer='sdg'; expected one of"),
+        ({"schedule": "step"}, "got schedule='step'; expected one of"),
+        ({"lr": 0}, "got lr=0; expected a number above 0"),
+        ({"epochs": 0}, "got epochs=0"),
+        ({"weight_decay": -1}, "got weight_decay=-1; expected a number from 0 on"),
+        ({"patience": 1.5}, "got patience=1.5"),
+    ],
+)
+def test_numbers_out_of_range_are_told(change, told):
+    with pytest.raises(OptionError, match=told):
+        TrainingRecipe(**change)
