@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import given, settings
@@ -184,6 +185,21 @@ def test_labels_that_are_no_class_are_told(labels, told):
     model = build("abmil")
     with pytest.raises(UsageError, match=f"got labels {told}; expected class numbers 0 to 2"):
         model.loss(model(dtcwsi.pack(bags_of(4, 5))), torch.tensor(labels))
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (torch.tensor([0.0, 1.0]), r"got labels of torch.float32 and shape \(2,\); expected torch.int64 and \(2,\)"),
+        (torch.tensor([0]), r"got labels of torch.int64 and shape \(1,\); expected torch.int64 and \(2,\)"),
+        (torch.tensor([[0], [1]]), r"shape \(2, 1\); expected torch.int64 and \(2,\), one class number a bag"),
+    ],
+)
+def test_labels_of_another_type_or_shape_are_told(labels, told, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which would speak first
+    model = build("abmil")
+    with pytest.raises(UsageError, match=told):
+        model.loss(model(dtcwsi.pack(bags_of(4, 5))), labels)
 
 
 def test_accumulated_passes_have_the_gradient_of_one_batch(name):

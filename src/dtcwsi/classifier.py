@@ -125,9 +125,9 @@ class Classifier(nn.Module):
 
         Where ``out`` has whole bags' logits, theirs counts too and that of the tokens less or not at all, see `Doubt`.
         In training, the cross-entropies are remembered until the step ends, see `set_progress`.
-        Raises: UsageError if a label is no class of the model.
+        Raises: UsageError if labels are not one class number of the model a bag.
         """
-        self._check_labels(labels)
+        self._check_labels(labels, len(out.logits))
         total = (out.objective or _cross_entropies)(out.logits, labels).mean()
         if self.training and self.compressor.second_look:
             self.doubt.observe(_cross_entropies(out.logits, labels))
@@ -159,12 +159,14 @@ class Classifier(nn.Module):
     def aggregate_regions(self, vectors: Float[Tensor, "regions width"]) -> Float[Tensor, "1 classes"]:
         """Give the logits of a slide whose regions of 16 x 16 patches already are vectors.
 
-        Raises: OptionError if the model makes no vectors of regions.
+        Raises: OptionError if the model makes no vectors of regions; FeaturesError if they have another shape.
         """
         aggregate = getattr(self.aggregator, "aggregate_regions", None)
         if aggregate is None:
             raise OptionError(f"{self.name} has no vectors of regions; hipt has")
-        logits: Tensor = aggregate(vectors)
+        if vectors.ndim != 2 or not len(vectors):
+            raise FeaturesError(f"got vectors of shape {tuple(vectors.shape)}; expected (regions, width), one at least")
+        logits: Tensor = aggregate(vectors.to(next(self.aggregator.parameters()).dtype))
         return logits
 
     @property
@@ -248,7 +250,12 @@ class Classifier(nn.Module):
                 "use features of the encoder that the model was trained on"
             )
 
-    def _check_labels(self, labels: Int[Tensor, "bags"]) -> None:
+    def _check_labels(self, labels: Int[Tensor, "bags"], bags: int) -> None:
+        if labels.dtype != torch.int64 or labels.shape != (bags,):
+            raise UsageError(
+                f"got labels of {labels.dtype} and shape {tuple(labels.shape)}; expected torch.int64 and ({bags},), "
+                "one class number a bag"
+            )
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.n_classes:
             wrong = sorted(set(labels.tolist()) - set(range(self.n_classes)))
             raise UsageError(

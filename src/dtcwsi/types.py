@@ -3,6 +3,7 @@
 All positions are level-0 pixels, x to the right and y down, of a patch's top-left corner.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,7 +133,7 @@ class Bag:
 
     ``features`` (N, D); ``coords`` (N, 2) level-0 pixels. Without ``patch_size_level0`` the grid step is inferred from
     the coordinates (smallest positive difference between sorted unique x or y).
-    Raises: FeaturesError if shapes disagree or a value is not finite.
+    Raises: FeaturesError if shapes disagree, a value is not finite or the patch size is below 0.
     """
 
     features: Float[Tensor, "patches dim"]
@@ -157,6 +158,11 @@ class Bag:
             raise FeaturesError(
                 f"{name} has coords of shape {tuple(self.coords.shape)}; expected ({len(self.features)}, 2), "
                 "one row a patch"
+            )
+        size = self.patch_size_level0
+        if size is not None and not 0 <= size < math.inf:
+            raise FeaturesError(
+                f"{name} has patch_size_level0 {size}; expected level-0 pixels, more than 0, or None where unknown"
             )
         if self.coords is not None and not bool(torch.isfinite(self.coords).all()):
             raise FeaturesError(f"{name} has NaN or infinite coords; expected level-0 pixels")

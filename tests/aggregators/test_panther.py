@@ -136,6 +136,8 @@ def test_what_cannot_be_fitted_is_told():
     model = dtcwsi.create_model("panther", in_dim=DIM, n_classes=2)
     with pytest.raises(FeaturesError, match="got 1 bags without a patch; expected patches to fit prototypes to"):
         model.fit_prototypes([dtcwsi.Bag(torch.zeros(0, DIM))])
+    with pytest.raises(FeaturesError, match=rf"got bags of widths \[{DIM}, {DIM + 1}\]; expected one width"):
+        model.fit_prototypes([dtcwsi.Bag(torch.zeros(2, DIM + extra)) for extra in (0, 1)])
 
 
 @pytest.mark.parametrize(("options", "count"), [({}, 65_568), ({"head": "per-prototype"}, 4_202_496)])

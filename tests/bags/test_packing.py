@@ -1,3 +1,5 @@
+import math
+
 import h5py
 import numpy as np
 import pytest
@@ -108,7 +110,7 @@ def test_load_bag_reads_a_feature_file(tmp_path):
 )
 def test_a_bag_of_the_wrong_kind_is_told(features, coords, message):
     bag = object.__new__(Bag)  # the checks of types that tests add would speak first
-    for name, value in (("features", features), ("coords", coords), ("slide_id", None)):
+    for name, value in (("features", features), ("coords", coords), ("patch_size_level0", None), ("slide_id", None)):
         object.__setattr__(bag, name, value)
     with pytest.raises(FeaturesError, match=message):
         bag.__post_init__()
@@ -117,3 +119,9 @@ def test_a_bag_of_the_wrong_kind_is_told(features, coords, message):
 def test_bags_without_names_are_counted():
     with pytest.raises(FeaturesError, match=r"differ in width: 3 \(bag 0\); 4 \(bag 1\)"):
         pack([Bag(torch.zeros(2, 3)), Bag(torch.zeros(2, 4))])
+
+
+@pytest.mark.parametrize("size", [-224.0, math.nan, math.inf])
+def test_patch_sizes_that_are_none_are_told(size):
+    with pytest.raises(FeaturesError, match=f"'s1' has patch_size_level0 {size}; expected level-0 pixels, more than 0"):
+        Bag(torch.zeros(2, 4), torch.zeros(2, 2), patch_size_level0=size, slide_id="s1")

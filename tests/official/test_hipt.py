@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import dtcwsi
-from dtcwsi.errors import OptionError, UsageError
+from dtcwsi.errors import FeaturesError, OptionError, UsageError
 
 
 def slide_shapes():
@@ -121,5 +121,12 @@ def test_vectors_of_regions_have_the_logits_of_the_slides_part():
     model = dtcwsi.load_official("hipt", drawn(slide_shapes()))
     vectors = torch.randn(7, 192, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(model.aggregate_regions(vectors), model(vectors).logits)
+    with pytest.raises(FeaturesError, match="got vectors of width 191; expected 192, a region's"):
+        model.aggregate_regions(vectors[:, 1:])
+    with pytest.raises(
+        FeaturesError, match=r"got vectors of shape \(0, 192\); expected \(regions, width\), one at least"
+    ):
+        model.aggregate_regions(vectors[:0])
+    torch.testing.assert_close(model.aggregate_regions(vectors.double()), model(vectors).logits)
     with pytest.raises(OptionError, match="abmil has no vectors of regions; hipt has"):
         dtcwsi.create_model("abmil", in_dim=4, n_classes=2).aggregate_regions(vectors)

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from dtcwsi.errors import FeaturesError
 from dtcwsi.nn.attention import AttentionScores
 from dtcwsi.nn.grid import Cells, cells_of
 from dtcwsi.nn.projection import projection_of
@@ -71,7 +72,8 @@ class Hipt(nn.Module):
         check_whole_number("depth", depth)
         check_whole_number("layers", layers)
         given = one_of("regions", regions, ("grid", "given")) == "given"
-        self.projection, _ = projection_of(in_dim if given else width, width, dropout)
+        self.region_width = in_dim if given else width
+        self.projection, _ = projection_of(self.region_width, width, dropout)
         self.layers = nn.ModuleList(
             PostNormBlock(width, heads=slide_heads, hidden=width, dropout=float(dropout)) for _ in range(layers)
         )
@@ -94,6 +96,8 @@ class Hipt(nn.Module):
 
     def aggregate_regions(self, vectors: Float[Tensor, "regions width"]) -> Float[Tensor, "1 classes"]:
         """Give the logits of a slide whose regions already are vectors: the slide's part alone."""
+        if vectors.shape[1] != self.region_width:
+            raise FeaturesError(f"got vectors of width {vectors.shape[1]}; expected {self.region_width}, a region's")
         ends = torch.tensor([0, len(vectors)], device=vectors.device)
         logits, _ = self._slide(vectors, vectors.new_zeros(len(vectors)), ends)
         return logits

@@ -30,7 +30,8 @@ def check_bags(bags: Any) -> None:
 def sample_patches(bags: Bags, count: int, *, seed: int) -> Float[Tensor, "patches dim"]:
     """Draw about ``count`` patches, as many from every bag or batch, all of it where it has fewer.
 
-    Returns: float32 on the CPU.  Raises: FeaturesError if no bag has a patch; OptionError if it is no list.
+    Returns: float32 on the CPU.
+    Raises: FeaturesError if no bag has a patch, or their widths differ; OptionError if it is no list.
     """
     check_bags(bags)
     generator = torch.Generator().manual_seed(seed)
@@ -39,6 +40,9 @@ def sample_patches(bags: Bags, count: int, *, seed: int) -> Float[Tensor, "patch
     for bag in bags:
         chosen = torch.randperm(len(bag.features), generator=generator)[:each]
         drawn.append(bag.features[chosen.to(bag.features.device)].float().cpu())
+    widths = sorted({part.shape[1] for part in drawn})
+    if len(widths) > 1:
+        raise FeaturesError(f"got bags of widths {widths}; expected one width: use features of one encoder")
     patches = torch.cat(drawn) if drawn else torch.zeros(0, 0)
     if not len(patches):
         raise FeaturesError(f"got {len(bags)} bags without a patch; expected patches to fit prototypes to")
