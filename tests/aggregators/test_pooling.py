@@ -12,6 +12,7 @@ SMALL = {
     "hipt": {"width": 12, "heads": 2, "slide_heads": 2, "depth": 2, "layers": 1},
     "longformer": {"width": 16, "heads": 2, "attention_window": 5},
     "mamba2d": {"width": 16, "states": 4},
+    "patchgd": {"width": 16, "hidden": 8},
     **dict.fromkeys(["mhim-transmil", "transmil"], {"width": 16, "heads": 2}),
 }
 
@@ -70,7 +71,14 @@ def test_mean_is_the_mean():
     assert out.attention.tolist() == pytest.approx([1 / 6] * 6)
 
 
-PLACED = ("hipt", "longformer", "mamba2d", "mhim-transmil", "transmil")  # copies of a token lie elsewhere than it does
+PLACED = (
+    "hipt",
+    "longformer",
+    "mamba2d",
+    "mhim-transmil",
+    "patchgd",
+    "transmil",
+)  # copies of a token lie elsewhere than it does
 
 
 @pytest.mark.parametrize("name", [name for name in AGGREGATORS.names() if name not in PLACED])

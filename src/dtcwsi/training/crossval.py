@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dtcwsi.bags.cohort import Cohort
+from dtcwsi.bags.sampler import check_whole_batches, largest_whole_batch
 from dtcwsi.bags.splits import Split, assign_folds, make_split
 from dtcwsi.classifier import Classifier, create_model
 from dtcwsi.errors import UsageError
@@ -80,6 +81,7 @@ class _Plan:
     recipe: dict[str, Any]
     seed: int
     device: str
+    whole_batches: bool
     tell: Callable[[TrainingEvent], None]
 
 
@@ -106,7 +108,8 @@ def cross_validate(
     Each fold trains on four fifths of the other folds' patients; the last fifth stops training and chooses the
     checkpoint; the fold itself chooses nothing. ``folds`` is 5 unless given or fixed by the cohort's table; ``epochs``
     are planned, of which compression tightens over the first half. Folds that are finished under the same settings
-    are not trained again.
+    are not trained again. By default a model that needs whole batches takes as many slides a step as always have at
+    most ``max_tokens`` patches, if that is fewer than others take.
     Returns: metrics, and the reasons for what was left out. A failing fold does not end the others.
     Raises: CohortError if the cohort cannot be split; OptionError for a number out of range; OptionError or
     UnknownNameError for the model; UsageError if ``out`` cannot be written, holds another run or is in use.
@@ -128,7 +131,11 @@ def cross_validate(
     cohort, features = _usable(cohort, tell)
     assigned = assign_folds(cohort.labels, cohort.patients, folds=folds, seed=seed, fixed=cohort.fixed_folds)
     for fold in sorted(set(assigned)):  # a trial as well
-        make_split(cohort.labels, cohort.patients, assigned, fold, seed=seed)
+        split = make_split(cohort.labels, cohort.patients, assigned, fold, seed=seed)
+        if trial.whole_batches and batch_size is not None:
+            check_whole_batches([features.sizes[index] for index in split.train], batch_size, max_tokens)
+    if trial.whole_batches:
+        recipe["max_tokens"] = max_tokens  # a setting here, as it bounds the batch size
     folder = RunFolder(Path(out), _settings(cohort, assigned, model, given, recipe, seed))
     with try_lock(folder.path / ".lock") as free:
         if not free:
@@ -137,7 +144,7 @@ def cross_validate(
         sweep(folder.path)
         folder.write_folds(cohort, assigned)
         recipe["max_tokens"] = max_tokens
-        plan = _Plan(cohort, features, assigned, folder, model, given, recipe, seed, device, tell)
+        plan = _Plan(cohort, features, assigned, folder, model, given, recipe, seed, device, trial.whole_batches, tell)
         return _run(plan)
 
 
@@ -216,6 +223,9 @@ def _new_model(plan: _Plan, split: Split) -> Classifier:
 
 def _recipe(plan: _Plan, split: Split) -> Recipe:
     batch_size = plan.recipe["batch_size"] or default_batch_size(len(split.train))
+    if plan.recipe["batch_size"] is None and plan.whole_batches:
+        sizes = [plan.features.sizes[index] for index in split.train]
+        batch_size = min(batch_size, largest_whole_batch(sizes, plan.recipe["max_tokens"]))
     steps = -(-len(split.train) // batch_size)
     return Recipe(**{**plan.recipe, "batch_size": batch_size}, steps_per_epoch=steps)
 
