@@ -203,6 +203,22 @@ def test_the_backward_pass_repeats_the_dropout_and_leaves_the_statistics(monkeyp
     torch.testing.assert_close(slopes, kept, atol=1e-6, rtol=1e-4)
 
 
+def test_training_keeps_the_latents_and_nothing_of_an_inner_step():
+    """100 latents of 8 numbers, and the running statistics of four layers; ten steps would leave much more."""
+    model, kept = build(patch_share=0.1).train(), {}
+    tokens = tokens_of(scattered(100, 10))
+
+    def keep(tensor):
+        if tensor.is_floating_point():
+            kept[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = model(tokens)
+    assert out.logits.requires_grad
+    assert sum(kept.values()) <= 100 * 8 + 4 * 2 * 8
+
+
 def test_each_inner_step_moves_the_running_statistics_once():
     model, tokens = build(dropout=0.0, patch_share=0.25).train(), tokens_of(scattered(90, 30))
     before = model.layers.running
@@ -247,7 +263,7 @@ def test_bags_do_not_see_each_other_in_evaluation(options):
     assert batch.attention.ge(0).all()
     for bag, logits, attention in zip(bags, batch.logits, parts, strict=True):
         alone = model(tokens_of(bag))
-        torch.testing.assert_close(alone.logits[0], logits, atol=1e-5, rtol=0)
+        torch.testing.assert_close(alone.logits[0], logits, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(alone.attention, attention, atol=1e-6, rtol=0)
 
 
@@ -266,10 +282,7 @@ def test_attention_of_the_flat_head_is_what_places_add_to_the_predicted_class():
     out = model(tokens)
     weight = model.head.weight.detach().view(3, 8, 4)
     winner = int(out.logits.argmax())
-    rows, _ = model.layers(
-        *_given(model, tokens),
-        model.layers.running,
-    )
+    rows, _ = model.layers(*_given(model, tokens), model.layers.running)
     added = ((weight[winner] - weight.mean(dim=0)) * rows.detach().T).sum(dim=0).clamp_min(0)
     place = (tokens.coords // 2048)[:, 0] + 2 * (tokens.coords // 2048)[:, 1]
     wanted = added[place] / place.bincount()[place]

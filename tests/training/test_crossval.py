@@ -296,10 +296,10 @@ def test_small_cohorts_take_several_steps_an_epoch():
 
 
 def test_a_model_that_needs_whole_batches_takes_as_many_slides_as_fit(needle_cohort, tmp_path):
-    options = {"width": 8, "hidden": 4, "patch_share": 0.5}
+    options, cohort = {"width": 8, "hidden": 4, "patch_share": 0.5}, needle_cohort(slides=60)
     for limit, taken in ((65_536, 3), (200, 2)):
         settings = {**QUICK, "model": "patchgd", "options": options, "max_tokens": limit}
-        run = cross_validate(needle_cohort(slides=60), out=tmp_path / f"{limit}", **settings)
+        run = cross_validate(cohort, out=tmp_path / f"{limit}", **settings)
         assert run.complete
         card = json.loads((tmp_path / f"{limit}" / "fold0" / "card.json").read_text())
         assert card["recipe"]["batch_size"] == taken

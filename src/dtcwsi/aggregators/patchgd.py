@@ -124,7 +124,7 @@ class PatchGd(nn.Module):
         cells: int,
     ) -> Float[Tensor, "cells width"]:
         """Average the latents of each cell's tokens, scaled by their gates."""
-        rows = self.encoder(features)
+        rows: Tensor = self.encoder(features)
         return rows.new_zeros(cells, rows.shape[1]).index_add(
             0, of_token, rows * (share * gate.exp()).to(rows.dtype)[:, None]
         )
@@ -135,9 +135,9 @@ class PatchGd(nn.Module):
         """Give the logits of every inner step; also what attention follows from, of the last."""
         with torch.no_grad():
             filled = self._latents(tokens.features, tokens.gate, grid.share, grid.of_token, len(grid.xy))
-        turns, logits, scores = self._turns(grid), [], filled
+        turns, running, logits, scores = self._turns(grid), self.layers.running, [], filled
         for step in range(self.inner_steps):
-            given = (filled, turns == step, tokens, grid, levels, self.layers.running)
+            given = (filled, turns == step, tokens, grid, levels, running)
             made, scores, seen = checkpoint(self._inner_step, *given, use_reentrant=False)
             self.layers.remember(seen)
             logits.append(made)
