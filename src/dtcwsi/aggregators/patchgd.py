@@ -2,21 +2,21 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, dropout
+from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from dtcwsi.errors import OptionError
 from dtcwsi.nn.attention import AttentionScores
 from dtcwsi.nn.fixed_grid import fitted
 from dtcwsi.nn.grid import Cells, cells_of, weighed
-from dtcwsi.nn.row_norm import RowNorm
+from dtcwsi.nn.place_layers import FirstLayer, PlaceLayers
 from dtcwsi.nn.segment import segment_ids, segment_order, segment_pool, segment_shares, segment_softmax, segment_sum
-from dtcwsi.nn.sparse import Levels, convolved, levels_of
+from dtcwsi.nn.sparse import Levels, levels_of
 from dtcwsi.options import check_number, check_share, check_whole_number, one_of
 from dtcwsi.types import Aggregated, CompressedBags
 
@@ -39,8 +39,9 @@ class PatchGd(nn.Module):
     computes the latents of another random ``patch_share`` of each bag's cells again, with gradient, so that every cell
     has its turn once, and applies the head with dropout of its own. The objective is the mean cross-entropy of the
     steps, so that one optimiser step follows all J, the published default; the logits of a training pass are the last
-    step's. Each step is computed again in the backward pass: what training keeps is the latents and one step, that is
-    the encoder's activations of ``patch_share`` of the patches and the head's of all cells.
+    step's. Each step is computed again in the backward pass: what training keeps is the latents, the first convolution
+    (the same in all steps, so computed once), and one step, that is the encoder's activations of ``patch_share`` of the
+    patches and the further layers' of a quarter of the cells.
 
     Batch normalisation makes slides of a batch depend on each other: a batch is trained in one pass, see
     ``whole_batches``. Statistics are over the occupied places of all bags; a batch that has a single one takes the
@@ -80,7 +81,7 @@ class PatchGd(nn.Module):
         self.patch_share = check_number("patch_share", patch_share, lambda k: 0 < k <= 1, "a share above 0, up to 1")
         rate = check_share("dropout", dropout)
         self.encoder: nn.Module = nn.Sequential(nn.Linear(in_dim, width), nn.GELU(), nn.Linear(width, width))
-        self.layers = _Layers(width, rate)
+        self.layers = PlaceLayers(width, _STRIDES, rate)
         self.attention, places = None, 1
         if one_of("pooling", pooling, _POOLINGS) == "attention":
             self.attention = AttentionScores(width, hidden)
@@ -104,8 +105,8 @@ class PatchGd(nn.Module):
             logits, objective = steps[-1], InnerSteps(steps, tokens.offsets.diff() > 0)
         else:
             latents = self._latents(tokens.features, tokens.gate, grid.share, grid.of_token, len(grid.xy))
-            logits, scores, _ = self._applied(latents, levels, grid.bias, self.layers.running)
-            objective = None
+            rows, objective = self.layers(latents, levels), None
+            logits, scores = self._pooled(rows, levels, grid.bias)
         scores, final = scores.detach(), levels.of_cell[grid.of_token]
         attention = self._dealt(scores, final, tokens.bias.detach(), tokens.offsets)
         teacher = self._dealt(scores, final, tokens.size_prior, tokens.offsets)
@@ -136,10 +137,11 @@ class PatchGd(nn.Module):
         with torch.no_grad():
             filled = self._latents(tokens.features, tokens.gate, grid.share, grid.of_token, len(grid.xy))
         turns, running, logits, scores = self._turns(grid), self.layers.running, [], filled
+        first = self.layers.first(filled, levels, running)
         for step in range(self.inner_steps):
-            given = (filled, turns == step, tokens, grid, levels, running)
+            given = (first, turns == step, tokens, grid, levels, running)
             made, scores, seen = checkpoint(self._inner_step, *given, use_reentrant=False)
-            self.layers.remember(seen)
+            self.layers.remember([first.seen, *seen])
             logits.append(made)
         return torch.stack(logits), scores
 
@@ -154,37 +156,33 @@ class PatchGd(nn.Module):
 
     def _inner_step(
         self,
-        filled: Float[Tensor, "cells width"],
+        first: FirstLayer,
         chosen: Bool[Tensor, "cells"],
         tokens: CompressedBags,
         grid: Cells,
         levels: Levels,
         running: Float[Tensor, "layers 2 width"],
-    ) -> tuple[Float[Tensor, "bags classes"], Float[Tensor, "places"], Float[Tensor, "layers 2 width"]]:
+    ) -> tuple[Float[Tensor, "bags classes"], Float[Tensor, "places"], Float[Tensor, "further 2 width"]]:
         """Compute the latents of some cells again, and apply the head to all; without effects on the module."""
         cells, rows = chosen.nonzero().squeeze(1), chosen[grid.of_token].nonzero().squeeze(1)
         of_row = (chosen.cumsum(0) - 1)[grid.of_token[rows]]
         anew = self._latents(tokens.features[rows], tokens.gate[rows], grid.share[rows], of_row, len(cells))
-        return self._applied(filled.index_copy(0, cells, anew), levels, grid.bias, running)
+        made, seen = self.layers.further(self.layers.grafted(first, anew, cells, levels, running), levels, running)
+        return *self._pooled(made, levels, grid.bias), seen
 
-    def _applied(
-        self,
-        latents: Float[Tensor, "cells width"],
-        levels: Levels,
-        bias: Float[Tensor, "cells"],
-        running: Float[Tensor, "layers 2 width"],
-    ) -> tuple[Float[Tensor, "bags classes"], Float[Tensor, "places"], Float[Tensor, "layers 2 width"]]:
-        """Apply the head: logits; what places score, or add to the predicted class; statistics to remember."""
-        rows, seen = self.layers(latents, levels, running)
-        last = levels.steps[-1]
+    def _pooled(
+        self, rows: Float[Tensor, "places width"], levels: Levels, bias: Float[Tensor, "cells"]
+    ) -> tuple[Float[Tensor, "bags classes"], Float[Tensor, "places"]]:
+        """Give the logits; also what places score, or add to the class predicted."""
+        offsets = levels.steps[-1].offsets
         if self.attention is None:
-            flat = rows.view(len(last.offsets) - 1, -1, rows.shape[1]).transpose(1, 2)
+            flat = rows.view(len(offsets) - 1, -1, rows.shape[1]).transpose(1, 2)
             logits = self.head(flat.flatten(1))
-            return logits, self._added(flat.detach(), logits), seen
+            return logits, self._added(flat.detach(), logits)
         scores = self.attention(rows)
         _, joint = weighed(bias, levels.of_cell, len(rows))
-        maps = segment_softmax(scores, last.offsets, joint)
-        return self.head(segment_pool(rows, maps, last.offsets)[:, 0]), scores[:, 0], seen
+        maps = segment_softmax(scores, offsets, joint)
+        return self.head(segment_pool(rows, maps, offsets)[:, 0]), scores[:, 0]
 
     def _added(
         self, flat: Float[Tensor, "bags width side_by_side"], logits: Float[Tensor, "bags classes"]
@@ -209,40 +207,6 @@ class PatchGd(nn.Module):
         dealt = segment_shares(scores[place] * weight / held[place].clamp_min(_LEAST), offsets)
         none = segment_sum(dealt, offsets) == 0
         return torch.where(none[segment_ids(offsets, len(weight))], weight, dealt)
-
-
-class _Layers(nn.Module):
-    """Four times a convolution, ReLU, batch normalisation and dropout of a bag's channels."""
-
-    def __init__(self, width: int, rate: float) -> None:
-        super().__init__()
-        self.convolutions = nn.ModuleList(nn.Conv2d(width, width, 3, stride, padding=1) for stride in _STRIDES)
-        self.norms = nn.ModuleList(RowNorm(width) for _ in _STRIDES)
-        self.rate = rate
-
-    @property
-    def running(self) -> Float[Tensor, "layers 2 width"]:
-        """Copy the running statistics."""
-        return torch.stack([cast(RowNorm, norm).running for norm in self.norms])
-
-    def remember(self, seen: Float[Tensor, "layers 2 width"]) -> None:
-        """Let the running statistics follow those of a pass."""
-        for norm, moments in zip(self.norms, seen, strict=True):
-            cast(RowNorm, norm).remember(moments)
-
-    def forward(
-        self, rows: Float[Tensor, "cells width"], levels: Levels, running: Float[Tensor, "layers 2 width"]
-    ) -> tuple[Float[Tensor, "places width"], Float[Tensor, "layers 2 width"]]:
-        """Make the rows of the final places; also the statistics to remember, without effects on the module."""
-        moments = []
-        for level, layer, norm, known in zip(levels.steps, self.convolutions, self.norms, running, strict=True):
-            made = convolved(rows, level.neighbours, layer.get_parameter("weight"), layer.get_parameter("bias"))
-            rows, seen = norm(made.relu(), known)
-            moments.append(seen)
-            if self.training and self.rate:
-                kept = dropout(rows.new_ones(len(level.offsets) - 1, rows.shape[1]), self.rate)
-                rows = rows * kept[level.bag]
-        return rows, torch.stack(moments)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from dtcwsi.nn.grid import occupied
 from dtcwsi.nn.segment import segment_ids
 
-__all__ = ["Level", "Levels", "convolved", "levels_of", "neighbours_of"]
+__all__ = ["Level", "Levels", "convolved", "gathered", "kernel_of", "levels_of", "neighbours_of"]
 
 _CHUNK = 4096
 
@@ -97,8 +97,8 @@ def convolved(
 class _Convolved(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, neighbours: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        kernel, made = _kernel(weight), rows.new_empty(len(neighbours), len(weight))
-        for part, seen in _gathered(rows, neighbours):
+        kernel, made = kernel_of(weight), rows.new_empty(len(neighbours), len(weight))
+        for part, seen in gathered(rows, neighbours):
             torch.addmm(bias, seen, kernel.T, out=made[part])
         ctx.save_for_backward(rows, neighbours, weight)
         return made
@@ -108,9 +108,9 @@ class _Convolved(torch.autograd.Function):
     def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor | None, ...]:
         rows, neighbours, weight = ctx.saved_tensors
         of_rows, of_kernel, of_bias = (ctx.needs_input_grad[place] for place in (0, 2, 3))
-        kernel = _kernel(weight)
+        kernel = kernel_of(weight)
         rows_slope, kernel_slope = rows.new_zeros(len(rows) + 1, rows.shape[1]), torch.zeros_like(kernel)
-        for part, seen in _gathered(rows, neighbours):
+        for part, seen in gathered(rows, neighbours):
             if of_kernel:
                 kernel_slope.addmm_(slopes[part].T, seen)
             if of_rows:
@@ -125,11 +125,12 @@ class _Convolved(torch.autograd.Function):
         )
 
 
-def _kernel(weight: Float[Tensor, "out width 3 3"]) -> Float[Tensor, "out nine_widths"]:
+def kernel_of(weight: Float[Tensor, "out width 3 3"]) -> Float[Tensor, "out nine_widths"]:
+    """Lay a kernel out as `gathered` rows are."""
     return weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
 
 
-def _gathered(
+def gathered(
     rows: Float[Tensor, "rows width"], neighbours: Int[Tensor, "places 9"]
 ) -> Iterator[tuple[slice, Float[Tensor, "n nine_widths"]]]:
     """Lay the neighbours of some places side by side, zeros where nothing is."""
