@@ -31,9 +31,9 @@ class PatchGd(nn.Module):
     """A latent of each patch on the slide's grid, four convolutions over it, and attention over what they make.
 
     Encoder: Linear, GELU, Linear to ``width``. Four times a convolution of 3 x 3 (the last three of stride 2), ReLU,
-    BatchNorm and ``dropout`` of whole channels; then gated attention of width ``hidden``, and Linear. With ``side`` a
-    bag's grid is made coarser until it has at most that many cells a side. ``pooling="flatten"`` with ``side=16`` is
-    the published head: all places of the grid, zeros where no patch is, side by side into Linear.
+    BatchNorm and ``dropout`` of whole channels; then ``pooling`` by "attention", gated and of width ``hidden``, and
+    Linear. With ``side`` a bag's grid is made coarser until it has at most that many cells a side. Pooling "flatten"
+    with side 16 is the published head: all places of the grid, zeros where no patch is, side by side into Linear.
 
     Training takes J = ceil(1 / ``patch_share``) inner steps: latents are filled in without gradient; then each step
     computes the latents of another random ``patch_share`` of each bag's cells again, with gradient, so that every cell
@@ -43,20 +43,21 @@ class PatchGd(nn.Module):
     (the same in all steps, so computed once), and one step, that is the encoder's activations of ``patch_share`` of the
     patches and the further layers' of a quarter of the cells.
 
-    Batch normalisation makes slides of a batch depend on each other: a batch is trained in one pass, see
-    ``whole_batches``. Statistics are over the occupied places of all bags; a batch that has a single one takes the
-    running statistics there. Running statistics follow every inner step once. Evaluation takes bags one by one.
+    Batch normalisation makes slides of a batch depend on each other in training, not in evaluation: a batch is trained
+    in one pass, see ``whole_batches``. Statistics are over the occupied places of all bags (of "flatten", all places);
+    where there is a single one, the running statistics stand in. These follow every inner step once.
 
     Attention: each final place's goes to the tokens in its 8 x 8 cells by the exponential of their bias. Of "flatten" a
     place's attention is what it adds to the predicted class's logit above the mean of the classes, negative parts cut
     off; where no place with a token adds anything, tokens count by their bias. The teacher's leaves out the gates'
     part in that dealing.
     Merged tokens: in a shared cell, and as part of a final place in attention, tokens weigh by the exponential of log
-    size and gate; the gate also scales their latents.
+    size and gate; the gate also scales their latents, and of "flatten" acts on these and on attention alone.
     Raises: OptionError if an option is out of range, or "flatten" has no side; FeaturesError in a batch without
     coordinates.
     Source: Gupta et al. 2023 (nyunAI/PatchGD). Adaptations: frozen features and the encoder stand for ResNet-50; grids
-    of any size; places that cover no patch are left out, in normalisation and in pooling; attention for the flattening.
+    of any size; places that cover no patch are left out, in normalisation and in pooling; attention for the flattening;
+    each bag has an order of its own in which cells have their turns.
     Time and memory are linear in patches, whatever the extent of the slide.
     """
 
@@ -149,7 +150,7 @@ class PatchGd(nn.Module):
         """Draw the inner step in which each cell is computed again; those that hold no token come after all steps."""
         bag = segment_ids(grid.offsets, len(grid.xy))
         held = torch.zeros(len(grid.xy), device=bag.device).index_fill(0, grid.of_token, 1.0)
-        counts = (segment_sum(held, grid.offsets) * self.patch_share - _ROUNDING).ceil().long().clamp_min(1)
+        counts = (segment_sum(held.double(), grid.offsets) * self.patch_share - _ROUNDING).ceil().long().clamp_min(1)
         order = segment_order(held * (1 - torch.rand_like(held)), bag)
         place = torch.arange(len(order), device=bag.device) - grid.offsets[bag]
         return torch.empty_like(order).index_copy(0, order, place // counts[bag])
