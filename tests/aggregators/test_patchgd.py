@@ -345,9 +345,19 @@ def test_batches_must_be_whole_and_it_is_told():
     assert not dtcwsi.create_model("dtc-abmil", in_dim=DIM, n_classes=2).whole_batches
 
 
-def test_coordinates_are_needed():
-    with pytest.raises(FeaturesError, match="patchgd needs the coordinates"):
-        build()(tokens_of(Bag(torch.randn(3, DIM))))
+def test_without_coordinates_patches_fill_a_square_in_the_order_given():
+    model, rows = build(), torch.randn(7, DIM)
+    squared = Bag(rows, torch.tensor([[0, 0], [1, 0], [2, 0], [0, 1], [1, 1], [2, 1], [0, 2]]) * 256, 256.0)
+    batch = tokens_of(Bag(rows), Bag(rows[:0]), Bag(rows[:1]))
+    alone = create_compressor("identity", dim=DIM)(pack([squared]))
+    torch.testing.assert_close(model(batch).logits[0], model(alone).logits[0], atol=1e-5, rtol=1e-5)
+    one = model(tokens_of(Bag(rows[:1]))).logits[0]
+    torch.testing.assert_close(model(batch).logits[2], one, atol=1e-5, rtol=1e-5)
+
+
+def test_a_batch_of_bags_with_coordinates_and_without_is_refused():
+    with pytest.raises(FeaturesError, match="patchgd needs the coordinates of patches and a bag of the batch has none"):
+        build()(tokens_of(Bag(torch.randn(3, DIM)), bag_of((0, 0), (1, 0))))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """PatchGD: convolutions over the latents of all patches, a few of which learn at a time (Gupta et al. 2023)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -34,6 +34,7 @@ class PatchGd(nn.Module):
     BatchNorm and ``dropout`` of whole channels; then ``pooling`` by "attention", gated and of width ``hidden``, and
     Linear. With ``side`` a bag's grid is made coarser until it has at most that many cells a side. Pooling "flatten"
     with side 16 is the published head: all places of the grid, zeros where no patch is, side by side into Linear.
+    Without coordinates patches fill a square row by row in the order given.
 
     Training takes J = ceil(1 / ``patch_share``) inner steps: latents are filled in without gradient; then each step
     computes the latents of another random ``patch_share`` of each bag's cells again, with gradient, so that every cell
@@ -53,8 +54,8 @@ class PatchGd(nn.Module):
     part in that dealing.
     Merged tokens: in a shared cell, and as part of a final place in attention, tokens weigh by the exponential of log
     size and gate; the gate also scales their latents, and of "flatten" acts on these and on attention alone.
-    Raises: OptionError if an option is out of range, or "flatten" has no side; FeaturesError in a batch without
-    coordinates.
+    Raises: OptionError if an option is out of range, or "flatten" has no side; FeaturesError if some bags of a batch
+    have coordinates and others none.
     Source: Gupta et al. 2023 (nyunAI/PatchGD). Adaptations: frozen features and the encoder stand for ResNet-50; grids
     of any size; places that cover no patch are left out, in normalisation and in pooling; attention for the flattening;
     each bag has an order of its own in which cells have their turns.
@@ -114,7 +115,7 @@ class PatchGd(nn.Module):
         return Aggregated(logits, attention, teacher, objective=objective)
 
     def _grid(self, tokens: CompressedBags) -> Cells:
-        cells = cells_of(tokens, "patchgd")
+        cells = cells_of(_laid_out(tokens), "patchgd")
         return cells if self.side is None else fitted(cells, tokens.bias, self.side, every=self.attention is None)
 
     def _latents(
@@ -208,6 +209,18 @@ class PatchGd(nn.Module):
         dealt = segment_shares(scores[place] * weight / held[place].clamp_min(_LEAST), offsets)
         none = segment_sum(dealt, offsets) == 0
         return torch.where(none[segment_ids(offsets, len(weight))], weight, dealt)
+
+
+def _laid_out(tokens: CompressedBags) -> CompressedBags:
+    """Lay tokens out in squares, row by row in the order given, if no bag of the batch has coordinates."""
+    known = tokens.step_level0
+    if tokens.coords is not None or (known is not None and not bool(known[tokens.offsets.diff() > 0].isnan().all())):
+        return tokens
+    bag = segment_ids(tokens.offsets, len(tokens.features))
+    side = tokens.offsets.diff().double().sqrt().ceil().long()[bag]
+    place = torch.arange(len(bag), device=bag.device) - tokens.offsets[bag]
+    step = torch.ones(tokens.n_bags, device=bag.device)
+    return replace(tokens, coords=torch.stack([place % side, place // side], dim=1), step_level0=step)
 
 
 @dataclass(frozen=True)
