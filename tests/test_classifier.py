@@ -21,6 +21,7 @@ SMALL = {
     "longformer": {"width": 16, "heads": 2, "attention_window": 5},
     "mamba2d": {"width": 16, "states": 4},
     "mhim-transmil": {"width": 16, "heads": 2, "projection_dropout": 0.0},
+    "patchgd": {"width": 16, "hidden": 8},
     "spt": {"width": 16, "heads": 2},
     "transmil": {"width": 16, "heads": 2},
 }
@@ -139,6 +140,8 @@ def test_logits_depend_on_no_pruned_patch_and_on_every_other():
 def test_training_at_full_budget_equals_evaluation(name):
     if name.startswith("random-") or "mhim" in name:
         pytest.skip("draws anew at each training step")
+    if name.endswith("patchgd"):
+        pytest.skip("normalises by the batch in training")
     model, packed = build(name, dropout=0.0), dtcwsi.pack(bags_of(60, 9))
     evaluated = model(packed).logits
     model.train()
@@ -206,6 +209,8 @@ def test_accumulated_passes_have_the_gradient_of_one_batch(name):
     if name.startswith("random-"):
         pytest.skip("draws anew at each training step")
     model, labels = build(name, dropout=0.0).train(), torch.arange(16) % 3
+    if model.whole_batches:
+        pytest.skip("refuses to be split")
     bags = [dtcwsi.pack([bag]) for bag in bags_of(*range(1, 160, 10))]
     model.set_progress(0.4)
 

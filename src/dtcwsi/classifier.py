@@ -170,6 +170,11 @@ class Classifier(nn.Module):
         return logits
 
     @property
+    def whole_batches(self) -> bool:
+        """Whether the gradient of a batch is no mean over its slides, so that a batch must be trained in one pass."""
+        return bool(getattr(self.aggregator, "whole_batches", False))
+
+    @property
     def needs_prototypes(self) -> bool:
         """Whether the aggregator has prototypes, to be fitted to training patches before training."""
         return hasattr(self.aggregator, "fit_prototypes")

@@ -12,6 +12,7 @@ SMALL = {
     "hipt": {"width": 12, "heads": 2, "slide_heads": 2, "depth": 2, "layers": 1},
     "longformer": {"width": 16, "heads": 2, "attention_window": 5},
     "mamba2d": {"width": 16, "states": 4},
+    "patchgd": {"width": 16, "hidden": 8},
     "spt": {"width": 16, "heads": 2},
     **dict.fromkeys(["mhim-transmil", "transmil"], {"width": 16, "heads": 2}),
 }
@@ -76,6 +77,7 @@ PLACED = (
     "longformer",
     "mamba2d",
     "mhim-transmil",
+    "patchgd",
     "spt",
     "transmil",
 )  # copies of a token lie elsewhere than it does

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtcwsi.bags.sampler import PassSampler, cut_passes
+from dtcwsi.bags.sampler import PassSampler, cut_passes, largest_whole_batch
 from dtcwsi.errors import OptionError
 
 
@@ -47,3 +47,22 @@ def test_only_the_given_slides_are_sampled():
 def test_sizes_must_be_positive():
     with pytest.raises(OptionError, match="got batch_size=0 and max_tokens=5"):
         PassSampler([0], [1], batch_size=0, max_tokens=5)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(1, 25), st.integers(1, 200))
+def test_whole_batches_always_fit_into_a_pass_or_are_refused(sizes, batch_size, limit):
+    fits = largest_whole_batch(sizes, limit)
+    settings = {"max_tokens": limit, "seed": 1, "whole_batches": True}
+    if min(batch_size, len(sizes)) <= fits:
+        assert all(part.share == 1 for part in PassSampler(range(len(sizes)), sizes, batch_size=batch_size, **settings))
+    else:
+        advice = f"raise max_tokens to [0-9]+ or lower the batch size to {fits}"
+        with pytest.raises(OptionError, match=advice):
+            PassSampler(range(len(sizes)), sizes, batch_size=batch_size, **settings)
+
+
+def test_what_whole_batches_need_is_told():
+    told = "got batches of 3 slides, which may have 12 patches, and max_tokens=11; .* raise max_tokens to 12 or lower"
+    with pytest.raises(OptionError, match=told):
+        PassSampler([0, 1, 2, 3], [5, 4, 3, 1, 99], batch_size=3, max_tokens=11, whole_batches=True)
+    PassSampler([0, 1, 2, 3], [5, 4, 3, 1, 99], batch_size=3, max_tokens=12, whole_batches=True)

@@ -358,6 +358,11 @@ def test_fixed_folds_of_the_table_are_used(needle_cohort, tmp_path):
         ({"lr": 0.0}, OptionError, "got lr=0.0; expected a number above 0"),
         ({"batch_size": 0}, OptionError, "got batch_size=0; expected a whole number from 1 on"),
         ({"device": "gpu"}, OptionError, "got device 'gpu'"),
+        (
+            {"model": "patchgd", "batch_size": 4, "max_tokens": 200},
+            OptionError,
+            "got batches of 4 slides, .* and max_tokens=200; .* raise max_tokens to",
+        ),
         ({"folds": 7}, CohortError, "class 'kind 0' has 6 patients; expected at least 7"),
     ],
 )
@@ -376,3 +381,13 @@ def test_a_shorter_training_warms_up_for_as_large_a_share(needle_cohort, tmp_pat
     record = cross_validate(needle_cohort(slides=12), out=tmp_path / "run", **given)
     recipe = json.loads((record.folder / "fold0" / "card.json").read_text())["recipe"]
     assert (recipe["epochs"], recipe["lr"], recipe["warm_up_epochs"]) == (2, 1.875e-5, pytest.approx(0.2))
+
+
+def test_a_model_that_needs_whole_batches_takes_as_many_slides_as_fit(needle_cohort, tmp_path):
+    options, cohort = {"width": 8, "hidden": 4, "patch_share": 0.5}, needle_cohort(slides=60)
+    for limit, taken in ((65_536, 3), (200, 2)):
+        settings = {**QUICK, "model": "patchgd", "options": options, "max_tokens": limit}
+        run = cross_validate(cohort, out=tmp_path / f"{limit}", **settings)
+        assert run.complete
+        card = json.loads((tmp_path / f"{limit}" / "fold0" / "card.json").read_text())
+        assert card["recipe"]["batch_size"] == taken

@@ -24,6 +24,7 @@ AGGREGATORS = Registry(
         "mhim-abmil": "dtcwsi.aggregators.mhim:MhimAbmil",
         "mhim-transmil": "dtcwsi.aggregators.mhim:MhimTransMil",
         "panther": "dtcwsi.aggregators.panther:Panther",
+        "patchgd": "dtcwsi.aggregators.patchgd:PatchGd",
         "spt": "dtcwsi.aggregators.spt:Spt",
         "transmil": "dtcwsi.aggregators.transmil:TransMil",
     },

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch.utils.data import Sampler
 
 from dtcwsi.errors import OptionError
 
-__all__ = ["Pass", "PassSampler", "cut_passes"]
+__all__ = ["Pass", "PassSampler", "check_whole_batches", "cut_passes", "largest_whole_batch"]
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,47 @@ def cut_passes(slides: Sequence[int], sizes: Sequence[int], max_tokens: int) -> 
     return [tuple(part) for part in passes]
 
 
+def largest_whole_batch(sizes: Sequence[int], max_tokens: int) -> int:
+    """Say how many slides at most fit into one pass whichever they are; one slide always does."""
+    largest = accumulate(sorted(sizes, reverse=True))
+    return max(1, sum(filled <= max_tokens for filled in largest))
+
+
+def check_whole_batches(sizes: Sequence[int], batch_size: int, max_tokens: int) -> None:
+    """Check that a batch of any slides fits into one pass.  Raises: OptionError if it might not."""
+    fits, taken = largest_whole_batch(sizes, max_tokens), min(batch_size, len(sizes))
+    if taken > fits:
+        largest = sum(sorted(sizes, reverse=True)[:taken])
+        raise OptionError(
+            f"got batches of {taken} slides, which may have {largest} patches, and max_tokens={max_tokens}; expected "
+            "batches that fit into one pass, as this model's slides depend on each other in training; raise max_tokens "
+            f"to {largest} or lower the batch size to {fits}"
+        )
+
+
 class PassSampler(Sampler[Pass]):
     """Passes over slides: shuffled anew each epoch under one seed, ``batch_size`` slides an optimiser step.
 
     ``slides`` are indices into ``sizes``, the patches of every slide. Without a seed they come in the order given. The
-    last batch of an epoch may be smaller.
-    Raises: OptionError if a size is not positive.
+    last batch of an epoch may be smaller. ``whole_batches`` is for models whose gradient of a batch is no mean over its
+    slides: no batch may take more than one pass.
+    Raises: OptionError if a size is not positive, or whole batches might not fit into a pass.
     """
 
     def __init__(
-        self, slides: Sequence[int], sizes: Sequence[int], *, batch_size: int, max_tokens: int, seed: int | None = None
+        self,
+        slides: Sequence[int],
+        sizes: Sequence[int],
+        *,
+        batch_size: int,
+        max_tokens: int,
+        seed: int | None = None,
+        whole_batches: bool = False,
     ) -> None:
         if batch_size < 1 or max_tokens < 1:
             raise OptionError(f"got batch_size={batch_size} and max_tokens={max_tokens}; expected numbers from 1 on")
+        if whole_batches:
+            check_whole_batches([sizes[slide] for slide in slides], batch_size, max_tokens)
         self._slides, self._sizes = list(slides), list(sizes)
         self._batch_size, self._max_tokens = batch_size, max_tokens
         self._generator = None if seed is None else torch.Generator().manual_seed(seed)

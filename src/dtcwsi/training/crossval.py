@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dtcwsi.bags.cohort import Cohort
+from dtcwsi.bags.sampler import check_whole_batches, largest_whole_batch
 from dtcwsi.bags.splits import Split, assign_folds, make_split
 from dtcwsi.classifier import Classifier, create_model, model_recipe
 from dtcwsi.errors import OptionError, UsageError
@@ -82,6 +83,7 @@ class _Plan:
     pretrain_steps: int
     seed: int
     device: str
+    whole_batches: bool
     tell: Callable[[TrainingEvent], None]
 
 
@@ -113,7 +115,8 @@ def cross_validate(
     ``batch_size``, ``lr``, ``weight_decay`` and ``patience`` change single numbers of it. Compression tightens over the
     first half of the epochs. Folds that are finished under the same settings are not trained again.
     ``pretrain_steps`` of a method's self-supervised phase come first, on the training slides of the fold; published
-    phases are long, and by default there is none.
+    phases are long, and by default there is none. A model that needs whole batches takes, without ``batch_size``, as
+    many slides a step as always have at most ``max_tokens`` patches, if that is fewer than others take.
     Returns: metrics, and the reasons for what was left out. A failing fold does not end the others.
     Raises: CohortError if the cohort cannot be split; OptionError for a number out of range; OptionError or
     UnknownNameError for the model; UsageError if ``out`` cannot be written, holds another run or is in use.
@@ -142,15 +145,20 @@ def cross_validate(
     cohort, features = _usable(cohort, tell)
     assigned = assign_folds(cohort.labels, cohort.patients, folds=folds, seed=seed, fixed=cohort.fixed_folds)
     for fold in sorted(set(assigned)):  # a trial as well
-        make_split(cohort.labels, cohort.patients, assigned, fold, seed=seed)
-    folder = RunFolder(Path(out), _settings(cohort, assigned, model, given, how, pretrain_steps, seed))
+        split = make_split(cohort.labels, cohort.patients, assigned, fold, seed=seed)
+        if trial.whole_batches and how.batch_size is not None:
+            check_whole_batches([features.sizes[index] for index in split.train], how.batch_size, max_tokens)
+    settings = _settings(cohort, assigned, model, given, how, pretrain_steps, seed)
+    if trial.whole_batches:
+        settings["max_tokens"] = max_tokens  # a setting here, as it bounds the batch size
+    folder = RunFolder(Path(out), settings)
     with try_lock(folder.path / ".lock") as free:
         if not free:
             raise UsageError(f"another process trains into {folder.path}; wait for it or use another folder")
         folder.begin()
         sweep(folder.path)
         folder.write_folds(cohort, assigned)
-        fixed = (how, max_tokens, pretrain_steps, seed, device)
+        fixed = (how, max_tokens, pretrain_steps, seed, device, trial.whole_batches)
         plan = _Plan(cohort, features, assigned, folder, model, given, *fixed, tell)
         return _run(plan)
 
@@ -242,6 +250,9 @@ def _new_model(plan: _Plan, split: Split) -> Classifier:
 
 def _recipe(plan: _Plan, split: Split) -> Recipe:
     batch_size = plan.recipe.batch_size or default_batch_size(len(split.train))
+    if plan.recipe.batch_size is None and plan.whole_batches:
+        sizes = [plan.features.sizes[index] for index in split.train]
+        batch_size = min(batch_size, largest_whole_batch(sizes, plan.max_tokens))
     steps = -(-len(split.train) // batch_size)
     given = {**asdict(plan.recipe), "batch_size": batch_size}
     return Recipe(**given, steps_per_epoch=steps, max_tokens=plan.max_tokens, pretrain_steps=plan.pretrain_steps)

@@ -41,10 +41,18 @@ def device_of(name: str) -> torch.device:
 def fit(module: TrainingModule, features: SlideFeatures, slides: Sequence[int], *, seed: int, device: str) -> None:
     """Train until the epochs or the patience are used up.
 
-    Raises: KeyboardInterrupt on Ctrl-C; SIGTERM goes to the handler that was there before.
+    Raises: OptionError if a batch of a model that needs whole batches might not fit into a pass; KeyboardInterrupt on
+    Ctrl-C; SIGTERM goes to the handler that was there before.
     """
     recipe = module.recipe
-    sampler = PassSampler(slides, features.sizes, batch_size=recipe.batch_size, max_tokens=recipe.max_tokens, seed=seed)
+    sampler = PassSampler(
+        slides,
+        features.sizes,
+        batch_size=recipe.batch_size,
+        max_tokens=recipe.max_tokens,
+        seed=seed,
+        whole_batches=module.model.whole_batches,
+    )
     loader = DataLoader(features, sampler=sampler, batch_size=None)
     with _quiet(), _own_signals():
         trainer = Trainer(
