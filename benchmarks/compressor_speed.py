@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 from dtcwsi.bags.packing import join, pack
-from dtcwsi.classifier import create_model
 from dtcwsi.compressors import create_compressor
+from dtcwsi.models import create_model
 from dtcwsi.types import Bag, PackedBags
 from provenance import provenance, save
 

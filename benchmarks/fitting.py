@@ -11,7 +11,8 @@ from sklearn.metrics import roc_auc_score
 from clustered import FarthestPoints, KMeansTokens
 from dtcwsi.aggregators import create_aggregator
 from dtcwsi.bags.packing import join, pack
-from dtcwsi.classifier import Classifier, create_model
+from dtcwsi.classifier import Classifier
+from dtcwsi.models import create_model
 from dtcwsi.types import Bag, PackedBags
 
 CLUSTERINGS = {"k-means": KMeansTokens, "farthest-point": FarthestPoints}

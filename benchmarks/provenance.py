@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from dtcwsi.classifier import package_versions
+from dtcwsi.model_folder import package_versions
 
 __all__ = ["provenance", "save"]
 

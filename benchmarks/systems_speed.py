@@ -20,7 +20,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from compressor_speed import REPEATS, Peak, alone, medians_of
-from dtcwsi.classifier import create_model
+from dtcwsi.models import create_model
 from dtcwsi.types import Bag
 from provenance import provenance, save
 

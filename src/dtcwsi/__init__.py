@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dtcwsi.bags.packing import load_bag, pack
-    from dtcwsi.classifier import create_model, list_models, load
+    from dtcwsi.catalog import list_models
     from dtcwsi.compressors import create_compressor
+    from dtcwsi.models import create_model, load
     from dtcwsi.official.loading import load_official
     from dtcwsi.types import Bag
 
@@ -18,9 +19,9 @@ __all__ = ["Bag", "create_compressor", "create_model", "list_models", "load", "l
 _HOMES = {
     "Bag": "dtcwsi.types",
     "create_compressor": "dtcwsi.compressors",
-    "create_model": "dtcwsi.classifier",
-    "list_models": "dtcwsi.classifier",
-    "load": "dtcwsi.classifier",
+    "create_model": "dtcwsi.models",
+    "list_models": "dtcwsi.catalog",
+    "load": "dtcwsi.models",
     "load_bag": "dtcwsi.bags.packing",
     "load_official": "dtcwsi.official.loading",
     "pack": "dtcwsi.bags.packing",

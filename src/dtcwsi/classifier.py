@@ -1,47 +1,29 @@
 """The whole model: compressor, then aggregator with its head; read `Classifier.forward` first."""
 
-import inspect
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from dtcwsi.aggregators import AGGREGATORS, create_aggregator
 from dtcwsi.bags.packing import pack
 from dtcwsi.bags.patch_sample import Bags, sample_patches
-from dtcwsi.compressors import COMPRESSORS, PLAIN, Compressor, create_compressor
+from dtcwsi.catalog import model_text
+from dtcwsi.compressors import Compressor
 from dtcwsi.compressors.doubt import Doubt
 from dtcwsi.compressors.provenance import patch_stages
-from dtcwsi.errors import FeaturesError, OptionError, UnknownNameError, UsageError
+from dtcwsi.errors import FeaturesError, OptionError, UsageError
+from dtcwsi.model_folder import write_model
 from dtcwsi.nn.segment import segment_ids
-from dtcwsi.options import check_options, check_whole_number, options_of
+from dtcwsi.options import check_whole_number
 from dtcwsi.pretraining import SelfSupervised, pretrain
-from dtcwsi.recipe import TrainingRecipe
-from dtcwsi.registry import near
-from dtcwsi.store.atomic import write_bytes, write_json
 from dtcwsi.types import Aggregated, Bag, CompressedBags, PackedBags, Prediction
 
-__all__ = [
-    "Classifier",
-    "create_model",
-    "list_models",
-    "load",
-    "model_options",
-    "model_recipe",
-    "model_text",
-    "package_versions",
-]
-
-_CARD, _WEIGHTS, _FORMAT = "card.json", "model.safetensors", "dtcwsi-model-1"
+__all__ = ["Classifier"]
 
 
 class Classifier(nn.Module):
@@ -232,11 +214,8 @@ class Classifier(nn.Module):
 
         The card's ``about`` says what the model is, and where and why it differs from what was published.
         """
-        folder = Path(folder)
         state = {key: tensor.detach().cpu().contiguous() for key, tensor in self.state_dict().items()}
-        write_bytes(folder / _WEIGHTS, save(state))
         card = {
-            "format": _FORMAT,
             "name": self.name,
             "in_dim": self.in_dim,
             "n_classes": self.n_classes,
@@ -244,9 +223,8 @@ class Classifier(nn.Module):
             "class_names": list(self.class_names),
             "class_shares": list(self.class_shares),
             "about": model_text(self.name),
-            "versions": package_versions(),
         }
-        write_json(folder / _CARD, {**notes, **card})
+        write_model(Path(folder), state, {**notes, **card})
 
     def _check_width(self, features: Float[Tensor, "patches dim"]) -> None:
         if features.shape[1] != self.in_dim:
@@ -311,123 +289,6 @@ class Classifier(nn.Module):
         return pack([bags]) if isinstance(bags, Bag) else bags
 
 
-def create_model(name: str, *, in_dim: int, n_classes: int, **options: Any) -> Classifier:
-    """Build a model by name: an aggregator, or a compressor's name, a hyphen and an aggregator's.
-
-    The aggregator's weights are drawn first, so that under one seed ``X`` and ``dtc-X`` start from the same ones.
-    Raises: UnknownNameError if there is no such model; OptionError if it does not take an option.
-    """
-    compressor_name, aggregator_name = _parts(name)
-    for_compressor = options_of(COMPRESSORS.get(compressor_name))
-    for_aggregator = options_of(AGGREGATORS.get(aggregator_name))
-    if compressor_name == PLAIN:
-        _refuse_compression(name, options, for_aggregator)
-    check_options(f"model {name!r}", options, {**for_compressor, **for_aggregator})
-    check_whole_number("in_dim", in_dim)
-    check_whole_number("n_classes", n_classes, least=2)
-    aggregator = create_aggregator(
-        aggregator_name, in_dim=in_dim, n_classes=n_classes, **_only(options, for_aggregator)
-    )
-    compressor = create_compressor(compressor_name, dim=in_dim, **_only(options, for_compressor))
-    given = {**for_aggregator, **options, **_only(compressor.settings, for_compressor)}
-    return Classifier(name, compressor, aggregator, in_dim=in_dim, n_classes=n_classes, options=given)
-
-
-def list_models() -> list[str]:
-    """Name every model, plain and compressed, sorted."""
-    prefixed = [f"{compressor}-{name}" for compressor in COMPRESSORS if compressor != PLAIN for name in AGGREGATORS]
-    return sorted([*AGGREGATORS, *prefixed])
-
-
-def model_options(name: str) -> dict[str, Any]:
-    """List the options that a model takes and their defaults.  Raises: UnknownNameError if there is no such model."""
-    compressor_name, aggregator_name = _parts(name)
-    taken = options_of(COMPRESSORS.get(compressor_name))
-    settled = create_compressor(compressor_name, dim=1).settings
-    return {**taken, **_only(settled, taken), **options_of(AGGREGATORS.get(aggregator_name))}
-
-
-def model_text(name: str) -> str:
-    """Say what a model is and what its options mean: the words of its compressor and of its aggregator.
-
-    Raises: UnknownNameError if there is no such model.
-    """
-    compressor_name, aggregator_name = _parts(name)
-    compressor = [] if compressor_name == PLAIN else [COMPRESSORS.get(compressor_name)]
-    told = [kind for part in (*compressor, AGGREGATORS.get(aggregator_name)) for kind in _options_told_by(part)]
-    return "\n\n".join(inspect.cleandoc(kind.__doc__ or "") for kind in told)
-
-
-def model_recipe(name: str) -> TrainingRecipe | None:
-    """Give the recipe that a model's aggregator was published with, None if there is none.
-
-    Raises: UnknownNameError if there is no such model.
-    """
-    recipe: TrainingRecipe | None = getattr(AGGREGATORS.get(_parts(name)[1]), "recipe", None)
-    return recipe
-
-
-def _options_told_by(part: type) -> list[type]:
-    """List a part and the parents whose options it takes over."""
-    own = options_of(part).keys()
-    parents = (kind for kind in part.__mro__[1:] if "__init__" in vars(kind) and kind.__module__.startswith("dtcwsi."))
-    return [part, *(kind for kind in parents if own & options_of(kind).keys())]
-
-
-def load(folder: str | Path) -> Classifier:
-    """Read a model that `Classifier.save` wrote, in evaluation mode on the CPU; nothing in it is executed.
-
-    Raises: UsageError if the folder holds no model, or one that this version cannot build.
-    """
-    folder = Path(folder)
-    card = _read_card(folder)
-    model = create_model(card["name"], in_dim=card["in_dim"], n_classes=card["n_classes"], **card["options"])
-    try:
-        model.load_state_dict(load_file(folder / _WEIGHTS))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"{folder / _WEIGHTS} cannot be loaded ({reason}); train or copy the model again") from error
-    model.describe_classes(card["class_names"], card["class_shares"])
-    return model.eval()
-
-
-def package_versions() -> dict[str, str]:
-    """Name the versions that a result depends on."""
-    versions: dict[str, str] = {"torch": str(torch.__version__)}
-    for package in ("dtcwsi", "numpy", "scikit-learn", "lightning"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
-
-
-def _parts(name: str) -> tuple[str, str]:
-    """Split a model's name; compressors' names are tried longest first, since one may begin like another."""
-    if name in AGGREGATORS:
-        return PLAIN, name
-    for compressor in sorted(COMPRESSORS, key=len, reverse=True):
-        rest = name.removeprefix(f"{compressor}-")
-        if compressor != PLAIN and rest != name and rest in AGGREGATORS:
-            return compressor, rest
-    raise UnknownNameError(f"no model is called {name!r}; near names: {near(name, list_models())}")
-
-
-def _refuse_compression(name: str, options: dict[str, Any], own: dict[str, Any]) -> None:
-    for compressor in COMPRESSORS:
-        taken = [
-            option for option in options if option not in own and option in options_of(COMPRESSORS.get(compressor))
-        ]
-        if taken:
-            raise OptionError(
-                f"model {name!r} does not compress and takes no option {taken[0]!r}; use '{compressor}-{name}'"
-            )
-
-
-def _only(options: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name in known}
-
-
 def _cross_entropies(logits: Float[Tensor, "bags classes"], labels: Int[Tensor, "bags"]) -> Float[Tensor, "bags"]:
     return nn.functional.cross_entropy(logits, labels, reduction="none")
 
@@ -441,15 +302,3 @@ def _to_patches(values: Float[Tensor, "tokens *classes"], tokens: CompressedBags
         return values.new_zeros(len(rows), *values.shape[1:])
     weight = (tokens.patch_weight * there).to(values.dtype)
     return values[torch.where(there, rows, 0)] * weight.reshape(-1, *[1] * (values.ndim - 1))
-
-
-def _read_card(folder: Path) -> dict[str, Any]:
-    try:
-        card: dict[str, Any] = json.loads((folder / _CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{folder} holds no readable {_CARD}; expected a folder that a model was saved to, such as RUN/fold0"
-        ) from error
-    if card.get("format") != _FORMAT:
-        raise UsageError(f"{folder / _CARD} has format {card.get('format')!r}; this version reads {_FORMAT!r}")
-    return card

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 import dtcwsi
-from dtcwsi.classifier import model_options, model_text
+from dtcwsi.catalog import model_options, model_text
 
 
 @pytest.mark.parametrize("command", [["--help"], ["models"], ["encoders"]])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dtcwsi.bags.packing import load_bag
-from dtcwsi.classifier import load
+from dtcwsi.models import load
 from dtcwsi.store.features import read_features, read_header
 
 from .conftest import write_bag

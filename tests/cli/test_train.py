@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from dtcwsi.classifier import model_options
+from dtcwsi.catalog import model_options
 
 from .conftest import write_bag
 

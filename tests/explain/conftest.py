@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from dtcwsi.bags.cohort import read_cohort
-from dtcwsi.classifier import Classifier, create_model
+from dtcwsi.classifier import Classifier
 from dtcwsi.explain import ExplainedSlide, explain_slide
+from dtcwsi.models import create_model
 from dtcwsi.slides import open_slide
 from dtcwsi.slides.pyramid import write_pyramid
 from dtcwsi.store.features import features_writer, read_features

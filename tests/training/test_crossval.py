@@ -17,8 +17,9 @@ from dtcwsi.classifier import Classifier
 from dtcwsi.errors import CohortError, OptionError, UsageError
 from dtcwsi.store.atomic import try_lock
 from dtcwsi.training import crossval
-from dtcwsi.training.crossval import cross_validate, default_batch_size
+from dtcwsi.training.crossval import cross_validate
 from dtcwsi.training.metrics import accuracy, auc
+from dtcwsi.training.plan import default_batch_size
 
 QUICK = {"model": "dtc-abmil", "folds": 2, "epochs": 2}
 

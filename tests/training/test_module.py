@@ -4,8 +4,8 @@ import signal
 import pytest
 import torch
 
-from dtcwsi.classifier import create_model
 from dtcwsi.errors import DtcwsiError
+from dtcwsi.models import create_model
 from dtcwsi.training.data import SlideFeatures
 from dtcwsi.training.fitting import device_of, fit
 from dtcwsi.training.module import Recipe, TrainingModule

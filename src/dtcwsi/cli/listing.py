@@ -16,7 +16,7 @@ def models(
     as_json: Json = False,
 ) -> None:
     """List every model that `train --model` knows, and the options of each."""
-    from dtcwsi.classifier import list_models, model_options, model_recipe, model_text
+    from dtcwsi.catalog import list_models, model_options, model_recipe, model_text
 
     options = {known: model_options(known) for known in ([name] if name else list_models())}
     if as_json:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dtcwsi.classifier import model_options
+from dtcwsi.catalog import model_options
 from dtcwsi.errors import UnknownNameError, UsageError
 from dtcwsi.store.tables import read_rows
 

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from dtcwsi.bags.packing import bag_of, pack
-from dtcwsi.classifier import Classifier, load
+from dtcwsi.classifier import Classifier
 from dtcwsi.errors import UsageError
+from dtcwsi.models import load
 from dtcwsi.store.features import read_features, read_header
 from dtcwsi.store.tables import read_rows
 from dtcwsi.types import Features

@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from dtcwsi.classifier import Classifier, create_model
+from dtcwsi.classifier import Classifier
 from dtcwsi.errors import UnknownNameError, UsageError
+from dtcwsi.models import create_model
 from dtcwsi.official import clam, dsmil, hipt, mamba2d, mhim, panther, transmil
 from dtcwsi.official.published import Published, State
 from dtcwsi.registry import near

@@ -2,37 +2,31 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from dtcwsi.bags.cohort import Cohort
-from dtcwsi.bags.sampler import check_whole_batches, largest_whole_batch
-from dtcwsi.bags.splits import Split, assign_folds, make_split
-from dtcwsi.classifier import Classifier, create_model, model_recipe
-from dtcwsi.errors import OptionError, UsageError
-from dtcwsi.options import check_whole_number, one_of
-from dtcwsi.recipe import COMMON, TrainingRecipe
+from dtcwsi.bags.splits import Split, assign_folds
+from dtcwsi.errors import UsageError
+from dtcwsi.models import create_model
+from dtcwsi.options import check_whole_number
 from dtcwsi.store.atomic import check_writable, sweep, try_lock
-from dtcwsi.store.digest import fingerprint
 from dtcwsi.training.data import SlideFeatures, SlidesOneByOne
 from dtcwsi.training.evaluation import Evaluation, evaluate
 from dtcwsi.training.fitting import device_of, fit
 from dtcwsi.training.left_out import left_out, left_out_sentences, some
 from dtcwsi.training.metrics import score
-from dtcwsi.training.module import Epoch, Recipe, TrainingModule
+from dtcwsi.training.module import Epoch, TrainingModule
+from dtcwsi.training.plan import TrainingPlan, chosen_recipe
 from dtcwsi.training.report import run_metrics
 from dtcwsi.training.run_folder import RunFolder
 
-__all__ = ["RECIPES", "RunRecord", "TrainingEvent", "cross_validate", "default_batch_size"]
+__all__ = ["RunRecord", "TrainingEvent", "cross_validate"]
 
-RECIPES = ("common", "published")
 DEFAULT_MAX_TOKENS = 65_536
-_LARGEST_BATCH = 256
-_STEPS_WANTED = 8
 _LARGEST_SEED = 2**32 - 1  # of NumPy and scikit-learn
 
 
@@ -69,21 +63,11 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """What every fold of a run shares."""
+class _Run:
+    """A plan, where it is written, and who is told."""
 
-    cohort: Cohort
-    features: SlideFeatures
-    folds: tuple[int, ...]
+    plan: TrainingPlan
     folder: RunFolder
-    model: str
-    options: dict[str, Any]
-    recipe: TrainingRecipe
-    max_tokens: int
-    pretrain_steps: int
-    seed: int
-    device: str
-    whole_batches: bool
     tell: Callable[[TrainingEvent], None]
 
 
@@ -126,10 +110,8 @@ def cross_validate(
     if Path(out).is_file():
         raise UsageError(f"{out} is a file; expected a folder for the run")
     check_writable(Path(out), make=False)
-    one_of("recipe", recipe, RECIPES)
     numbers = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "patience": patience}
-    changes: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
-    replace(COMMON, **changes)  # a trial, so that a wrong number is told first
+    how = chosen_recipe(recipe, model, {name: value for name, value in numbers.items() if value is not None})
     check_whole_number("pretrain_steps", pretrain_steps, least=0)
     check_whole_number("seed", seed, least=0, most=_LARGEST_SEED)
     check_whole_number("max_tokens", max_tokens)
@@ -140,97 +122,85 @@ def cross_validate(
         trial = create_model(model, in_dim=cohort.in_dim, n_classes=max(2, len(cohort.class_names)), **given)
         if pretrain_steps:
             trial.self_supervised()
-        given = trial.options  # every option as it holds, so that a run says what made it
-    how = _changed(_recipe_of(model, recipe), changes)
     cohort, features = _usable(cohort, tell)
     assigned = assign_folds(cohort.labels, cohort.patients, folds=folds, seed=seed, fixed=cohort.fixed_folds)
-    for fold in sorted(set(assigned)):  # a trial as well
-        split = make_split(cohort.labels, cohort.patients, assigned, fold, seed=seed)
-        if trial.whole_batches and how.batch_size is not None:
-            check_whole_batches([features.sizes[index] for index in split.train], how.batch_size, max_tokens)
-    settings = _settings(cohort, assigned, model, given, how, pretrain_steps, seed)
-    if trial.whole_batches:
-        settings["max_tokens"] = max_tokens  # a setting here, as it bounds the batch size
-    folder = RunFolder(Path(out), settings)
+    plan = TrainingPlan(
+        cohort=cohort,
+        features=features,
+        folds=assigned,
+        model=model,
+        options=trial.options,  # every option as it holds, so that a run says what made it
+        recipe=how,
+        max_tokens=max_tokens,
+        pretrain_steps=pretrain_steps,
+        seed=seed,
+        device=device,
+        whole_batches=trial.whole_batches,
+    )
+    plan.check()
+    folder = RunFolder(Path(out), plan.settings())
     with try_lock(folder.path / ".lock") as free:
         if not free:
             raise UsageError(f"another process trains into {folder.path}; wait for it or use another folder")
         folder.begin()
         sweep(folder.path)
         folder.write_folds(cohort, assigned)
-        fixed = (how, max_tokens, pretrain_steps, seed, device, trial.whole_batches)
-        plan = _Plan(cohort, features, assigned, folder, model, given, *fixed, tell)
-        return _run(plan)
+        return _run(_Run(plan, folder, tell))
 
 
-def default_batch_size(n_train: int) -> int:
-    """Choose the slides of an optimiser step: the paper's 256, or an eighth of a training part smaller than 2,048.
-
-    With 256, a cohort of 40 slides would see one step an epoch and not learn in the epochs that others need.
-    """
-    return max(1, min(_LARGEST_BATCH, n_train // _STEPS_WANTED))
-
-
-def _run(plan: _Plan) -> RunRecord:
-    records: dict[int, dict[str, Any]] = {}
+def _run(run: _Run) -> RunRecord:
+    plan, records = run.plan, dict[int, dict[str, Any]]()
     failed: dict[int, str] = {}
     for fold in sorted(set(plan.folds)):
-        kept = plan.folder.finished(fold)
+        kept = run.folder.finished(fold)
         if kept is not None:
             records[fold] = kept
-            plan.tell(TrainingEvent("fold_kept", f"fold {fold} was finished earlier", fold))
+            run.tell(TrainingEvent("fold_kept", f"fold {fold} was finished earlier", fold))
             continue
         try:
-            records[fold] = _train_fold(plan, fold)
+            records[fold] = _train_fold(run, fold)
         except Exception as error:  # noqa: BLE001  # whatever one fold meets, the others are worth their hours
             failed[fold] = ": ".join([type(error).__name__, *f"{error}".splitlines()[:1]])
-            plan.tell(TrainingEvent("fold_failed", f"fold {fold} failed: {failed[fold]}", fold))
+            run.tell(TrainingEvent("fold_failed", f"fold {fold} failed: {failed[fold]}", fold))
     names = plan.cohort.class_names
     rows = [row for fold in sorted(records) for row in records[fold]["predictions"]]
-    plan.folder.write_predictions(names, rows)
-    metrics = run_metrics(plan.cohort, records, failed, plan.folder, seed=plan.seed)
-    plan.folder.write_metrics(metrics)
-    return RunRecord(plan.folder.path, metrics, left_out(plan.cohort), failed)
+    run.folder.write_predictions(names, rows)
+    metrics = run_metrics(plan.cohort, records, failed, run.folder, seed=plan.seed)
+    run.folder.write_metrics(metrics)
+    return RunRecord(run.folder.path, metrics, left_out(plan.cohort), failed)
 
 
-def _train_fold(plan: _Plan, fold: int) -> dict[str, Any]:
-    cohort, features = plan.cohort, plan.features
-    split = make_split(cohort.labels, cohort.patients, plan.folds, fold, seed=plan.seed)
-    recipe = _recipe(plan, split)
-    plan.tell(TrainingEvent("fold_begins", _begins(cohort, split, fold), fold))
+def _train_fold(run: _Run, fold: int) -> dict[str, Any]:
+    plan, cohort, features = run.plan, run.plan.cohort, run.plan.features
+    split, seed = plan.split(fold), plan.seed_of(fold)
+    recipe = plan.recipe_of(split)
+    run.tell(TrainingEvent("fold_begins", _begins(cohort, split, fold), fold))
     began = time.perf_counter()
     with torch.random.fork_rng():
-        torch.manual_seed(_fold_seed(plan.seed, fold))
-        model = _new_model(plan, split)
+        torch.manual_seed(seed)
+        model = plan.model_of(split)
+        known = SlidesOneByOne(features, split.train)
         if model.needs_prototypes:
-            model.fit_prototypes(SlidesOneByOne(features, split.train), seed=_fold_seed(plan.seed, fold))
+            model.fit_prototypes(known, seed=seed)
         if plan.pretrain_steps:
-            _pretrain(plan, model, split, fold)
-        module = TrainingModule(model, recipe, features, split.val, _epoch_teller(plan, fold, recipe.epochs))
-        fit(module, features, split.train, seed=_fold_seed(plan.seed, fold), device=plan.device)
+            losses = model.to(device_of(plan.device)).pretrain(known, steps=plan.pretrain_steps, seed=seed)
+            told = f"{plan.pretrain_steps} self-supervised steps, loss {losses[0]:.3f} to {losses[-1]:.3f}"
+            run.tell(TrainingEvent("pretrained", f"fold {fold}: {told}", fold))
+        module = TrainingModule(model, recipe, features, split.val, _epoch_teller(run, fold, recipe.epochs))
+        fit(module, features, split.train, seed=seed, device=plan.device)
     train_seconds = time.perf_counter() - began
     model, device = module.best_model(), device_of(plan.device)
     tested = evaluate(model.to(device), features, split.test, max_tokens=recipe.max_tokens, device=device)
     model = model.cpu()
     notes = {"fold": fold, "seed": plan.seed, "best_epoch": module.best_epoch, "recipe": asdict(recipe)}
-    model.save(plan.folder.fold(fold), features=cohort.made_by, **notes)
-    plan.folder.write_split(fold, cohort, split)
-    plan.folder.write_history(fold, module.history)
+    model.save(run.folder.fold(fold), features=cohort.made_by, **notes)
+    run.folder.write_split(fold, cohort, split)
+    run.folder.write_history(fold, module.history)
     record = _fold_record(plan, fold, split, tested)
     record |= {"best_epoch": module.best_epoch, "epochs": len(module.history), "train_seconds": train_seconds}
-    plan.folder.finish(fold, record)
-    plan.tell(TrainingEvent("fold_ends", f"fold {fold}: AUC {record['metrics']['auc']:.3f}", fold))
+    run.folder.finish(fold, record)
+    run.tell(TrainingEvent("fold_ends", f"fold {fold}: AUC {record['metrics']['auc']:.3f}", fold))
     return record
-
-
-def _pretrain(plan: _Plan, model: Classifier, split: Split, fold: int) -> None:
-    """Take the model through its self-supervised phase on the fold's training slides."""
-    steps, seed = plan.pretrain_steps, _fold_seed(plan.seed, fold)
-    losses = model.to(device_of(plan.device)).pretrain(
-        SlidesOneByOne(plan.features, split.train), steps=steps, seed=seed
-    )
-    message = f"fold {fold}: {steps} self-supervised steps, loss {losses[0]:.3f} to {losses[-1]:.3f}"
-    plan.tell(TrainingEvent("pretrained", message, fold))
 
 
 def _begins(cohort: Cohort, split: Split, fold: int) -> str:
@@ -240,39 +210,7 @@ def _begins(cohort: Cohort, split: Split, fold: int) -> str:
     return f"fold {fold}: {len(split.train)} slides to train on, {len(split.val)} to validate on{without}"
 
 
-def _new_model(plan: _Plan, split: Split) -> Classifier:
-    names = plan.cohort.class_names
-    model = create_model(plan.model, in_dim=plan.cohort.in_dim, n_classes=len(names), **plan.options)
-    counts = np.bincount([plan.features.labels[index] for index in split.train], minlength=len(names))
-    model.describe_classes(names, (counts / counts.sum()).tolist())
-    return model
-
-
-def _recipe(plan: _Plan, split: Split) -> Recipe:
-    batch_size = plan.recipe.batch_size or default_batch_size(len(split.train))
-    if plan.recipe.batch_size is None and plan.whole_batches:
-        sizes = [plan.features.sizes[index] for index in split.train]
-        batch_size = min(batch_size, largest_whole_batch(sizes, plan.max_tokens))
-    steps = -(-len(split.train) // batch_size)
-    given = {**asdict(plan.recipe), "batch_size": batch_size}
-    return Recipe(**given, steps_per_epoch=steps, max_tokens=plan.max_tokens, pretrain_steps=plan.pretrain_steps)
-
-
-def _recipe_of(model: str, name: str) -> TrainingRecipe:
-    """Give the common recipe, or the one that the model was published with."""
-    published = COMMON if name == "common" else model_recipe(model)
-    if published is None:
-        raise OptionError(f"got recipe='published', but {model} was published with none; use 'common'")
-    return published
-
-
-def _changed(recipe: TrainingRecipe, changes: dict[str, Any]) -> TrainingRecipe:
-    """Change single numbers; warming up keeps its share of the epochs, or a short training would do nothing else."""
-    warm_up = recipe.warm_up_epochs * changes.get("epochs", recipe.epochs) / recipe.epochs
-    return replace(recipe, **{**changes, "warm_up_epochs": warm_up})
-
-
-def _fold_record(plan: _Plan, fold: int, split: Split, tested: Evaluation) -> dict[str, Any]:
+def _fold_record(plan: TrainingPlan, fold: int, split: Split, tested: Evaluation) -> dict[str, Any]:
     names = plan.cohort.class_names
     predictions = [
         {
@@ -321,33 +259,9 @@ def _features(cohort: Cohort) -> SlideFeatures:
     )
 
 
-def _settings(
-    cohort: Cohort,
-    folds: tuple[int, ...],
-    model: str,
-    options: dict[str, Any],
-    recipe: TrainingRecipe,
-    pretrain_steps: int,
-    seed: int,
-) -> dict[str, Any]:
-    slides = [
-        [slide.slide_id, slide.label, slide.patient_id, fold, fingerprint(header.path)]
-        for slide, header, fold in zip(cohort.slides, cohort.headers, folds, strict=True)
-    ]
-    told = ("epochs", "batch_size", "lr", "weight_decay", "patience")
-    made = {name: value for name, value in asdict(recipe).items() if name in told or value != getattr(COMMON, name)}
-    if pretrain_steps:  # else nothing is said of it, as in runs made before there was any
-        made["pretrain_steps"] = pretrain_steps
-    return {"model": model, "options": options, **made, "seed": seed, "in_dim": cohort.in_dim, "slides": slides}
-
-
-def _epoch_teller(plan: _Plan, fold: int, epochs: int) -> Callable[[Epoch], None]:
+def _epoch_teller(run: _Run, fold: int, epochs: int) -> Callable[[Epoch], None]:
     def tell(row: Epoch) -> None:
         message = f"fold {fold} epoch {row.epoch}/{epochs}: validation loss {row.val_loss:.4f}"
-        plan.tell(TrainingEvent("epoch", message, fold, row))
+        run.tell(TrainingEvent("epoch", message, fold, row))
 
     return tell
-
-
-def _fold_seed(seed: int, fold: int) -> int:
-    return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])

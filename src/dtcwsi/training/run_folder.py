@@ -10,8 +10,8 @@ from typing import Any
 
 from dtcwsi.bags.cohort import Cohort
 from dtcwsi.bags.splits import Split
-from dtcwsi.classifier import load
 from dtcwsi.errors import UsageError
+from dtcwsi.models import load
 from dtcwsi.store.atomic import plain, write_json, write_text
 from dtcwsi.store.digest import digest
 from dtcwsi.training.module import Epoch
