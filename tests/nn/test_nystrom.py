@@ -4,9 +4,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from dtcwsi.nn.nystrom import NystromAttention, convolved, pseudo_inverse
+from dtcwsi.nn.nystrom import NystromAttention, convolved, iterated_times, pseudo_inverse
 
 HEADS, LANDMARKS, WIDTH = 2, 4, 6
+
+
+def pseudo_inverses(matrices: Tensor, iterations: int) -> Tensor:
+    """Iterate on the inverses themselves, as it is published."""
+    sizes = matrices.abs()
+    guess = matrices.mT / (sizes.sum(dim=2).max() * sizes.sum(dim=1).max())
+    unit = torch.eye(matrices.shape[2], dtype=matrices.dtype)
+    for _ in range(iterations):
+        product = matrices @ guess
+        guess = 0.25 * guess @ (13 * unit - product @ (15 * unit - product @ (7 * unit - product)))
+    return guess
 
 
 def padded_reference(layer: NystromAttention, rows: Tensor, bias: Tensor) -> Tensor:
@@ -23,7 +34,7 @@ def padded_reference(layer: NystromAttention, rows: Tensor, bias: Tensor) -> Ten
         k_marks = k.view(LANDMARKS, -1, part).mean(dim=1)
         middle = (q_marks @ k_marks.T).softmax(dim=1)
         found.append(((q @ k_marks.T).softmax(dim=1), middle, (q_marks @ k.T + reach).softmax(dim=1), v))
-    inverses = pseudo_inverse(torch.stack([middle for _, middle, _, _ in found]), layer.iterations)
+    inverses = pseudo_inverses(torch.stack([middle for _, middle, _, _ in found]), layer.iterations)
     out = []
     for head, (first, _, last, v) in enumerate(found):
         kernel = layer.convolution.weight[head, 0, :, 0]
@@ -74,3 +85,14 @@ def test_banded_products_convolve(count: int, taps: int) -> None:
     assert found.shape == rows.shape
     wanted = torch.nn.functional.conv1d(rows.T[:, None], kernel[None, None], padding=taps // 2)[:, 0].T
     torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("iterations", [0, 1, 5])
+def test_inverses_are_those_of_the_published_iteration(iterations: int) -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(3, 32, 32, dtype=torch.float64).mul(2).softmax(dim=2)
+    rows = torch.randn(3, 32, 5, dtype=torch.float64)
+    found = pseudo_inverse(matrices, iterations)
+    torch.testing.assert_close(found, pseudo_inverses(matrices, iterations), rtol=1e-10, atol=1e-10)
+    wanted = pseudo_inverses(matrices, iterations + 1) @ rows
+    torch.testing.assert_close(iterated_times(matrices, found, rows), wanted, rtol=1e-10, atol=1e-10)
