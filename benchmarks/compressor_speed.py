@@ -34,12 +34,12 @@ REPEATS = 9
 SIZES = (1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 
 
-def medians_of(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
+def medians_of(calls: dict[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:
     """Time calls in turns, so that a busy moment falls on all.  Returns: median milliseconds."""
     for call in calls.values():
         call()
     taken: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for name, call in calls.items():
             start = time.perf_counter()
             call()
@@ -99,10 +99,13 @@ def floor(dim: int) -> dict[str, Any]:
     return {"dim": dim, "median_ms": times, "times_floor": {k: v / times["floor"] for k, v in times.items()}}
 
 
-def alone(work: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
-    """Run in a fresh process, so that its peak of memory is its own."""
+def alone(work: Callable[..., dict[str, Any]], *given: Any, seconds: float | None = None) -> dict[str, Any]:
+    """Run in a fresh process, so that its peak of memory is its own.  Raises: TimeoutError after ``seconds``."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(work, given)
+        try:
+            return pool.apply_async(work, given).get(seconds)
+        except multiprocessing.TimeoutError as error:
+            raise TimeoutError(f"more than {seconds} s") from error
 
 
 class Peak:
