@@ -10,7 +10,7 @@ Every finished run is a line of docs/results/compressor.jsonl at once; runs that
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ import mil_sets
 import needles
 import tissue_bags
 from dtcwsi.types import PackedBags
-from fitting import Recipe, fit, mean_of, packed_each
+from fitting import RECIPE, fit, mean_of, packed_each
 from provenance import provenance
 
 ROWS = Path(__file__).parents[1] / "docs" / "results" / "compressor.jsonl"
 SMALL = (0.4, 0.1, 0.02)
-RECIPES = {"tissue": Recipe(epochs=20), "demo": Recipe(epochs=60), **dict.fromkeys(mil_sets.SETS, Recipe(epochs=30))}
-NEEDLE_RECIPE = Recipe(epochs=30)
+NEEDLE_TASKS = ("few-64", "few-256", "share-32", "weak-128", "placed-512", "lone-16", "late-256")
+RECIPES = {"tissue": replace(RECIPE, epochs=20), "demo": replace(RECIPE, epochs=60)}
 
 Split = tuple[list[PackedBags], list[PackedBags]]
 
@@ -93,7 +93,7 @@ def compressed(name: str, share: float) -> dict[str, Any]:
 def needle_runs(seeds: int) -> Iterator[Run]:
     """Plain attention and dtc at three budgets on every needle task; random sampling and the late task on two seeds."""
     for seed in range(seeds):
-        for task in needles.TASKS if seed < 2 else [task for task in needles.TASKS if task != "late-256"]:
+        for task in NEEDLE_TASKS if seed < 2 else NEEDLE_TASKS[:-1]:
             yield Run("needles", task, "abmil", "abmil", seed)
             for share in SMALL:
                 for name in ("dtc", "random") if seed < 2 else ("dtc",):
@@ -226,7 +226,7 @@ def main() -> None:
 
 
 def _do(run: Run, bags: Bags, rows: Path, commit: str) -> None:
-    recipe = RECIPES.get(run.task, NEEDLE_RECIPE)
+    recipe = RECIPES.get(run.task, RECIPE)
     splits = bags.of(run.task, run.seed)
     fitted = mean_of([fit(run.model, run.options, *split, seed=run.seed, recipe=recipe) for split in splits])
     row = {

@@ -13,18 +13,13 @@ from dtcwsi.aggregators import create_aggregator
 from dtcwsi.bags.packing import join, pack
 from dtcwsi.classifier import Classifier
 from dtcwsi.models import create_model
+from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.types import Bag, PackedBags
 
 CLUSTERINGS = {"k-means": KMeansTokens, "farthest-point": FarthestPoints}
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is fitted."""
-
-    epochs: int = 30
-    batch: int = 8
-    lr: float = 3e-4
+RECIPE = TrainingRecipe(epochs=30, batch_size=8, lr=3e-4)
 
 
 @dataclass(frozen=True)
@@ -39,20 +34,30 @@ class Fitted:
 
 
 def fit(
-    name: str, options: dict, train: Sequence[PackedBags], test: Sequence[PackedBags], *, seed: int, recipe: Recipe
+    name: str,
+    options: dict,
+    train: Sequence[PackedBags],
+    test: Sequence[PackedBags],
+    *,
+    seed: int,
+    recipe: TrainingRecipe = RECIPE,
 ) -> Fitted:
     """Train a model on packed single bags and score others; the seed decides weights and the order of bags."""
     torch.manual_seed(seed)
     width = train[0].features.shape[1]
     model = model_of(name, width, options)
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr)
+    if model.needs_prototypes:
+        model.fit_prototypes(train, seed=seed)
+    optimizer = recipe.optimizer_of(model.parameters())
     generator = torch.Generator().manual_seed(seed)
-    steps, done = recipe.epochs * -(-len(train) // recipe.batch), 0
+    steps, done = recipe.epochs * -(-len(train) // recipe.batch_size), 0
     model.train()
     start = time.perf_counter()
     for _ in range(recipe.epochs):
-        for chosen in torch.randperm(len(train), generator=generator).split(recipe.batch):
+        for chosen in torch.randperm(len(train), generator=generator).split(recipe.batch_size):
             model.set_progress(done / steps)
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.rate_at(done / steps)
             batch = join([train[index] for index in chosen.tolist()])
             optimizer.zero_grad()
             model.loss(model(batch), batch.labels).backward()

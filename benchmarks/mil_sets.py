@@ -13,11 +13,11 @@ SETS = ("elephant", "fox", "tiger")
 FOLDS = 5
 
 
-def folds_of(path: Path, seed: int) -> Iterator[tuple[list[Bag], list[Bag]]]:
+def folds_of(path: Path, seed: int, folds: int = FOLDS) -> Iterator[tuple[list[Bag], list[Bag]]]:
     """Deal the bags of a set into stratified folds; features are standardised by the training part of each."""
     with np.load(path) as arrays:
         features, bag, label = arrays["features"], arrays["bag"], arrays["label"]
-    for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(label, label):
+    for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(label, label):
         known = features[np.isin(bag, train)]
         spread = known.std(axis=0)
         rows = torch.from_numpy(((features - known.mean(axis=0)) / np.where(spread > 0, spread, 1)).astype(np.float32))

@@ -27,13 +27,15 @@ class NeedleTask:
     placed: bool = False
 
 
-# late-256 is a stress test: plain attention itself finds out in the last epochs of 30, or not at all.
+# late-256 is a stress test: plain attention itself finds out in the last epochs of 30, or not at all. placed-64 is for
+# the comparison systems, some of which need coordinates.
 TASKS = {
     "few-64": NeedleTask(64, (200, 600), (1, 3)),
     "few-256": NeedleTask(256, (500, 2000), (1, 3), strength=0.8),
     "share-32": NeedleTask(32, (200, 600), (0.05, 0.05), strength=0.5, noise=0.8),
     "weak-128": NeedleTask(128, (200, 800), (1, 3), strength=0.55, noise=0.6),
     "placed-512": NeedleTask(512, (400, 1000), (2, 3), strength=0.4, placed=True),
+    "placed-64": NeedleTask(64, (200, 600), (1, 3), placed=True),
     "lone-16": NeedleTask(16, (200, 600), (1, 1), strength=2.0, noise=0.3),
     "late-256": NeedleTask(256, (500, 2000), (1, 3), strength=0.6),
 }
