@@ -173,6 +173,15 @@ def test_one_step_lowers_the_loss_of_every_model(name):
     assert model.loss(model(packed), labels).item() < before.item()
 
 
+@pytest.mark.parametrize("name", ["abmil", "clam-sb", "dsmil", "max", "mean", "panther", "transmil"])
+def test_only_models_that_need_an_order_copy_patches_into_it(name):
+    packed = dtcwsi.pack(bags_of(30, 9))
+    assert packed.order is not None
+    tokens = build(name).compress(packed)
+    assert (tokens.features is packed.features) == (name != "transmil")
+    assert (tokens.coords is packed.coords) == (name != "transmil")
+
+
 @pytest.mark.parametrize("name", ["clam-sb", "dtc-clam-mb", "dtc-dsmil"])
 def test_the_loss_is_the_methods_own_objective(name):
     model, packed = build(name, dropout=0.0).train(), dtcwsi.pack(bags_of(30, 9))

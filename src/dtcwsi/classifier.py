@@ -15,6 +15,7 @@ from dtcwsi.bags.patch_sample import Bags, sample_patches
 from dtcwsi.catalog import model_text
 from dtcwsi.compressors import Compressor
 from dtcwsi.compressors.doubt import Doubt
+from dtcwsi.compressors.identity import Identity
 from dtcwsi.compressors.provenance import patch_stages
 from dtcwsi.errors import FeaturesError, OptionError, UsageError
 from dtcwsi.model_folder import write_model
@@ -74,6 +75,8 @@ class Classifier(nn.Module):
         Raises: FeaturesError if features have another width.
         """
         self._check_width(bags.features)
+        if not self._needs_order:
+            bags = replace(bags, order=None)
         tokens: CompressedBags = self.compressor(bags)
         return self._as_weights(tokens)
 
@@ -245,6 +248,11 @@ class Classifier(nn.Module):
                 f"got labels {wrong}; expected class numbers 0 to {self.n_classes - 1}, as the model has "
                 f"{self.n_classes} classes; bags without a label cannot train"
             )
+
+    @property
+    def _needs_order(self) -> bool:
+        """Whether bags must come in their spatial order; pooling of all patches spares the copy."""
+        return not isinstance(self.compressor, Identity) or getattr(self.aggregator, "needs_order", True)
 
     @property
     def _doubts(self) -> bool:

@@ -1,0 +1,128 @@
+"""Write docs/results/baselines.md from the rows of systems_rows.py and the figures of systems_speed.py."""
+
+import json
+import statistics
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+Row = dict[str, Any]
+
+HEAD = """# The comparison systems
+
+Made by `python benchmarks/systems_report.py`; nothing here is written by hand. One slide or cohort at a time shared two
+cores with nothing else for the speed table, with other work for the rest: take seconds of training as rough.
+"""
+SPEED_HEAD = """## Speed and memory beside the published code
+
+`python benchmarks/systems_speed.py --published DIR --out docs/results/systems_speed.json` ({hardware}; two threads,
+float32, one slide of N x 512 on a square grid, no optimiser; medians of turns in one process, memory of the first call
+in a process of its own). Ratios are published over ours: above 1 we are faster, or smaller. What is compared, and what
+stands in for parts that take pixels, is said in `benchmarks/published.py`.
+"""
+LEARN_HEAD = {
+    "mil": """## Real sets: elephant, fox, tiger
+
+`python benchmarks/systems_rows.py mil`: 10-fold cross-validation, five times for abmil, plain and gated, once for
+others; Adam 5e-4, weight decay 5e-3, batches of 4 bags, 40 epochs, the last state; features standardised by each
+training part. Mean accuracy (and AUC). Published (Ilse et al. 2018, 5 x 10 folds), attention / gated: elephant 0.868 / 0.857, fox 0.615 /
+0.603, tiger 0.839 / 0.845, standard errors 0.02 to 0.04. hipt, longformer, mamba2d and spt: not applicable, as these
+sets have no coordinates.
+""",
+    "needles": """## Needles
+
+`python benchmarks/systems_rows.py needles`: one to three needles among 200 to 600 tokens of width 64 that lie in bands,
+distractors of the other class's kind in every other world; 160 training and 200 fresh test bags, Adam 3e-4, batches of
+8, 30 epochs, the last state. AUC by seed.
+""",
+    "demo": """## The demo's cohort
+
+`python benchmarks/systems_rows.py demo`: `dtcwsi train` with the common recipe on 60 drawn slides of some 126 patches;
+seeds vary folds and weights. AUC is the mean of five folds, by seed; lesion AUROC is that of out-of-fold attention.
+""",
+    "tissue": """## Slides composed of real tiles
+
+`python benchmarks/systems_rows.py tissue`: the same on 60 slides of some 255 patches, one or two of 30 tiles carcinoma;
+folds are the tile pools, seeds vary weights and validation parts.
+""",
+}
+
+
+def main() -> None:
+    """Write the page."""
+    parts = [HEAD]
+    rows_file, speed_file = RESULTS / "systems.jsonl", RESULTS / "systems_speed.json"
+    if rows_file.exists():
+        rows = [json.loads(line) for line in rows_file.read_text().splitlines()]
+        parts += [LEARN_HEAD[group] + "\n" + _learned(rows, group) for group in LEARN_HEAD if _of(rows, group)]
+    if speed_file.exists():
+        told = json.loads(speed_file.read_text())
+        parts.append(SPEED_HEAD.format(hardware=told["hardware"]) + "\n" + _speed(told["rows"]))
+    (RESULTS / "baselines.md").write_text("\n".join(parts))
+
+
+def _of(rows: list[Row], group: str) -> list[Row]:
+    return [row for row in rows if row["group"] == group]
+
+
+def _learned(rows: list[Row], group: str) -> str:
+    by_system: dict[str, list[Row]] = defaultdict(list)
+    for row in _of(rows, group):
+        by_system[row["system"]].append(row)
+    if group == "mil":
+        sets = list(dict.fromkeys(row["task"] for row in _of(rows, group)))
+        lines = [[system, *(_accuracy(own, task) for task in sets)] for system, own in sorted(by_system.items())]
+        return _table(["system", *sets], lines)
+    lesions = any("lesion_auroc" in row for row in _of(rows, group))
+    header = ["system", "AUC by seed", "accuracy", *(["lesion AUROC"] if lesions else []), "training s", "MiB"]
+    return _table(header, [_line(system, own, lesions=lesions) for system, own in sorted(by_system.items())])
+
+
+def _accuracy(own: list[Row], task: str) -> str:
+    found = [row for row in own if row["task"] == task]
+    if not found:
+        return ""
+    accuracy, auc = (statistics.mean(row[name] for row in found) for name in ("accuracy", "auc"))
+    spread = f" ± {statistics.stdev(row['accuracy'] for row in found):.3f}" if len(found) > 1 else ""
+    return f"{accuracy:.3f}{spread} ({auc:.3f})"
+
+
+def _line(system: str, own: list[Row], *, lesions: bool) -> list[str]:
+    own = sorted(own, key=lambda row: row["seed"])
+    means = {name: statistics.mean(row[name] for row in own) for name in ("accuracy", "train_s", "extra_mib")}
+    lesion = [row["lesion_auroc"] for row in own if "lesion_auroc" in row]
+    found = [f"{statistics.mean(lesion):.3f}" if lesion else ""] if lesions else []
+    aucs = ", ".join(f"{row['auc']:.3f}" for row in own)
+    return [system, aucs, f"{means['accuracy']:.3f}", *found, f"{means['train_s']:.0f}", f"{means['extra_mib']:.0f}"]
+
+
+def _speed(rows: list[Row]) -> str:
+    header = ["model", "N", "call", "published ms", "ms", "times faster", "published MiB", "MiB", "times smaller"]
+    lines = []
+    for row in sorted(rows, key=lambda row: (row["patches"], row["training"])):
+        call = "training step" if row["training"] else "inference"
+        theirs_ms, theirs_mib = row["median_ms"].get("published"), row["extra_mib"].get("published")
+        failed = row["failed"].get("published", "")
+        for side, ms in row["median_ms"].items():
+            if side == "published":
+                continue
+            mib = row["extra_mib"][side]
+            against = [failed, f"{ms:,.0f}", "", "", f"{mib:,.0f}", ""]
+            if theirs_ms is not None:
+                faster, smaller = f"{theirs_ms / ms:.2f}", f"{theirs_mib / mib:.2f}"
+                against = [f"{theirs_ms:,.0f}", f"{ms:,.0f}", faster, f"{theirs_mib:,.0f}", f"{mib:,.0f}", smaller]
+            lines.append([side, f"{row['patches']:,}", call, *against])
+        for side, reason in row["failed"].items():
+            if side != "published":
+                lines.append([side, f"{row['patches']:,}", call, "", reason, "", "", "", ""])
+    return _table(header, lines)
+
+
+def _table(header: list[str], lines: list[list[str]]) -> str:
+    rows = [header, ["---"] * len(header), *lines]
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
+
+
+if __name__ == "__main__":
+    main()
