@@ -26,9 +26,9 @@ LEARN_HEAD = {
 
 `python benchmarks/systems_rows.py mil`: 10-fold cross-validation, five times for abmil, plain and gated, once for
 others; Adam 5e-4, weight decay 5e-3, batches of 4 bags, 40 epochs, the last state; features standardised by each
-training part. Mean accuracy (and AUC). Published (Ilse et al. 2018, 5 x 10 folds), attention / gated: elephant 0.868 / 0.857, fox 0.615 /
-0.603, tiger 0.839 / 0.845, standard errors 0.02 to 0.04. hipt, longformer, mamba2d and spt: not applicable, as these
-sets have no coordinates.
+training part. Mean accuracy (and AUC). Published (Ilse et al. 2018, 5 x 10 folds), attention / gated: elephant 0.868 /
+0.857, fox 0.615 / 0.603, tiger 0.839 / 0.845, standard errors 0.02 to 0.04. hipt, longformer, mamba2d and spt: not
+applicable, as these sets have no coordinates.
 """,
     "needles": """## Needles
 
