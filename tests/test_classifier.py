@@ -173,15 +173,6 @@ def test_one_step_lowers_the_loss_of_every_model(name):
     assert model.loss(model(packed), labels).item() < before.item()
 
 
-@pytest.mark.parametrize("name", ["abmil", "clam-sb", "dsmil", "max", "mean", "panther", "transmil"])
-def test_only_models_that_need_an_order_copy_patches_into_it(name):
-    packed = dtcwsi.pack(bags_of(30, 9))
-    assert packed.order is not None
-    tokens = build(name).compress(packed)
-    assert (tokens.features is packed.features) == (name != "transmil")
-    assert (tokens.coords is packed.coords) == (name != "transmil")
-
-
 @pytest.mark.parametrize("name", ["clam-sb", "dtc-clam-mb", "dtc-dsmil"])
 def test_the_loss_is_the_methods_own_objective(name):
     model, packed = build(name, dropout=0.0).train(), dtcwsi.pack(bags_of(30, 9))
@@ -403,6 +394,17 @@ def test_autocast_changes_no_token(name):
         objective = model.loss(model(packed), torch.tensor([0, 1]))
     objective.backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_models_of_another_precision_say_nearly_the_same(name, dtype):
+    model, (bag,) = build(name), bags_of(60)
+    wanted, model = model(bag), model.to(dtype)
+    for rows in (bag.features, bag.features.to(dtype)):
+        out = model(rows, coords=bag.coords)
+        assert out.logits.dtype == dtype
+        torch.testing.assert_close(out.logits.float(), wanted.logits, atol=0.1, rtol=0.1)
+        assert float(out.attention.detach().sum()) == pytest.approx(1, abs=0.02)
 
 
 def test_one_seed_gives_plain_and_compressed_models_the_same_start():

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from dtcwsi.bags.patch_sample import Bags, sample_patches
 from dtcwsi.catalog import model_text
 from dtcwsi.compressors import Compressor
 from dtcwsi.compressors.doubt import Doubt
-from dtcwsi.compressors.identity import Identity
 from dtcwsi.compressors.provenance import patch_stages
 from dtcwsi.errors import FeaturesError, OptionError, UsageError
 from dtcwsi.model_folder import write_model
@@ -75,14 +75,18 @@ class Classifier(nn.Module):
         Raises: FeaturesError if features have another width.
         """
         self._check_width(bags.features)
-        if not self._needs_order:
-            bags = replace(bags, order=None)
         tokens: CompressedBags = self.compressor(bags)
         return self._as_weights(tokens)
 
     def aggregate(self, tokens: CompressedBags) -> Aggregated:
         """Second half of forward: tokens to logits and attention."""
-        aggregated: Aggregated = self.aggregator(tokens)
+        weights = next(self.aggregator.parameters())
+        half = weights.dtype in (
+            torch.float16,
+            torch.bfloat16,
+        )  # sizes and gates stay float32; autocast brings them over
+        with torch.autocast(weights.device.type, weights.dtype) if half else nullcontext():
+            aggregated: Aggregated = self.aggregator(tokens)
         return aggregated
 
     def predict(self, tokens: CompressedBags, aggregated: Aggregated) -> Prediction:
@@ -248,11 +252,6 @@ class Classifier(nn.Module):
                 f"got labels {wrong}; expected class numbers 0 to {self.n_classes - 1}, as the model has "
                 f"{self.n_classes} classes; bags without a label cannot train"
             )
-
-    @property
-    def _needs_order(self) -> bool:
-        """Whether bags must come in their spatial order; pooling of all patches spares the copy."""
-        return not isinstance(self.compressor, Identity) or getattr(self.aggregator, "needs_order", True)
 
     @property
     def _doubts(self) -> bool:

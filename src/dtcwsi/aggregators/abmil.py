@@ -23,7 +23,6 @@ class Abmil(nn.Module):
     Source: Section 2.5, without biases in W and w as printed; gate and projection after Ilse et al. 2018.
     """
 
-    needs_order = False
     recipe = TrainingRecipe(
         epochs=20,
         batch_size=1,

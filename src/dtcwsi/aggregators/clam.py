@@ -36,7 +36,6 @@ class ClamSb(nn.Module):
 
     many_maps = False
 
-    needs_order = False
     recipe = TrainingRecipe(
         epochs=200,
         batch_size=1,

@@ -28,7 +28,6 @@ class Dsmil(nn.Module):
     logit, and the gate scales it in the instance stream; published logits are sigmoids a class, here read by softmax.
     """
 
-    needs_order = False
     recipe = TrainingRecipe(
         epochs=50,
         batch_size=1,

@@ -17,8 +17,6 @@ class MeanPooling(nn.Module):
     Raises: OptionError if an option is out of range.
     """
 
-    needs_order = False
-
     def __init__(self, in_dim: int, n_classes: int, *, projection: int | None = 512, dropout: float = 0.0) -> None:
         super().__init__()
         self.projection, width = projection_of(in_dim, projection, dropout)

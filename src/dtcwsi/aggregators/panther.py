@@ -38,7 +38,6 @@ class Panther(nn.Module):
     Source: Song et al. 2024 (mahmoodlab/PANTHER). The prior is frozen, as published for classification.
     """
 
-    needs_order = False
     recipe = TrainingRecipe(
         epochs=50,
         batch_size=64,

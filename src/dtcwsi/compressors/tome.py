@@ -56,7 +56,8 @@ class Tome(StagedCompressor):
     def measure(self, features: Float[Tensor, "tokens dim"]) -> Measured:
         """Measure lengths; all tokens matter the same."""
         zeros = torch.zeros(len(features), device=features.device)
-        return Measured(zeros, torch.linalg.vector_norm(features, dim=1, dtype=torch.float32))
+        wide = torch.promote_types(features.dtype, torch.float32)
+        return Measured(zeros, torch.linalg.vector_norm(features, dim=1, dtype=wide).float())
 
     def edges(self, tokens: Tokens, candidates: Segments) -> Edges:
         """Find each A's best B."""
