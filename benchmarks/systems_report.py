@@ -17,8 +17,8 @@ cores with nothing else for the speed table, with other work for the rest: take 
 SPEED_HEAD = """## Speed and memory beside the published code
 
 `python benchmarks/systems_speed.py --published DIR --out docs/results/systems_speed.json` ({hardware}; two threads,
-float32, one slide of N x 512, on a square grid if the system looks at places, no optimiser; medians of turns in one process, memory of the first call
-in a process of its own). Ratios are published over ours: above 1 we are faster, or smaller. What is compared, and what
+float32, one slide of N x 512, on a square grid if the system looks at places, no optimiser; medians of turns in one
+process, memory of the first call in a process of its own). Ratios are published over ours: above 1 we are faster, or smaller. What is compared, and what
 stands in for parts that take pixels, is said in `benchmarks/published.py`.
 """
 LEARN_HEAD = {

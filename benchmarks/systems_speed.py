@@ -5,9 +5,9 @@ python benchmarks/systems_speed.py --published DIR [--systems NAME ...] [--sizes
 DIR holds checkouts named CLAM, dsmil-wsi, TransMIL, PANTHER, MHIM-MIL (branch v1), HIPT, vision-longformer, 2DMamba,
 fastglioma and PatchGD; of a system whose checkout is not there ours is measured alone. What those need besides torch
 (nystrom-attention, einops, pandas) is installed by hand. One slide of random features, 512 wide, on a square grid for
-systems that look at places, in the order given for others; two threads, float32: inference and a training step (loss and gradients, no optimiser), medians in turns; memory is the peak
-of what a process of its own has allocated beyond the start, in its first call. A side that fails, or takes longer than
---limit seconds, has its reason in the row.
+systems that look at places, in the order given for others; two threads, float32: inference and a training step (loss
+and gradients, no optimiser), medians in turns; memory is the peak of what a process of its own has allocated beyond the
+start, in its first call. A side that fails, or takes longer than --limit seconds, has its reason in the row.
 """
 
 import argparse
