@@ -18,17 +18,17 @@ SPEED_HEAD = """## Speed and memory beside the published code
 
 `python benchmarks/systems_speed.py --published DIR --out docs/results/systems_speed.json` ({hardware}; two threads,
 float32, one slide of N x 512, on a square grid if the system looks at places, no optimiser; medians of turns in one
-process, memory of the first call in a process of its own). Ratios are published over ours: above 1 we are faster, or smaller. What is compared, and what
-stands in for parts that take pixels, is said in `benchmarks/published.py`.
+process, memory of the first call in a process of its own). Ratios are published over ours: above 1 we are faster, or
+smaller. What is compared, and what stands in for parts that take pixels, is said in `benchmarks/published.py`.
 """
 LEARN_HEAD = {
     "mil": """## Real sets: elephant, fox, tiger
 
 `python benchmarks/systems_rows.py mil`: 10-fold cross-validation, five times for abmil, plain and gated, once for
-others; Adam 5e-4, weight decay 5e-3, batches of 4 bags, 40 epochs, the last state; features standardised by each
-training part. Mean accuracy (and AUC). Published (Ilse et al. 2018, 5 x 10 folds), attention / gated: elephant 0.868 /
-0.857, fox 0.615 / 0.603, tiger 0.839 / 0.845, standard errors 0.02 to 0.04. hipt, longformer, mamba2d and spt: not
-applicable, as these sets have no coordinates.
+others; Adam 2e-4, weight decay 5e-3, batches of 4 bags, 30 epochs, the last state, for abmil dropout 0.5 as its authors
+have on these sets; features standardised by each training part. Mean accuracy (and AUC). Published (Ilse et al. 2018,
+5 x 10 folds), attention / gated: elephant 0.868 / 0.857, fox 0.615 / 0.603, tiger 0.839 / 0.845, standard errors 0.02
+to 0.04. hipt, longformer, mamba2d and spt: not applicable, as these sets have no coordinates.
 """,
     "needles": """## Needles
 
