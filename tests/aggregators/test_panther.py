@@ -1,6 +1,7 @@
 import math
 import warnings
 
+import jaxtyping
 import pytest
 import torch
 
@@ -179,3 +180,10 @@ def test_patches_of_another_width_and_bad_seeds_are_told():
         model.fit_prototypes([dtcwsi.Bag(torch.randn(50, 8))])
     with pytest.raises(OptionError, match="got seed=-1; expected"):
         model.fit_prototypes([dtcwsi.Bag(torch.randn(50, DIM))], seed=-1)
+
+
+def test_bare_tensors_are_no_bags(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which would speak first
+    model = dtcwsi.create_model("panther", in_dim=DIM, n_classes=2)
+    with pytest.raises(OptionError, match="got a list with Tensor; expected dtcwsi.Bag or packed batches"):
+        model.fit_prototypes([torch.randn(50, DIM)])
