@@ -36,7 +36,7 @@ class WindowAttention(nn.Module):
         biases = bias[:, None].to(torch.promote_types(bias.dtype, self.query.weight.dtype))
         if self.token_bias is not None:
             lift = self.token_bias[1].expand(len(windows.offsets) - 1, -1)
-            biases = biases.repeat(1, self.heads).index_add(0, windows.offsets[:-1], lift)
+            biases = biases.repeat(1, self.heads).index_add(0, windows.offsets[:-1], lift.to(biases.dtype))
         queries = self._split(self.query(rows))
         found = self.out(attend_in_windows(queries, keys, values, biases, self.offset_bias, windows).flatten(1))
         own = (keys, values) if self.of_token is None else None
@@ -64,7 +64,7 @@ class WindowAttention(nn.Module):
         )
         if self.token_bias is not None and self.own_bias is not None:
             lift = (self.own_bias - self.token_bias[0]).expand(len(queries), -1)
-            scores = (scores + self.token_bias[0]).index_add(0, windows.offsets[:-1], lift)
+            scores = (scores + self.token_bias[0]).index_add(0, windows.offsets[:-1], lift.to(scores.dtype))
         shares = segment_softmax(scores, windows.offsets, bias)
         pooled = segment_pool(values.flatten(1), shares, windows.offsets)
         pooled = pooled.view(len(pooled), self.heads, *keys.shape[1:]).diagonal(dim1=1, dim2=2).mT
