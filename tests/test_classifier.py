@@ -374,6 +374,22 @@ def test_weights_go_from_plain_to_compressed_and_back(name):
     assert missing.unexpected_keys == []
 
 
+@pytest.mark.parametrize("name", AGGREGATORS.names())
+def test_weights_of_16_bits_give_about_the_same_and_learn(name):
+    model = build(name)
+    packed = dtcwsi.pack(bags_of(20, 0, 1, 7))
+    exact = model(packed).logits
+    for dtype in (torch.float16, torch.bfloat16):
+        found = model.to(dtype)(packed)
+        torch.testing.assert_close(found.logits.float(), exact, atol=0.1, rtol=0.1)
+        assert [float(part.sum()) for part in found.attention.split([20, 0, 1, 7])] == pytest.approx(
+            [1, 0, 1, 1], abs=0.01
+        )
+    loss = model.loss(model.train()(packed), torch.tensor([2, 0, 1, 1]))
+    loss.backward()
+    assert all(weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_features_are_taken_as_stored(name, dtype):
     model, (bag,) = build(name), bags_of(200)

@@ -61,6 +61,9 @@ def test_lookahead_needs_timm(monkeypatch):
         ({"lr": 0}, "got lr=0; expected a number above 0"),
         ({"epochs": 0}, "got epochs=0"),
         ({"weight_decay": -1}, "got weight_decay=-1; expected a number from 0 on"),
+        ({"betas": (0.9, 1.0)}, "got betas=1.0; expected a share from 0 to below 1"),
+        ({"lr_end": -1}, "got lr_end=-1; expected a number from 0 on"),
+        ({"warm_up_epochs": -2}, "got warm_up_epochs=-2; expected a number from 0 on"),
         ({"patience": 1.5}, "got patience=1.5"),
     ],
 )

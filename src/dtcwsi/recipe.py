@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dtcwsi.errors import OptionError
-from dtcwsi.options import check_number, check_whole_number, one_of
+from dtcwsi.options import check_number, check_share, check_whole_number, one_of
 
 __all__ = ["COMMON", "OPTIMIZERS", "SCHEDULES", "TrainingRecipe"]
 
@@ -24,7 +24,8 @@ class TrainingRecipe:
     ``batch_size`` slides make an optimiser step, None leaves it to the cohort's size. ``optimizer`` is one of
     `OPTIMIZERS`, with rate ``lr``, ``weight_decay`` and ``betas``. ``schedule`` is one of `SCHEDULES`: the rate rises
     linearly from 0 over ``warm_up_epochs``, then stays or falls to ``lr_end`` by the last of the ``epochs``.
-    ``patience`` counts epochs without a better validation loss. ``source`` names where the protocol was published.
+    ``patience`` counts epochs without a better validation loss, from the end of the compression curriculum on, of plain
+    models too. ``source`` names where the protocol was published.
     Raises: OptionError if a value is out of range.
     """
 
@@ -47,7 +48,11 @@ class TrainingRecipe:
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         check_number("lr", self.lr, lambda rate: 0 < rate < math.inf, "a number above 0")
         check_number("weight_decay", self.weight_decay, lambda decay: 0 <= decay < math.inf, "a number from 0 on")
+        for beta in self.betas:
+            check_share("betas", beta)
         one_of("schedule", self.schedule, SCHEDULES)
+        check_number("lr_end", self.lr_end, lambda rate: rate >= 0, "a number from 0 on")
+        check_number("warm_up_epochs", self.warm_up_epochs, lambda epochs: epochs >= 0, "a number from 0 on")
         check_whole_number("patience", self.patience)
 
     def rate_at(self, progress: float) -> float:

@@ -1,6 +1,7 @@
 import math
 import warnings
 
+import jaxtyping
 import pytest
 import torch
 
@@ -179,3 +180,19 @@ def test_patches_of_another_width_and_bad_seeds_are_told():
         model.fit_prototypes([dtcwsi.Bag(torch.randn(50, 8))])
     with pytest.raises(OptionError, match="got seed=-1; expected"):
         model.fit_prototypes([dtcwsi.Bag(torch.randn(50, DIM))], seed=-1)
+
+
+def test_bare_tensors_are_no_bags(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which would speak first
+    model = dtcwsi.create_model("panther", in_dim=DIM, n_classes=2)
+    with pytest.raises(OptionError, match="got a list with Tensor; expected dtcwsi.Bag or packed batches"):
+        model.fit_prototypes([torch.randn(50, DIM)])
+
+
+@pytest.mark.filterwarnings("ignore:panther's prototypes are random")
+def test_attention_of_few_patches_is_finite_in_float16():
+    torch.manual_seed(0)
+    model = dtcwsi.create_model("panther", in_dim=16, n_classes=3).half().eval()
+    for count in (1, 2):
+        attention = model(3 * torch.randn(count, 16)).attention
+        assert float(attention.sum()) == pytest.approx(1, abs=0.01)

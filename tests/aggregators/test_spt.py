@@ -1,11 +1,13 @@
 """Vectors recorded from MLNeurosurg/fastglioma at f873496, TransformerMIL of width 16 with seeded weights."""
 
+import copy
 import math
 
 import pytest
 import torch
 from torch.profiler import profile
 
+import dtcwsi
 from dtcwsi.aggregators import create_aggregator
 from dtcwsi.bags.packing import pack
 from dtcwsi.compressors import create_compressor
@@ -241,6 +243,26 @@ def test_places_stay_exact_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = model.positions(places).float()
     torch.testing.assert_close(rounded, model.positions(places), atol=0.05, rtol=0.05)
+
+
+def test_places_stay_exact_in_a_16_bit_model():
+    places = torch.tensor([[300.0, 401.0], [301.0, 400.0], [20_000.0, 10_000.0]])
+    positions = create_aggregator("spt", in_dim=16, n_classes=3, **SMALL).positions.bfloat16()
+    exact = copy.deepcopy(positions).float()(places)
+    found = positions(places)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), exact, atol=0.03, rtol=0.03)
+
+
+def test_a_16_bit_model_sees_far_cells():
+    torch.manual_seed(0)
+    model = dtcwsi.create_model("spt", in_dim=16, n_classes=3, width=32).eval()
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.cartesian_prod(torch.arange(8), torch.arange(8))
+    bag = Bag(torch.randn(64, 16, generator=generator), (grid + 400) * 256, 256.0)
+    exact = copy.deepcopy(model.bfloat16()).float()(bag)
+    found = model(bag)
+    torch.testing.assert_close(found.logits.float(), exact.logits, atol=0.02, rtol=0)
 
 
 def test_a_batch_is_its_bags_alone():

@@ -238,6 +238,21 @@ def test_other_settings_need_another_folder(run, changes, told):
         cross_validate(cohort, **{"out": record.folder, "seed": 5, **QUICK, **changes})
 
 
+def test_a_setting_that_is_left_out_is_a_changed_one(needle_cohort, tmp_path):
+    given = {**SPT, "out": tmp_path / "run"}
+    cohort = needle_cohort(slides=12)
+    cross_validate(cohort, pretrain_steps=1, **given)
+    with pytest.raises(UsageError, match=r"\(changed: pretrain_steps\)"):
+        cross_validate(cohort, **given)
+
+
+def test_an_optimiser_that_is_not_installed_is_told_before_any_work(needle_cohort, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm.optim", None)
+    with pytest.raises(OptionError, match="lookahead-radam comes from timm"):
+        cross_validate(needle_cohort(slides=12), model="transmil", recipe="published", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_changed_feature_file_is_another_setting(run):
     cohort, record = run
     with h5py.File(cohort.headers[0].path, "r+") as file:

@@ -26,7 +26,8 @@ class MaxPooling(nn.Module):
 
     def forward(self, tokens: CompressedBags) -> Aggregated:
         """Pool each bag; a bag without tokens has zeros."""
-        projected = self.projection(tokens.features) * tokens.gate.exp()[:, None]
+        projected = self.projection(tokens.features)
+        projected = projected * tokens.gate.exp().to(projected.dtype)[:, None]
         offsets, filled = tokens.offsets, tokens.offsets.diff() > 0
         if not len(projected):
             pooled = projected.new_zeros(tokens.n_bags, self.head.in_features)

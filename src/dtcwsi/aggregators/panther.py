@@ -102,7 +102,9 @@ class Panther(nn.Module):
             mixture, owner = self._fitted(tokens.features, weight, tokens.offsets)
         evidence = self.head(*mixture)
         logits = evidence.sum(dim=1)
-        maps = _maps(evidence.detach(), owner.detach() * weight.detach()[:, None], tokens.offsets)
+        wide = torch.promote_types(owner.dtype, torch.float32)  # in float16 what hardly is a prototype's is none's
+        counted = owner.detach().to(wide) * weight.detach()[:, None]
+        maps = _maps(evidence.detach().to(wide), counted, tokens.offsets)
         attention = predicted_map(maps, logits, tokens.offsets)
         teacher = segment_shares(attention * (-tokens.gate.detach()).exp(), tokens.offsets)
         return Aggregated(logits, attention, teacher, attention_by_class=maps)

@@ -116,10 +116,13 @@ def _behind(
 
 
 def _places(tokens: CompressedBags) -> Float[Tensor, "tokens 2"]:
-    """Say where tokens lie: rows and columns of the slide's grid, of which merged tokens may have fractions."""
+    """Say where tokens lie: rows and columns of the slide's grid, of which merged tokens may have fractions.
+
+    They have 32 bits at least: in bfloat16 the 300th cell is not told from the 301st.
+    """
     coords, step = check_placed(tokens, "spt")
     steps = step.double()[segment_ids(tokens.offsets, len(coords))]
-    return (coords.double() / steps[:, None]).flip(1).to(tokens.features.dtype)
+    return (coords.double() / steps[:, None]).flip(1).to(torch.promote_types(tokens.features.dtype, torch.float32))
 
 
 def _share_of_tokens(logits: Float[Tensor, "heads rows"], prefix: int) -> Float[Tensor, "tokens"]:

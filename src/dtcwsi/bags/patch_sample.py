@@ -25,6 +25,9 @@ def check_bags(bags: Any) -> None:
     """Refuse what is no list of bags.  Raises: OptionError."""
     if isinstance(bags, Bag | PackedBags) or not hasattr(bags, "__len__"):
         raise OptionError(f"got {type(bags).__name__}; expected a list of bags or of packed batches")
+    others = [bag for bag in bags if not isinstance(bag, Bag | PackedBags)] if isinstance(bags, list | tuple) else []
+    if others:
+        raise OptionError(f"got a list with {type(others[0]).__name__}; expected dtcwsi.Bag or packed batches")
 
 
 def sample_patches(bags: Bags, count: int, *, seed: int) -> Float[Tensor, "patches dim"]:

@@ -5,6 +5,7 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 __all__ = ["FourierPositions"]
 
@@ -13,7 +14,7 @@ class FourierPositions(nn.Module):
     """Turn places in the plane into vectors: cosines and sines of learned waves, then LayerNorm, Linear, GELU, again.
 
     ``frequencies`` waves, drawn with deviation 0.25 a unit of the places; ``hidden`` width between the Linears, which
-    start as Xavier's with biases of 0.01. Waves keep their precision under autocast.
+    start as Xavier's with biases of 0.01. Waves keep the precision of the places, under autocast and in 16-bit models.
     Source: Li et al. 2021, as MLNeurosurg/fastglioma has it.
     """
 
@@ -30,7 +31,7 @@ class FourierPositions(nn.Module):
     def forward(self, places: Float[Tensor, "rows 2"]) -> Float[Tensor, "rows width"]:
         """Give each place its vector."""
         with torch.autocast(places.device.type, enabled=False):
-            phases = self.waves(places)
+            phases = linear(places, self.waves.weight.to(places.dtype))
         waves = torch.cat([phases.cos(), phases.sin()], dim=1) / math.sqrt(2 * self.waves.out_features)
-        vectors: Tensor = self.mlp(waves)
+        vectors: Tensor = self.mlp(waves.to(self.waves.weight.dtype))
         return vectors

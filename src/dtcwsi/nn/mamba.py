@@ -75,7 +75,8 @@ class Mamba2dBlock(nn.Module):
         grid = [part.view(-1, columns, part.shape[1]) for part in (inputs, steps, writes, reads)]
         read = scan_grid(grid[0], grid[1], -self.log_rates[group].exp().T, grid[2], grid[3]).flatten(0, 1)
         gate = linear(normed, self.project_in.weight[self.inner :][group])
-        return linear((read + self.skip[group] * inputs) * silu(gate), self.project_out.weight[:, group])
+        made = (read + self.skip[group] * inputs) * silu(gate)
+        return linear(made.to(gate.dtype), self.project_out.weight[:, group])
 
 
 def _again(part: Callable[..., Tensor], *given: object) -> Tensor:

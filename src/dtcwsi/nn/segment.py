@@ -133,11 +133,15 @@ def segment_shares(
 def segment_pool(
     rows: Float[Tensor, "rows dim"], weights: Float[Tensor, "rows maps"], offsets: Int[Tensor, "segments_plus_one"]
 ) -> Float[Tensor, "segments maps dim"]:
-    """Add up the rows of each segment, weighted, once a column of weights; one segment needs no weighted copy."""
+    """Add up the rows of each segment, weighted, once a column of weights; one segment needs no weighted copy.
+
+    Returns: of the type of rows, added up in that of the weights where it is the wider one.
+    """
     if len(offsets) == 2:
         wide = torch.promote_types(weights.dtype, rows.dtype)
-        return (weights.to(wide).T @ rows.to(wide))[None]
-    return torch.stack([segment_sum(column[:, None] * rows, offsets) for column in weights.unbind(1)], dim=1)
+        return (weights.to(wide).T @ rows.to(wide)).to(rows.dtype)[None]
+    pooled = torch.stack([segment_sum(column[:, None] * rows, offsets) for column in weights.unbind(1)], dim=1)
+    return pooled.to(rows.dtype)
 
 
 def segment_softmax(

@@ -102,8 +102,9 @@ def cross_validate(
     phases are long, and by default there is none. A model that needs whole batches takes, without ``batch_size``, as
     many slides a step as always have at most ``max_tokens`` patches, if that is fewer than others take.
     Returns: metrics, and the reasons for what was left out. A failing fold does not end the others.
-    Raises: CohortError if the cohort cannot be split; OptionError for a number out of range; OptionError or
-    UnknownNameError for the model; UsageError if ``out`` cannot be written, holds another run or is in use.
+    Raises: CohortError if the cohort cannot be split; OptionError for a number out of range, or an optimiser that is
+    not installed; OptionError or UnknownNameError for the model; UsageError if ``out`` cannot be written, holds another
+    run or is in use.
     """
     tell = on_event or (lambda _: None)
     given = {**(options or {}), **({} if retention is None else {"retention": retention})}
@@ -120,6 +121,7 @@ def cross_validate(
     device_of(device)
     with torch.random.fork_rng():  # a trial, so that a wrong option is told before slides are read
         trial = create_model(model, in_dim=cohort.in_dim, n_classes=max(2, len(cohort.class_names)), **given)
+        how.optimizer_of(trial.parameters())
         if pretrain_steps:
             trial.self_supervised()
     cohort, features = _usable(cohort, tell)

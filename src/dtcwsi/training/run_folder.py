@@ -44,8 +44,9 @@ class RunFolder:
                 raise UsageError(f"{self.path} is not empty and no training run; use a new folder")
             write_json(self.path / _SETTINGS, {"digest": self.digest, **self.settings})
         elif known.get("digest") != self.digest:
+            names = (known.keys() | self.settings.keys()) - {"digest"}
             changed = sorted(
-                key for key, value in self.settings.items() if digest(value=value) != digest(value=known.get(key))
+                name for name in names if digest(value=self.settings.get(name)) != digest(value=known.get(name))
             )
             raise UsageError(
                 f"{self.path} is a run of other settings (changed: {', '.join(changed) or 'unknown'}); "
