@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,13 +79,7 @@ class Classifier(nn.Module):
 
     def aggregate(self, tokens: CompressedBags) -> Aggregated:
         """Second half of forward: tokens to logits and attention."""
-        weights = next(self.aggregator.parameters())
-        half = weights.dtype in (
-            torch.float16,
-            torch.bfloat16,
-        )  # sizes and gates stay float32; autocast brings them over
-        with torch.autocast(weights.device.type, weights.dtype) if half else nullcontext():
-            aggregated: Aggregated = self.aggregator(tokens)
+        aggregated: Aggregated = self.aggregator(tokens)
         return aggregated
 
     def predict(self, tokens: CompressedBags, aggregated: Aggregated) -> Prediction:

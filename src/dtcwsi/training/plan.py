@@ -90,7 +90,7 @@ class TrainingPlan:
         made = {
             name: value
             for name, value in asdict(self.recipe).items()
-            if name in _ALWAYS_TOLD or value != getattr(COMMON, name)
+            if name in _ALWAYS_TOLD or (name != "source" and value != getattr(COMMON, name))
         }
         if self.pretrain_steps:
             made["pretrain_steps"] = self.pretrain_steps
