@@ -12,20 +12,20 @@ from torch import Tensor
 from dtcwsi.errors import UsageError
 from dtcwsi.store.atomic import write_bytes, write_json
 
-__all__ = ["package_versions", "read_card", "read_weights", "write_model"]
+__all__ = ["WEIGHTS", "package_versions", "read_card", "read_weights", "write_model"]
 
-_CARD, _WEIGHTS, _FORMAT = "card.json", "model.safetensors", "dtcwsi-model-1"
+WEIGHTS, _CARD, _FORMAT = "model.safetensors", "card.json", "dtcwsi-model-1"
 
 
 def write_model(folder: Path, state: dict[str, Tensor], card: dict[str, Any]) -> None:
     """Write both files; the card also gets the format and the versions of packages."""
-    write_bytes(folder / _WEIGHTS, save(state))
+    write_bytes(folder / WEIGHTS, save(state))
     write_json(folder / _CARD, {"format": _FORMAT, **card, "versions": package_versions()})
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """Read a state dict.  Raises: OSError or SafetensorError if the file is gone or damaged."""
-    state: dict[str, Tensor] = load_file(folder / _WEIGHTS)
+    state: dict[str, Tensor] = load_file(folder / WEIGHTS)
     return state
 
 

@@ -10,7 +10,7 @@ from dtcwsi.catalog import only, parts_of
 from dtcwsi.classifier import Classifier
 from dtcwsi.compressors import COMPRESSORS, PLAIN, create_compressor
 from dtcwsi.errors import OptionError, UsageError
-from dtcwsi.model_folder import read_card, read_weights
+from dtcwsi.model_folder import WEIGHTS, read_card, read_weights
 from dtcwsi.options import check_options, check_whole_number, options_of
 
 __all__ = ["create_model", "load"]
@@ -48,9 +48,7 @@ def load(folder: str | Path) -> Classifier:
         model.load_state_dict(read_weights(folder))
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"the weights of {folder} cannot be loaded ({reason}); train or copy the model again"
-        ) from error
+        raise UsageError(f"{folder / WEIGHTS} cannot be loaded ({reason}); train or copy the model again") from error
     model.describe_classes(card["class_names"], card["class_shares"])
     return model.eval()
 

@@ -158,7 +158,7 @@ class PatchGd(nn.Module):
         return torch.stack(logits), scores
 
     def _turns(self, grid: Cells) -> Int[Tensor, "cells"]:
-        """Draw the inner step in which each cell is computed again; those that hold no token come after all steps."""
+        """Draw the inner step in which each cell is computed again; those that hold no token come last."""
         bag = segment_ids(grid.offsets, len(grid.xy))
         held = torch.zeros(len(grid.xy), device=bag.device).index_fill(0, grid.of_token, 1.0)
         counts = (segment_sum(held.double(), grid.offsets) * self.patch_share - _ROUNDING).ceil().long().clamp_min(1)

@@ -39,9 +39,7 @@ class NystromAttention(nn.Module):
     ) -> Float[Tensor, "tokens width"]:
         """Attend from every token; ``bias`` is added to the logits of its key."""
         padded, reach = _with_pad(rows), self._key_bias(rows, bias)
-        query_marks, key_marks = self._marks(rows)
-        middle = (query_marks @ key_marks.mT).softmax(dim=-1)
-        inverses = pseudo_inverse(middle, self.iterations - 1)
+        query_marks, key_marks, middle, inverses = self._marks(rows)
         heads = []
         for head, weight in enumerate(self._weights().transpose(0, 1)):  # one head's matrices at a time
             queries, keys, values = linear(padded, weight.flatten(0, 1)).chunk(3, dim=1)
@@ -75,27 +73,30 @@ class NystromAttention(nn.Module):
         """Go from the first token over the landmarks to the tokens; pads have no value, only weight."""
         of_query, of_key, _ = self._weights()
         padded, reach = _with_pad(rows), self._key_bias(rows, bias)
-        query_marks, key_marks = self._marks(rows)
+        query_marks, key_marks, middle, inverses = self._marks(rows)
         query = linear(rows[:1], of_query.flatten(0, 1)).view(self.heads, 1, -1) * self.scale
-        middle = (query_marks @ key_marks.mT).softmax(dim=-1)
         near = (query @ key_marks.mT).softmax(dim=-1)
-        inverse = pseudo_inverse(middle, self.iterations - 1)
-        over = iterated_times(middle.mT, inverse.mT, near.mT).mT
+        over = iterated_times(middle.mT, inverses.mT, near.mT).mT
         heads = []
         for head, weight in enumerate(of_key):  # one matrix of landmarks by tokens at a time
             given = over[head], query_marks[head], linear(padded, weight), reach
             heads.append(checkpoint(_over_landmarks, *given, use_reentrant=False)[0, 1:])
         return torch.stack(heads, dim=1)
 
-    def _marks(self, rows: Float[Tensor, "tokens width"]) -> tuple[Tensor, Tensor]:
-        """Give the landmarks' queries and keys, of means of groups of tokens; pads of 0 fill the first groups."""
+    def _marks(self, rows: Float[Tensor, "tokens width"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Give the landmarks' queries and keys, of means of groups of tokens; pads of 0 fill the first groups.
+
+        Also how they attend to each other, and the inverse of that but for its last iteration.
+        """
         group = math.ceil(len(rows) / self.landmarks)
         empty, pads = divmod(group * self.landmarks - len(rows), group)
         split = -pads % group
         mixed = pad(rows[:split], (0, 0, pads, 0))
         means = torch.cat([rows.new_zeros(empty, rows.shape[1]), _means(mixed, group), _means(rows[split:], group)])
         marks = torch.einsum("lw,qhpw->qhlp", means, self._weights()[:2])
-        return marks[0] * self.scale, marks[1]
+        query_marks, key_marks = marks[0] * self.scale, marks[1]
+        middle = (query_marks @ key_marks.mT).softmax(dim=-1)
+        return query_marks, key_marks, middle, pseudo_inverse(middle, self.iterations - 1)
 
     def _key_bias(self, rows: Tensor, bias: Tensor) -> Float[Tensor, "tokens_plus_one"]:
         """Put in front of the tokens' biases that of the one key that stands for all pads."""

@@ -27,7 +27,7 @@ class Recipe(TrainingRecipe):
     ``pretrain_steps`` of the method's self-supervised phase come before.
     """
 
-    batch_size: int
+    batch_size: int = field()  # required, where the parent has a default
     steps_per_epoch: int
     max_tokens: int
     pretrain_steps: int = 0
