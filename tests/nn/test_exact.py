@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dtcwsi.nn.exact import chunks, key_of, pair_dots, steps
+from dtcwsi.nn.exact import key_of, pair_dots, steps
 
 
 def test_rounding_joins_float_errors_and_keeps_differences():
@@ -12,13 +12,6 @@ def test_rounding_joins_float_errors_and_keeps_differences():
 def test_keys_order_by_value_then_by_tie():
     key = key_of(torch.tensor([0.5, -3.0, 0.5, 300.0]), torch.tensor([2**31 - 1, 7, 3, 0]))
     assert key.argsort().tolist() == [1, 2, 0, 3]
-
-
-@pytest.mark.parametrize(("rows", "width"), [(0, 4), (10, 4), (10, 1 << 18), (3, 1 << 22)])
-def test_chunks_hold_all_rows_once(rows, width):
-    runs = [list(range(rows))[run] for run in chunks(rows, width)]
-    assert sum(runs, []) == list(range(rows))
-    assert all(len(run) == 1 or len(run) * width <= 1 << 19 for run in runs)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float16])

@@ -4,6 +4,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dtcwsi.nn.attention import ACTIVATIONS, AttentionScores
+from dtcwsi.nn.chunks import in_chunks
 from dtcwsi.nn.projection import projection_of
 from dtcwsi.nn.segment import segment_pool, segment_softmax
 from dtcwsi.options import check_switch, check_whole_number, one_of
@@ -71,7 +72,7 @@ class Abmil(nn.Module):
 
         Returns: scores without the bias, attention, bag vectors.
         """
-        projected = self.projection(features)
-        scores = self.attention(projected).squeeze(1)
+        projected = in_chunks(self.projection, features)
+        scores = in_chunks(self.attention, projected).squeeze(1)
         attention = segment_softmax(scores, offsets, bias)
         return scores, attention, segment_pool(projected, attention[:, None], offsets).squeeze(1)

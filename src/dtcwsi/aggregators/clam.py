@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dtcwsi.nn.attention import AttentionScores, predicted_map
+from dtcwsi.nn.chunks import in_chunks
 from dtcwsi.nn.projection import projection_of
 from dtcwsi.nn.segment import segment_ids, segment_order, segment_pool, segment_softmax
 from dtcwsi.options import check_number, check_switch, check_whole_number, one_of
@@ -74,8 +75,8 @@ class ClamSb(nn.Module):
 
     def forward(self, tokens: CompressedBags) -> Aggregated:
         """Pool each bag once a map.  ``attention`` is the map, or the predicted class's of ``attention_by_class``."""
-        projected = self.projection(tokens.features)
-        scores = self.attention(projected)
+        projected = in_chunks(self.projection, tokens.features)
+        scores = in_chunks(self.attention, projected)
         maps = segment_softmax(scores, tokens.offsets, tokens.bias)
         logits = self._logits(segment_pool(projected, maps, tokens.offsets))
         teacher = segment_softmax(scores.detach(), tokens.offsets, tokens.size_prior).mean(dim=1)

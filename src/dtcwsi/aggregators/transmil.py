@@ -54,7 +54,7 @@ class TransMil(nn.Module):
         marks = check_whole_number("landmarks", max(1, width // 2) if landmarks is None else landmarks)
         rate = check_share("dropout", dropout)
         steps = check_whole_number("iterations", iterations)
-        self.projection: nn.Module = nn.Sequential(nn.Linear(in_dim, width), nn.ReLU())
+        self.projection: nn.Module = nn.Sequential(nn.Linear(in_dim, width), nn.ReLU(inplace=True))
         self.class_token = nn.Parameter(torch.randn(1, 1, width))
         self.positions = nn.ModuleList(
             nn.Conv2d(width, width, size, padding=size // 2, groups=width) for size in (7, 5, 3)

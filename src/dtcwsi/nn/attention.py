@@ -8,7 +8,7 @@ from dtcwsi.nn.segment import segment_ids
 
 __all__ = ["ACTIVATIONS", "AttentionScores", "predicted_map"]
 
-ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu, "gelu": torch.nn.functional.gelu}
+ACTIVATIONS = {"tanh": torch.tanh_, "relu": torch.relu_, "gelu": torch.nn.functional.gelu}  # in place where they can
 
 
 class AttentionScores(nn.Module):
@@ -39,7 +39,7 @@ class AttentionScores(nn.Module):
         """Score every row by itself."""
         hidden = self.dropout(self.activation(self.hidden(rows)))
         if self.gate is not None:
-            hidden = hidden * self.dropout(torch.sigmoid(self.gate(rows)))
+            hidden = hidden * self.dropout(torch.sigmoid_(self.gate(rows)))
         scores: Tensor = self.score(hidden)
         return scores
 

@@ -1,31 +1,21 @@
 """Arithmetic and comparisons that the rest of a batch does not change."""
 
 import warnings
-from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["chunks", "key_of", "pair_dots", "steps", "wide_dtype"]
+from dtcwsi.nn.chunks import chunks
 
-_CHUNK_NUMBERS = 1 << 19
+__all__ = ["key_of", "pair_dots", "steps", "wide_dtype"]
+
 _GRID, _MOST = 1e7, (1 << 31) - 1
 
 
 def wide_dtype(tensor: Tensor) -> torch.dtype:
     """Name the widest float type of the tensor's device."""
     return torch.float32 if tensor.device.type == "mps" else torch.float64
-
-
-def chunks(rows: int, row_numbers: int) -> Iterator[slice]:
-    """Cut rows of ``row_numbers`` numbers each into runs that fit a cache."""
-    if torch.compiler.is_compiling():  # the compiler fuses what chunks would keep in cache
-        yield slice(0, rows)
-        return
-    step = max(1, _CHUNK_NUMBERS // max(1, row_numbers))
-    for start in range(0, rows, step):
-        yield slice(start, min(rows, start + step))
 
 
 def pair_dots(
@@ -42,7 +32,7 @@ def pair_dots(
     if rows.device.type == "cpu" and both and not torch.compiler.is_compiling():
         return _sampled_dots(rows.detach(), others.detach(), one, other)
     dots = torch.empty(len(one), device=rows.device)
-    for part in chunks(len(one), 2 * rows.shape[1]):
+    for part in chunks(len(one), 2 * rows.shape[1], rows.device):
         dots[part] = (rows[one[part]].float() * others[other[part]].float()).sum(dim=1)
     return dots
 

@@ -16,4 +16,4 @@ def projection_of(in_dim: int, projection: int | None, dropout: float) -> tuple[
     rate = check_share("dropout", dropout)
     if projection is None:
         return nn.Dropout(rate), width
-    return nn.Sequential(nn.Linear(in_dim, width), nn.ReLU(), nn.Dropout(rate)), width
+    return nn.Sequential(nn.Linear(in_dim, width), nn.ReLU(inplace=True), nn.Dropout(rate)), width
