@@ -28,7 +28,8 @@ LEARN_HEAD = {
 others; Adam 2e-4, weight decay 5e-3, batches of 4 bags, 30 epochs, the last state, for abmil dropout 0.5 as its authors
 have on these sets; features standardised by each training part. Mean accuracy (and AUC). Published (Ilse et al. 2018,
 5 x 10 folds), attention / gated: elephant 0.868 / 0.857, fox 0.615 / 0.603, tiger 0.839 / 0.845, standard errors 0.02
-to 0.04. hipt, longformer, mamba2d and spt: not applicable, as these sets have no coordinates.
+to 0.04. spt and patchgd lay bags out in squares; hipt, longformer and mamba2d: not applicable, as these
+sets have no coordinates.
 """,
     "needles": """## Needles
 

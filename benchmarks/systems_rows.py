@@ -27,7 +27,7 @@ from dtcwsi.training.crossval import cross_validate
 from fitting import RECIPE, fit, mean_of, packed_each
 from provenance import provenance
 
-NEED_PLACES = ("hipt", "longformer", "mamba2d", "spt")
+NEED_PLACES = ("hipt", "longformer", "mamba2d")
 SYSTEMS = {
     **{name: (name, {}) for name in AGGREGATORS.names()},
     "abmil gated": ("abmil", {"gated": True}),

@@ -303,6 +303,18 @@ def test_options_out_of_range_are_told(options, told):
         aggregator(**options)
 
 
-def test_a_bag_without_coordinates_is_refused():
+def test_bags_without_coordinates_are_laid_out_in_squares():
+    model, rows = aggregator().eval(), torch.randn(7, 5)
+    squared = Bag(rows, torch.tensor([[0, 0], [1, 0], [2, 0], [0, 1], [1, 1], [2, 1], [0, 2]]) * 256, 256.0)
+    tokens = tokens_of(squared)
+    told, placed = model(tokens_of(Bag(rows), Bag(rows[:1]))), model(tokens)
+    torch.testing.assert_close(told.logits[:1], placed.logits)
+    torch.testing.assert_close(told.attention[:7], placed.attention[tokens.patch_to_token])
+    flipped = model(tokens_of(Bag(rows.flip(0))))
+    assert (flipped.attention.flip(0) - told.attention[:7]).abs().max() > 1e-4
+
+
+def test_a_batch_of_which_some_bags_have_coordinates_is_refused():
+    placed = Bag(torch.randn(4, 5), torch.arange(8).view(4, 2) * 256, 256.0)
     with pytest.raises(FeaturesError, match="spt needs the coordinates of patches"):
-        aggregator()(tokens_of(Bag(torch.randn(4, 5))))
+        aggregator()(tokens_of(placed, Bag(torch.randn(4, 5))))

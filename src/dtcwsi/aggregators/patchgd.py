@@ -1,7 +1,7 @@
 """PatchGD: convolutions over the latents of all patches, a few of which learn at a time (Gupta et al. 2023)."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from dtcwsi.errors import OptionError
 from dtcwsi.nn.attention import AttentionScores
 from dtcwsi.nn.fixed_grid import fitted
-from dtcwsi.nn.grid import Cells, cells_of, weighed
+from dtcwsi.nn.grid import Cells, cells_of, laid_out, weighed
 from dtcwsi.nn.place_layers import FirstLayer, PlaceLayers
 from dtcwsi.nn.segment import segment_ids, segment_order, segment_pool, segment_shares, segment_softmax, segment_sum
 from dtcwsi.nn.sparse import Levels, levels_of
@@ -125,7 +125,7 @@ class PatchGd(nn.Module):
         return Aggregated(logits, attention, teacher, objective=objective)
 
     def _grid(self, tokens: CompressedBags) -> Cells:
-        cells = cells_of(_laid_out(tokens), "patchgd")
+        cells = cells_of(laid_out(tokens), "patchgd")
         return cells if self.side is None else fitted(cells, tokens.bias, self.side, every=self.attention is None)
 
     def _latents(
@@ -219,18 +219,6 @@ class PatchGd(nn.Module):
         dealt = segment_shares(scores[place] * weight / held[place].clamp_min(_LEAST), offsets)
         none = segment_sum(dealt, offsets) == 0
         return torch.where(none[segment_ids(offsets, len(weight))], weight, dealt)
-
-
-def _laid_out(tokens: CompressedBags) -> CompressedBags:
-    """Lay tokens out in squares, row by row in the order given, if no bag of the batch has coordinates."""
-    known = tokens.step_level0
-    if tokens.coords is not None or (known is not None and not bool(known[tokens.offsets.diff() > 0].isnan().all())):
-        return tokens
-    bag = segment_ids(tokens.offsets, len(tokens.features))
-    side = tokens.offsets.diff().double().sqrt().ceil().long()[bag]
-    place = torch.arange(len(bag), device=bag.device) - tokens.offsets[bag]
-    step = torch.ones(tokens.n_bags, device=bag.device)
-    return replace(tokens, coords=torch.stack([place % side, place // side], dim=1), step_level0=step)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Occupied cells of slides' grids: how systems that use space see tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -10,7 +10,7 @@ from dtcwsi.errors import FeaturesError
 from dtcwsi.nn.segment import offsets_of, segment_ids, segment_min
 from dtcwsi.types import CompressedBags, PackedBags
 
-__all__ = ["Cells", "cells_of", "check_placed", "occupied", "weighed"]
+__all__ = ["Cells", "cells_of", "check_placed", "laid_out", "occupied", "weighed"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,18 @@ def check_placed(tokens: CompressedBags | PackedBags, owner: str) -> tuple[Tenso
             "(N, 2) in level-0 pixels, or a model that does without, such as abmil"
         )
     return tokens.coords, tokens.step_level0
+
+
+def laid_out(tokens: CompressedBags) -> CompressedBags:
+    """Lay tokens out in squares, row by row in the order given, if no bag of the batch has coordinates."""
+    known = tokens.step_level0
+    if tokens.coords is not None or (known is not None and not bool(known[tokens.offsets.diff() > 0].isnan().all())):
+        return tokens
+    bag = segment_ids(tokens.offsets, len(tokens.features))
+    side = tokens.offsets.diff().double().sqrt().ceil().long()[bag]
+    place = torch.arange(len(bag), device=bag.device) - tokens.offsets[bag]
+    step = torch.ones(tokens.n_bags, device=bag.device)
+    return replace(tokens, coords=torch.stack([place % side, place // side], dim=1), step_level0=step)
 
 
 def occupied(
