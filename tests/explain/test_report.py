@@ -107,7 +107,10 @@ def test_the_table_has_a_row_a_model_with_the_runs_numbers(report, runs):
             assert f"{told['mean']:.3f} ± {told['std']:.3f}" in table
             low, high = told["interval_95"]
             assert f"95 %: {low:.3f} to {high:.3f}" in table
-        assert f"<td>{metrics['tokens']['in']:.0f}</td><td>{metrics['tokens']['out']:.0f}</td>" in table
+        tokens = {name: f"{count:.0f}" for name, count in metrics["tokens"].items() if isinstance(count, float)}
+        assert f"<td>{tokens['in']}</td><td>{tokens['out']}<" in table
+        fates = f"<small>{tokens['merged']} patches merged, {tokens['pruned']} pruned</small>"
+        assert (fates in table) == (metrics["model"] == "dtc-abmil")
     assert "AUC minus that of abmil" in table
 
 

@@ -53,6 +53,16 @@ def test_prototypes_are_fitted_to_the_training_slides_of_the_fold(needle_cohort,
         assert int(dtcwsi.load(record.folder / f"fold{fold}").aggregator.fitted_on) == training
 
 
+@pytest.mark.parametrize("model", ["abmil", "merge-only-abmil", "prune-only-abmil", "dtc-abmil"])
+def test_a_run_tells_how_many_patches_were_merged_and_pruned(needle_cohort, tmp_path, model):
+    record = cross_validate(needle_cohort(slides=16), model=model, out=tmp_path / "run", folds=2, epochs=1)
+    tokens = record.metrics["tokens"]
+    alone = tokens["in"] - tokens["merged"] - tokens["pruned"]
+    assert alone <= tokens["out"] <= alone + tokens["merged"] / 2
+    assert (tokens["merged"] > 0) == (model in ("merge-only-abmil", "dtc-abmil"))
+    assert (tokens["pruned"] > 0) == (model in ("prune-only-abmil", "dtc-abmil"))
+
+
 SPT = {"model": "spt", "folds": 2, "epochs": 1, "options": {"width": 16, "heads": 2}}
 
 

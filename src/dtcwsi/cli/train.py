@@ -124,7 +124,10 @@ def _conclude(record: "RunRecord", *, as_json: bool) -> None:
     print_table(*metrics_table(record.metrics))
     tokens = record.metrics["tokens"]
     if tokens:
-        say(f"tokens a slide: {tokens['in']:,.0f} in, {tokens['out']:,.0f} out ({tokens['kept_share']:.3f} kept)")
+        told = f"{tokens['in']:,.0f} in, {tokens['out']:,.0f} out ({tokens['kept_share']:.3f} kept)"
+        if tokens["out"] < tokens["in"]:
+            told += f"; {tokens['merged']:,.0f} patches merged, {tokens['pruned']:,.0f} pruned"
+        say(f"tokens a slide: {told}")
     if record.metrics["metrics"]:
         say(f"report: {record.folder / 'report.html'}")
 

@@ -67,6 +67,8 @@ class RunSummary:
     tokens_in: float | None
     tokens_out: float | None
     kept_share: float | None
+    merged: float | None
+    pruned: float | None
     predict_seconds: float
     slide_ids: tuple[str, ...]
     patients: tuple[str, ...]
@@ -110,6 +112,8 @@ def read_run(folder: Path) -> RunSummary:
         tokens_in=tokens.get("in"),
         tokens_out=tokens.get("out"),
         kept_share=tokens.get("kept_share"),
+        merged=tokens.get("merged"),
+        pruned=tokens.get("pruned"),
         predict_seconds=per_slide * len(rows),
         slide_ids=tuple(row["slide_id"] for row in rows),
         patients=tuple(patient_of.get(row["slide_id"], row["slide_id"]) for row in rows),

@@ -229,6 +229,8 @@ def _fold_record(plan: TrainingPlan, fold: int, split: Split, tested: Evaluation
         "metrics": {**score(tested.labels, tested.probabilities), "loss": tested.loss},
         "tokens_in": tested.tokens_in.tolist(),
         "tokens_out": tested.tokens_out.tolist(),
+        "merged": tested.merged.tolist(),
+        "pruned": tested.pruned.tolist(),
         "compress_seconds": tested.compress_seconds,
         "aggregate_seconds": tested.aggregate_seconds,
         "read_seconds": plan.features.read_seconds / max(1, plan.features.reads) * len(split.test),

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dtcwsi.bags.sampler import PassSampler
 from dtcwsi.classifier import Classifier
+from dtcwsi.nn.segment import segment_ids
 from dtcwsi.training.data import SlideFeatures
+from dtcwsi.types import CompressedBags
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -20,6 +24,7 @@ class Evaluation:
     """What a model says of slides, in their order.
 
     ``probabilities`` (slides, classes); ``loss`` mean cross-entropy; ``tokens_in`` and ``tokens_out`` (slides,);
+    ``merged`` patches (slides,) share a token with others, ``pruned`` ones (slides,) are in none;
     ``compress_seconds`` and ``aggregate_seconds`` of all slides together.
     """
 
@@ -28,6 +33,8 @@ class Evaluation:
     loss: float
     tokens_in: NDArray[np.int64]
     tokens_out: NDArray[np.int64]
+    merged: NDArray[np.int64]
+    pruned: NDArray[np.int64]
     compress_seconds: float
     aggregate_seconds: float
 
@@ -38,7 +45,7 @@ def evaluate(
     """Predict slides in passes of at most ``max_tokens`` patches; the model's mode is given back as it was."""
     was_training = model.training
     model.eval()
-    records, compress_seconds, aggregate_seconds = [], 0.0, 0.0
+    records, fates, compress_seconds, aggregate_seconds = [], [], 0.0, 0.0
     passes = PassSampler(slides, features.sizes, batch_size=max(1, len(slides)), max_tokens=max_tokens)
     for part in passes:
         bags = features[part].bags.to(device)  # outside inference mode: what is kept in memory is trained on later
@@ -49,20 +56,33 @@ def evaluate(
             aggregated = model.aggregate(tokens)
             ended = _now(device)
             records.append(model.predict(tokens, aggregated))
+            fates.append(_fates(tokens))
         compress_seconds += between - began
         aggregate_seconds += ended - between
     model.train(was_training)
     logits = torch.cat([record.logits for record in records]).double().cpu()
     labels = torch.tensor([features.labels[index] for index in slides])
+    merged, pruned = torch.cat(fates, dim=1).cpu().numpy()
     return Evaluation(
         labels=labels.numpy(),
         probabilities=logits.softmax(dim=1).numpy(),
         loss=float(torch.nn.functional.cross_entropy(logits, labels)),
         tokens_in=torch.cat([record.tokens_in for record in records]).cpu().numpy(),
         tokens_out=torch.cat([record.tokens_out for record in records]).cpu().numpy(),
+        merged=merged,
+        pruned=pruned,
         compress_seconds=compress_seconds,
         aggregate_seconds=aggregate_seconds,
     )
+
+
+def _fates(tokens: CompressedBags) -> Int[Tensor, "2 bags"]:
+    """Count each bag's patches that share a token with others, and those that are in none."""
+    bag = segment_ids(tokens.patch_offsets, len(tokens.patch_to_token))
+    there = tokens.patch_to_token >= 0
+    token = (tokens.patch_to_token + tokens.offsets[bag])[there]
+    shared = token.bincount(minlength=len(tokens.features))[token] > 1
+    return torch.stack([part.bincount(minlength=tokens.n_bags) for part in (bag[there][shared], bag[~there])])
 
 
 def _now(device: torch.device) -> float:

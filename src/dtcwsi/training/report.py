@@ -19,8 +19,8 @@ def run_metrics(
     """Put the finished folds' records together.
 
     Of each metric: the folds' values, their mean and standard deviation, the value over all out-of-fold predictions
-    pooled, and its 95 % interval by drawing patients; None where there is no such number. Seconds are a mean per tested
-    slide, each step on its own.
+    pooled, and its 95 % interval by drawing patients; None where there is no such number. Tokens and seconds are means
+    per tested slide: patches in, tokens out, patches merged into tokens of several and pruned; seconds of each step.
     """
     done = [records[fold] for fold in sorted(records)]
     told = {
@@ -79,14 +79,18 @@ def _metrics(cohort: Cohort, done: list[Mapping[str, Any]], seed: int) -> dict[s
 
 
 def _tokens(done: list[Mapping[str, Any]]) -> dict[str, Any]:
-    tokens_in = np.array([count for record in done for count in record["tokens_in"]])
-    tokens_out = np.array([count for record in done for count in record["tokens_out"]])
+    tokens_in, tokens_out, merged, pruned = (
+        np.array([count for record in done for count in record[name]])
+        for name in ("tokens_in", "tokens_out", "merged", "pruned")
+    )
     if not len(tokens_in):
         return {}
     return {
         "in": float(tokens_in.mean()),
         "out": float(tokens_out.mean()),
         "kept_share": float(tokens_out.sum() / tokens_in.sum()),
+        "merged": float(merged.mean()),
+        "pruned": float(pruned.mean()),
         "in_range": [int(tokens_in.min()), int(tokens_in.max())],
         "out_range": [int(tokens_out.min()), int(tokens_out.max())],
     }
