@@ -41,6 +41,8 @@ Pixels = NewType("Pixels", int)
 Objective = Callable[[Tensor, Tensor], Tensor]
 """What a method minimises: from logits (bags, classes) and labels (bags,) a loss of each bag (bags,)."""
 
+_FARTHEST = 100_000_000  # pixels; the cells of a batch of such slides can still be numbered
+
 
 @dataclass(frozen=True)
 class SlideInfo:
@@ -127,13 +129,22 @@ class Features:
     spacing_um: float | None = None
 
 
+def _check_coords(coords: Tensor, name: str) -> None:
+    if not bool(torch.isfinite(coords).all()):
+        raise FeaturesError(f"{name} has NaN or infinite coords; expected level-0 pixels")
+    farthest = max(float(coords.max()), -float(coords.min()))
+    if farthest > _FARTHEST:
+        raise FeaturesError(f"{name} has coords of {farthest:.3g}; expected level-0 pixels, at most {_FARTHEST:,}")
+
+
 @dataclass(frozen=True)
 class Bag:
     """One slide as a set of patch embeddings.
 
     ``features`` (N, D); ``coords`` (N, 2) level-0 pixels. Without ``patch_size_level0`` the grid step is inferred from
     the coordinates (smallest positive difference between sorted unique x or y).
-    Raises: FeaturesError if shapes disagree, a value is not finite or the patch size is below 0.
+    Raises: FeaturesError if shapes disagree, a value is not finite, coordinates pass 100 million pixels or the
+    patch size is below 0.
     """
 
     features: Float[Tensor, "patches dim"]
@@ -164,8 +175,8 @@ class Bag:
             raise FeaturesError(
                 f"{name} has patch_size_level0 {size}; expected level-0 pixels, more than 0, or None where unknown"
             )
-        if self.coords is not None and not bool(torch.isfinite(self.coords).all()):
-            raise FeaturesError(f"{name} has NaN or infinite coords; expected level-0 pixels")
+        if self.coords is not None and len(self.coords):
+            _check_coords(self.coords, name)
         bad = 0
         if not bool(torch.isfinite(self.features.sum())):  # cheap; only a suspect bag is looked at row by row
             bad = int((~torch.isfinite(self.features).all(dim=1)).sum())

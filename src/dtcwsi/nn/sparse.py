@@ -109,18 +109,20 @@ class _Convolved(torch.autograd.Function):
         rows, neighbours, weight = ctx.saved_tensors
         of_rows, of_kernel, of_bias = (ctx.needs_input_grad[place] for place in (0, 2, 3))
         kernel = kernel_of(weight)
-        rows_slope, kernel_slope = rows.new_zeros(len(rows) + 1, rows.shape[1]), torch.zeros_like(kernel)
+        wide = torch.promote_types(rows.dtype, torch.float32)  # sums over many places lose their ends in 16 bits
+        rows_slope = torch.zeros(len(rows) + 1, rows.shape[1], dtype=wide, device=rows.device)
+        kernel_slope = torch.zeros_like(kernel, dtype=wide)
         for part, seen in gathered(rows, neighbours):
             if of_kernel:
-                kernel_slope.addmm_(slopes[part].T, seen)
+                kernel_slope.add_(slopes[part].T @ seen)
             if of_rows:
                 back = slopes[part] @ kernel
-                rows_slope.index_add_(0, neighbours[part].flatten(), back.view(-1, rows.shape[1]))
+                rows_slope.index_add_(0, neighbours[part].flatten(), back.view(-1, rows.shape[1]).to(wide))
         shaped = kernel_slope.view(len(weight), 3, 3, -1).permute(0, 3, 1, 2)
         return (
-            rows_slope[:-1] if of_rows else None,
+            rows_slope[:-1].to(rows.dtype) if of_rows else None,
             None,
-            shaped if of_kernel else None,
+            shaped.to(weight.dtype) if of_kernel else None,
             slopes.sum(dim=0) if of_bias else None,
         )
 
