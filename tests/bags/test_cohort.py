@@ -50,6 +50,15 @@ def test_without_patients_each_slide_is_its_own(table):
     assert [row.patient_id for row in read_labels(table("slide_id,label\na,x\nb,y\n"))] == ["a", "b"]
 
 
+def test_patients_are_clams_cases_or_those_of_tcga_barcodes(table):
+    assert [row.patient_id for row in read_labels(table("case_id,slide_id,label\np,a,x\np,b,y\n"))] == ["p", "p"]
+    slides = [f"TCGA-05-{case}-01Z-00-DX{number}" for case, number in (("4244", 1), ("4244", 2), ("4249", 1))]
+    rows = read_labels(table("slide_id,label\n" + "".join(f"{slide},x\n" for slide in slides)))
+    assert [row.patient_id for row in rows] == ["TCGA-05-4244", "TCGA-05-4244", "TCGA-05-4249"]
+    both = read_labels(table("slide_id,label,patient_id,case_id\na,x,p,\n"))
+    assert both[0].patient_id == "p"
+
+
 def test_byte_order_mark_blank_lines_and_spaces_are_no_matter(table):
     rows = read_labels(table("slide_id, label\r\n a , x \r\n\r\n,\r\n", encoding="utf-8-sig"))
     assert [(row.slide_id, row.label) for row in rows] == [("a", "x")]
@@ -68,6 +77,7 @@ def test_byte_order_mark_blank_lines_and_spaces_are_no_matter(table):
         ("slide_id,label\na,x\nb,NaN\n", r"row 3 has no label \(got 'NaN'\); fill it in"),
         ("slide_id,label\na,x\n,y\n", r"row 3 has no slide_id"),
         ("slide_id,label,patient_id\na,x,p\nb,y,\n", "row 3 has no patient_id"),
+        ("slide_id,label,case_id\na,x,p\nb,y,\n", "row 3 has no case_id"),
         ("slide_id,label\na,x\na,y\n", "lists slide 'a' more than once"),
         ("slide_id,label,label\na,x,y\n", "has the column 'label' more than once"),
         ("slide_id,label,fold\na,x,0\nb,y,\n", "gives a fold in 1 of 2 rows"),

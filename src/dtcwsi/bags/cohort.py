@@ -1,14 +1,14 @@
 """The labels table, and the slides of it that can be trained on."""
 
-import csv
-import io
 import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from dtcwsi.bags.barcodes import patient_of
 from dtcwsi.errors import CohortError, FeaturesError
 from dtcwsi.store.features import FeaturesHeader, feature_files, read_header
+from dtcwsi.store.tables import read_table
 
 __all__ = ["Cohort", "LabelledSlide", "class_names_of", "read_cohort", "read_labels"]
 
@@ -20,8 +20,9 @@ _OPTIONAL = ("patient_id", "path", "spacing_um", "fold")
 class LabelledSlide:
     """One row of the labels table.
 
-    ``patient_id`` is the slide's own id where the table has no such column; ``path`` is the slide file, taken from the
-    table's folder if relative; ``spacing_um`` is um per level-0 pixel; ``fold`` tests the slide.
+    ``patient_id`` is that of the column of this name, or of CLAM's ``case_id``; without either that of the slide's TCGA
+    barcode, or else the slide's own id; ``path`` is the slide file, taken from the table's folder if relative;
+    ``spacing_um`` is um per level-0 pixel; ``fold`` tests the slide.
     """
 
     slide_id: str
@@ -98,7 +99,7 @@ class Cohort:
 
 
 def read_labels(path: str | Path) -> tuple[LabelledSlide, ...]:
-    """Read a labels table: comma-separated ``slide_id,label`` and optional ``patient_id,path,spacing_um,fold``.
+    """Read a labels table: comma-separated ``slide_id,label``, optional ``patient_id,case_id,path,spacing_um,fold``.
 
     Everything is text, so that an id such as 007 stays one; a byte-order mark and other columns are ignored.
     Messages count rows as an editor counts lines.
@@ -163,37 +164,9 @@ def class_names_of(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Read the table: the number of each row's first line, and its cells by column."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CohortError(f"{path} is not UTF-8 text; save it as CSV UTF-8") from error
-    except OSError as error:
-        raise CohortError(f"{path} cannot be read: {error.strerror}; expected a CSV with slide_id,label") from error
-    lines = _numbered_lines(path, text)
-    if not lines:
-        raise CohortError(f"{path} is empty; expected a header slide_id,label and one row a slide")
-    header = [cell.strip() for cell in lines[0][1]]
-    _check_header(path, header)
-    if len(lines) == 1:
-        raise CohortError(f"{path} has a header and no row; expected one row a slide")
-    for number, line in lines[1:]:
-        if len(line) != len(header):
-            raise CohortError(f"{path} row {number} has {len(line)} cells; expected {len(header)}, as in the header")
-    return [(number, dict(zip(header, (cell.strip() for cell in line), strict=True))) for number, line in lines[1:]]
-
-
-def _numbered_lines(path: Path, text: str) -> list[tuple[int, list[str]]]:
-    """Cut a table into its rows that are not blank, each with the number of its first line."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    lines, number = [], 1
-    try:
-        for line in reader:
-            if any(cell.strip() for cell in line):
-                lines.append((number, line))
-            number = reader.line_num + 1
-    except csv.Error as error:
-        raise CohortError(f"{path} row {number} is no CSV ({error}); close its quotes or export it again") from error
-    return lines
+    table = read_table(path, expected="slide_id,label and one row a slide")
+    _check_header(path, table.header)
+    return table.rows
 
 
 def _check_header(path: Path, header: list[str]) -> None:
@@ -212,7 +185,8 @@ def _check_header(path: Path, header: list[str]) -> None:
 
 
 def _slide(path: Path, number: int, row: dict[str, str]) -> LabelledSlide:
-    for column in ("slide_id", "label", "patient_id"):
+    owner = "case_id" if "patient_id" not in row else "patient_id"
+    for column in ("slide_id", "label", owner):
         if column in row and _missing(row[column]):
             raise CohortError(
                 f"{path} row {number} has no {column} (got {row[column]!r}); fill it in or take the row out"
@@ -224,7 +198,7 @@ def _slide(path: Path, number: int, row: dict[str, str]) -> LabelledSlide:
     return LabelledSlide(
         slide_id=row["slide_id"],
         label=row["label"],
-        patient_id=row.get("patient_id", row["slide_id"]),
+        patient_id=row.get(owner) or patient_of(row["slide_id"]),
         path=None if slide_file is None else path.parent / slide_file,
         spacing_um=_number(path, number, row, "spacing_um"),
         fold=None if fold is None else int(fold),

@@ -2,12 +2,13 @@
 
 import csv
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 from dtcwsi.errors import CohortError, UsageError
 from dtcwsi.store.atomic import folder_lock, write_text
 
-__all__ = ["SlideTable", "read_rows"]
+__all__ = ["SlideTable", "Table", "read_rows", "read_table"]
 
 
 class SlideTable:
@@ -83,6 +84,53 @@ class SlideTable:
         writer.writeheader()
         writer.writerows(rows[slide_id] for slide_id in sorted(rows))
         write_text(self.path, buffer.getvalue())
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that people made: its ``header``, and ``rows``, each with the number of its first line in an editor."""
+
+    header: list[str]
+    rows: list[tuple[int, dict[str, str]]]
+
+
+def read_table(path: Path, *, expected: str, separator: str = ",") -> Table:
+    """Read a table that people made; a byte-order mark, blank lines and blanks around cells do not count.
+
+    Raises: CohortError if the file is missing, empty, no text or no CSV, has no row, or a row with other cells than
+    the header; ``expected`` says what it should hold.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CohortError(f"{path} is not UTF-8 text; save it as CSV UTF-8") from error
+    except OSError as error:
+        raise CohortError(f"{path} cannot be read: {error.strerror}; expected a table with {expected}") from error
+    lines = _numbered_lines(path, text, separator)
+    if not lines:
+        raise CohortError(f"{path} is empty; expected a header {expected}")
+    header = [cell.strip() for cell in lines[0][1]]
+    if len(lines) == 1:
+        raise CohortError(f"{path} has a header and no row; expected {expected}")
+    for number, line in lines[1:]:
+        if len(line) != len(header):
+            raise CohortError(f"{path} row {number} has {len(line)} cells; expected {len(header)}, as in the header")
+    rows = [(number, dict(zip(header, (cell.strip() for cell in line), strict=True))) for number, line in lines[1:]]
+    return Table(header, rows)
+
+
+def _numbered_lines(path: Path, text: str, separator: str) -> list[tuple[int, list[str]]]:
+    """Cut a table into its rows that are not blank, each with the number of its first line."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
+    lines, number = [], 1
+    try:
+        for line in reader:
+            if any(cell.strip() for cell in line):
+                lines.append((number, line))
+            number = reader.line_num + 1
+    except csv.Error as error:
+        raise CohortError(f"{path} row {number} is no CSV ({error}); close its quotes or export it again") from error
+    return lines
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -1,0 +1,170 @@
+"""Files that say who is trained on and who is tested: a run's own, CLAM's, Patho-Bench's."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtcwsi.bags.barcodes import patient_of
+from dtcwsi.errors import CohortError
+from dtcwsi.store.tables import Table, read_table
+
+__all__ = ["PARTS", "Partition", "Splits", "read_splits"]
+
+PARTS = ("train", "val", "test")
+_EXPECTED = (
+    "slide_id,part (split.csv of a fold), slide_id,...,fold (folds.csv of a run), train,val,test (CLAM) or "
+    "slide_id,...,fold_0,fold_1,... (Patho-Bench)"
+)
+_PATIENT = ("patient_id", "case_id")
+_NOTHING = ("", "nan", "none")
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One training with its test: the slides listed in each of `PARTS`, in the file's order, repeated if listed twice.
+
+    ``name`` says where it comes from. ``chosen`` tells whether the file names a validation part; where it gives folds
+    alone, whoever trains draws one from the training slides.
+    """
+
+    name: str
+    parts: dict[str, tuple[str, ...]]
+    chosen: bool = True
+
+
+@dataclass(frozen=True)
+class Splits:
+    """All partitions of some files, with the slides' patients and labels as far as they are told."""
+
+    partitions: tuple[Partition, ...]
+    patients: dict[str, str]
+    labels: dict[str, str]
+
+    @property
+    def slides(self) -> tuple[str, ...]:
+        """Every slide in the order in which the files name it first."""
+        listed = (s for one in self.partitions for part in PARTS for s in one.parts[part])
+        return tuple(dict.fromkeys(listed))
+
+    def patient(self, slide: str) -> str:
+        """Name a slide's patient: as told, else by its TCGA barcode, else the slide itself."""
+        return self.patients.get(slide) or patient_of(slide)
+
+
+def read_splits(paths: Iterable[Path]) -> Splits:
+    """Read split files, or run folders of `dtcwsi train`, in the order given.
+
+    Raises: CohortError if a file is none of these, names an unknown part, or two files disagree on a slide's patient
+    or label.
+    """
+    found = [one for path in paths for one in _read(path)]
+    if not found:
+        raise CohortError("no split file was named; expected " + _EXPECTED)
+    patients: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    for one in found:
+        _join(patients, one.patients, "patient", one)
+        _join(labels, one.labels, "label", one)
+    return Splits(tuple(part for one in found for part in one.partitions), patients, labels)
+
+
+def _join(known: dict[str, str], told: dict[str, str], what: str, source: Splits) -> None:
+    for slide, value in told.items():
+        if known.setdefault(slide, value) != value:
+            where = source.partitions[0].name if source.partitions else "a file"
+            raise CohortError(
+                f"slide {slide!r} has the {what} {known[slide]!r} in one file and {value!r} in another ({where}); "
+                "correct one of them"
+            )
+
+
+def _read(path: Path) -> list[Splits]:
+    if not path.is_dir():
+        return [_read_file(path)]
+    folds = sorted(path.glob("fold*/split.csv"), key=lambda file: (len(file.parent.name), file.parent.name))
+    table = path / "folds.csv"
+    if not folds:
+        raise CohortError(f"{path} holds no fold*/split.csv; expected a run folder of `dtcwsi train`, or a split file")
+    told = [_read_file(table)] if table.exists() else []
+    return [*(Splits((), one.patients, one.labels) for one in told), *(_read_file(file) for file in folds)]
+
+
+def _read_file(path: Path) -> Splits:
+    table = read_table(path, expected=_EXPECTED, separator="\t" if path.suffix.lower() == ".tsv" else ",")
+    columns = table.header
+    if {"train", "test"} <= set(columns):
+        return Splits((_of_clam(path, table),), {}, {})
+    if "slide_id" not in columns:
+        raise CohortError(f"{path} has the columns {', '.join(columns)}; expected {_EXPECTED}")
+    _check_once(path, table)
+    numbered = [column for column in columns if column.startswith("fold_") and column[5:].isdecimal()]
+    if "part" in columns:
+        partitions = [_of_parts(str(path), path, table, "part")]
+    elif numbered:
+        partitions = [_of_parts(f"{path} {column}", path, table, column) for column in numbered]
+    elif "fold" in columns:
+        partitions = _of_folds(path, table)
+    else:
+        raise CohortError(f"{path} has the columns {', '.join(columns)}; expected {_EXPECTED}")
+    patient = next((column for column in _PATIENT if column in columns), None)
+    label = _label_column(columns, numbered)
+    return Splits(tuple(partitions), _column(table, patient), _column(table, label))
+
+
+def _check_once(path: Path, table: Table) -> None:
+    slide, count = Counter(row["slide_id"] for _, row in table.rows).most_common(1)[0]
+    if count > 1:
+        raise CohortError(f"{path} lists slide {slide!r} more than once; keep one row a slide")
+
+
+def _label_column(columns: list[str], numbered: list[str]) -> str | None:
+    """Find the column of labels: of this name, or the only one that Patho-Bench's files name after their task."""
+    if "label" in columns:
+        return "label"
+    other = [column for column in columns if column not in (*numbered, *_PATIENT, "slide_id")]
+    return other[0] if numbered and len(other) == 1 else None
+
+
+def _column(table: Table, column: str | None) -> dict[str, str]:
+    return {} if column is None else {row["slide_id"]: row[column] for _, row in table.rows if row[column]}
+
+
+def _of_parts(name: str, path: Path, table: Table, column: str) -> Partition:
+    parts: dict[str, list[str]] = {part: [] for part in PARTS}
+    for number, row in table.rows:
+        part = row[column].lower()
+        if part in _NOTHING:
+            continue
+        if part not in parts:
+            raise CohortError(f"{path} row {number} has the part {row[column]!r}; expected train, val or test")
+        parts[part].append(row["slide_id"])
+    return Partition(name, {part: tuple(slides) for part, slides in parts.items()}, chosen=bool(parts["val"]))
+
+
+def _of_folds(path: Path, table: Table) -> list[Partition]:
+    folds = sorted({row["fold"] for _, row in table.rows}, key=lambda fold: (len(fold), fold))
+    partitions = []
+    for fold in folds:
+        parts = {
+            "train": tuple(row["slide_id"] for _, row in table.rows if row["fold"] != fold),
+            "val": (),
+            "test": tuple(row["slide_id"] for _, row in table.rows if row["fold"] == fold),
+        }
+        partitions.append(Partition(f"{path} fold {fold}", parts, chosen=False))
+    return partitions
+
+
+def _of_clam(path: Path, table: Table) -> Partition:
+    """Read three lists side by side, or a row a slide with True in the column of its part."""
+    there = [part for part in PARTS if part in table.header]
+    cells = {row[part].lower() for _, row in table.rows for part in there}
+    if cells <= {"true", "false"}:
+        slide = next((column for column in table.header if column not in PARTS), None)
+        if slide is None:
+            raise CohortError(f"{path} has True and False but no column of slides; expected the slides' names first")
+        lists = {part: [row[slide] for _, row in table.rows if row[part].lower() == "true"] for part in there}
+    else:
+        lists = {part: [row[part] for _, row in table.rows if row[part].lower() not in _NOTHING] for part in there}
+    parts = {part: tuple(lists.get(part, ())) for part in PARTS}
+    return Partition(str(path), parts, chosen=bool(parts["val"]))

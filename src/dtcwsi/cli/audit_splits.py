@@ -1,0 +1,97 @@
+"""``dtcwsi audit-splits``: does a split leak, recur or lean?"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dtcwsi.cli.console import Progress, complain, print_json, print_table, some
+from dtcwsi.cli.options import Json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from dtcwsi.bags.near_duplicates import NearDuplicate
+    from dtcwsi.bags.split_audit import Audit
+    from dtcwsi.bags.split_files import Splits
+
+__all__ = ["run"]
+
+
+def run(
+    splits: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CSV...", help="Split files of dtcwsi, CLAM or Patho-Bench, or run folders.", show_default=False
+        ),
+    ],
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Labels table, for classes and patients that the splits lack.")
+    ] = None,
+    features: Annotated[
+        Path | None, typer.Option("--features", help="Feature files, to find near-duplicate slides.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Prove that no patient, slide or near copy is in two parts, and tell what else to know; status 1 if one is."""
+    from dtcwsi.bags.cohort import read_labels
+    from dtcwsi.bags.split_audit import audit_splits
+    from dtcwsi.bags.split_files import read_splits
+
+    found = read_splits(splits)
+    if labels is not None:
+        table = read_labels(labels)
+        known = {"patients": {row.slide_id: row.patient_id for row in table}}
+        known["labels"] = {row.slide_id: row.label for row in table}
+        found = replace(found, patients=known["patients"] | found.patients, labels=known["labels"] | found.labels)
+    audit = audit_splits(found, _alike(found, features) if features is not None else ())
+    _tell(audit, as_json=as_json)
+    return 1 if audit.leaks else 0
+
+
+def _alike(splits: "Splits", folder: Path) -> "Iterator[NearDuplicate]":
+    from dtcwsi.bags.near_duplicates import near_duplicates
+    from dtcwsi.store.features import feature_files
+
+    files = feature_files(folder)
+    there = {slide: files[slide] for slide in splits.slides if slide in files}
+    missing = len(splits.slides) - len(there)
+    if missing:
+        complain(f"{missing} of {len(splits.slides)} slides have no file in {folder} and are not compared")
+    return near_duplicates(_sketches(there))
+
+
+def _sketches(files: dict[str, Path]) -> "Iterator[tuple[str, NDArray[np.uint32]]]":
+    from dtcwsi.bags.near_duplicates import sketch_of
+    from dtcwsi.errors import FeaturesError
+    from dtcwsi.store.features import read_features
+
+    with Progress(len(files), "slides") as progress:
+        for slide, path in files.items():
+            try:
+                sketch = sketch_of(read_features(path).features)
+            except FeaturesError as error:
+                progress.item(f"{slide}: not compared: {error}")
+                continue
+            progress.item(slide, quiet=True)
+            yield slide, sketch
+
+
+def _tell(audit: "Audit", *, as_json: bool) -> None:
+    if as_json:
+        print_json({"leaks": len(audit.leaks), **asdict(audit)})
+        return
+    classes = list(dict.fromkeys(name for part in audit.counts for name in part.classes))
+    rows = [
+        (part.partition, part.part, part.slides, part.patients, *(part.classes.get(name, 0) for name in classes))
+        for part in audit.counts
+    ]
+    print_table(("partition", "part", "slides", "patients", *classes), rows)
+    for finding in audit.findings:
+        names = f": {some(finding.names)}" if finding.names else ""
+        print(f"{finding.kind.upper()} {finding.where}: {finding.what}{names}")
+    if not audit.leaks:
+        print("no leak found")

@@ -1,0 +1,99 @@
+import pytest
+
+from dtcwsi.bags.split_files import read_splits
+from dtcwsi.errors import CohortError
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text, name="splits.csv"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def parts_of(partition):
+    return tuple(partition.parts[part] for part in ("train", "val", "test"))
+
+
+def test_clams_three_lists_are_read(written):
+    path = written(",train,val,test\n0,s1,s4,s5\n1,s2,,s6\n2,s3,,\n", "splits_0.csv")
+    splits = read_splits([path])
+    assert [parts_of(one) for one in splits.partitions] == [(("s1", "s2", "s3"), ("s4",), ("s5", "s6"))]
+    assert splits.partitions[0].chosen
+    assert splits.slides == ("s1", "s2", "s3", "s4", "s5", "s6")
+
+
+def test_clams_row_a_slide_is_read(written):
+    path = written(",train,val,test\ns1,True,False,False\ns2,False,True,False\ns3,False,False,True\n")
+    assert parts_of(read_splits([path]).partitions[0]) == (("s1",), ("s2",), ("s3",))
+
+
+def test_patho_bench_has_a_partition_a_column(written):
+    path = written(
+        "case_id\tslide_id\tBAP1_mutation\tfold_0\tfold_1\np1\ta\t0\ttrain\ttest\np1\tb\t0\ttrain\ttest\np2\tc\t1\ttest\t\n",
+        "k=all.tsv",
+    )
+    splits = read_splits([path])
+    assert [parts_of(one) for one in splits.partitions] == [(("a", "b"), (), ("c",)), ((), (), ("a", "b"))]
+    assert [one.name for one in splits.partitions] == [f"{path} fold_0", f"{path} fold_1"]
+    assert not splits.partitions[0].chosen
+    assert splits.labels == {"a": "0", "b": "0", "c": "1"}
+    assert splits.patient("a") == splits.patient("b") == "p1"
+
+
+def test_a_table_of_folds_tests_each_in_turn(written):
+    path = written("slide_id,patient_id,label,fold\na,p,x,0\nb,q,y,1\nc,q,y,1\n", "folds.csv")
+    splits = read_splits([path])
+    assert [parts_of(one) for one in splits.partitions] == [(("b", "c"), (), ("a",)), (("a",), (), ("b", "c"))]
+    assert not splits.partitions[0].chosen
+
+
+def test_a_run_folder_has_its_folds_in_their_order(written, tmp_path):
+    written("slide_id,patient_id,label,fold\na,p,x,0\nb,q,y,1\n", "run/folds.csv")
+    for fold in (10, 2):
+        written("slide_id,part\na,test\nb,train\nc,val\n", f"run/fold{fold}/split.csv")
+    splits = read_splits([tmp_path / "run"])
+    assert [one.name.split("/")[-2] for one in splits.partitions] == ["fold2", "fold10"]
+    assert parts_of(splits.partitions[0]) == (("b",), ("c",), ("a",))
+    assert splits.patient("b") == "q"
+    assert splits.labels["a"] == "x"
+
+
+def test_patients_follow_from_barcodes_where_nothing_is_told(written):
+    splits = read_splits([written("slide_id,part\nTCGA-05-4244-01Z-00-DX1,train\nother,test\n")])
+    assert [splits.patient(slide) for slide in splits.slides] == ["TCGA-05-4244", "other"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n", "has the columns a, b; expected slide_id,part"),
+        ("slide_id,label\n1,2\n", "has the columns slide_id, label; expected slide_id,part"),
+        ("slide_id,part\n1,tset\n", "row 2 has the part 'tset'; expected train, val or test"),
+        ("slide_id,part\n1,test\n1,train\n", "lists slide '1' more than once"),
+        ("train,val,test\nTrue,False,False\n", "has True and False but no column of slides"),
+        ("slide_id,part\n", "has a header and no row"),
+        ("", "is empty"),
+    ],
+)
+def test_other_files_are_told(written, text, message):
+    with pytest.raises(CohortError, match=message):
+        read_splits([written(text)])
+
+
+def test_files_that_disagree_are_told(written):
+    one = written("slide_id,case_id,part\na,p,test\n", "one.csv")
+    other = written("slide_id,case_id,part\na,q,train\n", "other.csv")
+    with pytest.raises(CohortError, match="slide 'a' has the patient 'p' in one file and 'q' in another"):
+        read_splits([one, other])
+
+
+def test_a_folder_without_splits_and_nothing_at_all_are_told(tmp_path):
+    with pytest.raises(CohortError, match=r"holds no fold\*/split.csv"):
+        read_splits([tmp_path])
+    with pytest.raises(CohortError, match="no split file was named"):
+        read_splits([])

@@ -1,0 +1,47 @@
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from dtcwsi.cli.main import status_of
+
+
+@pytest.fixture
+def split(tmp_path):
+    path = tmp_path / "splits_0.csv"
+    path.write_text(",train,val,test\n0,s1,s3,s4\n1,s2,,\n")
+    return path
+
+
+def test_a_clean_split_ends_with_0(split, capsys):
+    assert status_of(["audit-splits", str(split)]) == 0
+    assert "no leak found" in capsys.readouterr().out
+
+
+def test_patients_of_the_labels_table_show_a_leak(split, tmp_path, capsys):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("case_id,slide_id,label\np,s1,x\nq,s2,y\nr,s3,x\np,s4,x\n")
+    assert status_of(["audit-splits", str(split), "--labels", str(labels)]) == 1
+    assert f"LEAK {split}: 1 patient with slides in both train and test: p" in capsys.readouterr().out
+
+
+def test_features_show_copies_and_a_damaged_file_is_passed_over(split, tmp_path, capsys):
+    rows = np.random.default_rng(0).standard_normal((80, 16), dtype=np.float32)
+    for name, features in {"s1": rows, "s4": rows[::-1], "s2": rows**2}.items():
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["features"] = features
+    (tmp_path / "s3.h5").write_bytes(b"nothing")
+    assert status_of(["audit-splits", str(split), "--features", str(tmp_path), "--json"]) == 1
+    done = capsys.readouterr()
+    facts = json.loads(done.out)
+    assert facts["leaks"] == 1
+    assert facts["findings"][0]["names"] == ["s1 = s4 (100%)"]
+    assert "s3: not compared:" in done.err
+
+
+def test_a_file_of_another_kind_ends_with_2(tmp_path, capsys):
+    path = tmp_path / "labels.csv"
+    path.write_text("slide_id,label\na,x\n")
+    assert status_of(["audit-splits", str(path)]) == 2
+    assert "expected slide_id,part" in capsys.readouterr().err
