@@ -63,6 +63,14 @@ def test_a_run_folder_has_its_folds_in_their_order(written, tmp_path):
     assert splits.labels["a"] == "x"
 
 
+def test_a_folder_of_clams_splits_has_them_by_number(written, tmp_path):
+    for number in (10, 9):
+        written(f",train,val,test\n0,a{number},b,c\n", f"task/splits_{number}.csv")
+    written(",train,val,test\na9,True,False,False\n", "task/splits_9_bool.csv")
+    splits = read_splits([tmp_path / "task"])
+    assert [one.parts["train"] for one in splits.partitions] == [("a9",), ("a10",)]
+
+
 def test_patients_follow_from_barcodes_where_nothing_is_told(written):
     splits = read_splits([written("slide_id,part\nTCGA-05-4244-01Z-00-DX1,train\nother,test\n")])
     assert [splits.patient(slide) for slide in splits.slides] == ["TCGA-05-4244", "other"]
@@ -93,7 +101,7 @@ def test_files_that_disagree_are_told(written):
 
 
 def test_a_folder_without_splits_and_nothing_at_all_are_told(tmp_path):
-    with pytest.raises(CohortError, match=r"holds no fold\*/split.csv"):
+    with pytest.raises(CohortError, match=r"holds neither fold\*/split.csv nor splits_<number>.csv"):
         read_splits([tmp_path])
     with pytest.raises(CohortError, match="no split file was named"):
         read_splits([])

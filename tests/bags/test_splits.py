@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtcwsi.bags.splits import assign_folds, make_split
+from dtcwsi.bags.split_files import Partition
+from dtcwsi.bags.splits import assign_folds, given_splits, make_split
 from dtcwsi.errors import CohortError
 
 
@@ -126,3 +127,52 @@ def test_fixed_folds_are_used_as_they_are():
 def test_what_cannot_be_split_is_told(labels, patients, options, message):
     with pytest.raises(CohortError, match=message):
         assign_folds(labels, [str(patient) for patient in patients], **options)
+
+
+def test_whole_sites_stay_together():
+    labels, patients = cohort([30, 30], slides_per_patient=1)
+    sites = [f"s{number % 6}" for number in range(60)]
+    folds = assign_folds(labels, patients, folds=3, sites=sites)
+    for site in set(sites):
+        assert len({fold for fold, own in zip(folds, sites, strict=True) if own == site}) == 1
+    with pytest.raises(CohortError, match="class 'c0' has 6 sites; expected at least 7"):
+        assign_folds(labels, patients, folds=7, sites=sites)
+    with pytest.raises(CohortError, match="patient 'p' is of the sites 's0' and 's1'; expected one"):
+        assign_folds(labels, ["p"] * 60, folds=3, sites=sites)
+
+
+def partition(**parts):
+    return Partition("file", {part: tuple(parts.get(part, ())) for part in ("train", "val", "test")})
+
+
+def test_given_partitions_are_taken_over():
+    one, two = partition(train="adz", val="be", test="c"), partition(train="ad", val="be", test="cf")
+    splits = given_splits([one, two], "abcdef", "xyxyxy", "abcdef", seed=0)
+    assert [(split.train, split.val, split.test) for split in splits] == [
+        ((0, 3), (1, 4), (2,)),
+        ((0, 3), (1, 4), (2, 5)),
+    ]
+
+
+def test_a_missing_validation_part_is_drawn_from_training_by_patient():
+    labels, patients = cohort([10, 10], slides_per_patient=2)
+    slides = [str(number) for number in range(40)]
+    one = partition(train=slides[:16] + slides[20:36], test=slides[16:20] + slides[36:])
+    (split,) = given_splits([one], slides, labels, patients, seed=0)
+    assert sorted((*split.train, *split.val)) == sorted((*range(16), *range(20, 36)))
+    assert {patients[i] for i in split.train}.isdisjoint(patients[i] for i in split.val)
+    assert Counter(labels[i] for i in split.val) == {"c0": 4, "c1": 4}
+    assert given_splits([one], slides, labels, patients, seed=0) == (split,)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"train": "ab", "val": "c", "test": "de"}, "1 patient in both train and test, such as 'p' .slide 'e'."),
+        ({"train": "ab", "val": "c", "test": "z"}, "leaves no slide of the cohort in test"),
+        ({"train": "ac", "val": "b", "test": "d"}, "tests class 'y', of which its training has no slide"),
+    ],
+)
+def test_given_partitions_that_cannot_be_used_are_told(parts, message):
+    with pytest.raises(CohortError, match=f"file .*{message}"):
+        given_splits([partition(**parts)], "abcde", "xyxyy", "pbcdp", seed=0)

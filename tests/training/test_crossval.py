@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -15,6 +16,7 @@ from dtcwsi.aggregators.dsmil import Dsmil
 from dtcwsi.bags.cohort import read_cohort
 from dtcwsi.classifier import Classifier
 from dtcwsi.errors import CohortError, OptionError, UsageError
+from dtcwsi.explain.report import write_report
 from dtcwsi.store.atomic import try_lock
 from dtcwsi.training import crossval
 from dtcwsi.training.crossval import cross_validate
@@ -51,6 +53,55 @@ def test_prototypes_are_fitted_to_the_training_slides_of_the_fold(needle_cohort,
         parts = rows_of(record.folder / f"fold{fold}" / "split.csv")
         training = sum(sizes[row["slide_id"]] for row in parts if row["part"] == "train")
         assert int(dtcwsi.load(record.folder / f"fold{fold}").aggregator.fitted_on) == training
+
+
+def test_split_files_are_the_folds_and_may_test_a_slide_twice(needle_cohort, tmp_path):
+    cohort = needle_cohort(slides=16)
+    names = [slide.slide_id for slide in cohort.slides]
+    for number, (val, test) in enumerate([(slice(8, 12), slice(12, 16)), (slice(4, 8), slice(12, 16))]):
+        parts = dict.fromkeys(names, "train") | dict.fromkeys(names[val], "val") | dict.fromkeys(names[test], "test")
+        rows = "".join(f"{slide},{part}\n" for slide, part in parts.items() if slide != names[0])
+        (tmp_path / f"{number}.csv").write_text("slide_id,part\n" + rows)
+    files = [tmp_path / "0.csv", tmp_path / "1.csv"]
+    record = cross_validate(cohort, model="mean", out=tmp_path / "run", splits=files, epochs=1)
+    assert [(row["slide_id"], row["fold"]) for row in rows_of(record.folder / "predictions.csv")] == [
+        (slide, fold) for fold in "01" for slide in names[12:]
+    ]
+    assert {row["slide_id"]: row["fold"] for row in rows_of(record.folder / "folds.csv")} == {
+        slide: "0" if slide in names[12:] else "" for slide in names
+    }
+    assert names[0] not in {row["slide_id"] for row in rows_of(record.folder / "fold0" / "split.csv")}
+    write_report(tmp_path / "report.html", title="given", runs=[record.folder])
+    told = (tmp_path / "report.html").read_text()
+    assert "4 of the 16 slides were predicted, 8 times in all" in told
+    assert "2, named by split files" in told
+    with pytest.raises(UsageError, match="changed: .*splits"):
+        cross_validate(cohort, model="mean", out=record.folder, splits=files[:1], epochs=1)
+
+
+def test_sites_stay_whole_and_are_told(needle_cohort, tmp_path):
+    cohort = needle_cohort(slides=24)
+    with pytest.raises(CohortError, match="24 slides have no site, such as"):
+        cross_validate(cohort, model="mean", out=tmp_path / "run", group="site", folds=2, epochs=1)
+    sites = {slide.patient_id: f"s{number // 2 % 5}" for number, slide in enumerate(cohort.slides)}
+    cohort = replace(cohort, slides=tuple(replace(one, site=sites[one.patient_id]) for one in cohort.slides))
+    record = cross_validate(cohort, model="mean", out=tmp_path / "run", group="site", folds=2, epochs=1)
+    fold_of = {row["patient_id"]: row["fold"] for row in rows_of(record.folder / "folds.csv")}
+    assert len({(sites[patient], fold) for patient, fold in fold_of.items()}) == 5
+    assert json.loads((record.folder / "settings.json").read_text())["group"] == "site"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"group": "ward"}, "got group='ward'; expected one of: patient, site"),
+        ({"splits": ["a.csv"], "folds": 3}, "got split files together with folds or group"),
+        ({"splits": ["a.csv"], "group": "site"}, "got split files together with folds or group"),
+    ],
+)
+def test_folds_that_contradict_each_other_are_told(needle_cohort, tmp_path, given, message):
+    with pytest.raises(OptionError, match=message):
+        cross_validate(needle_cohort(slides=8), model="mean", out=tmp_path / "run", **given)
 
 
 @pytest.mark.parametrize("model", ["abmil", "merge-only-abmil", "prune-only-abmil", "dtc-abmil"])

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dtcwsi.bags.barcodes import patient_of
+from dtcwsi.bags.barcodes import barcode_of, patient_of
 from dtcwsi.errors import CohortError, FeaturesError
 from dtcwsi.store.features import FeaturesHeader, feature_files, read_header
 from dtcwsi.store.tables import read_table
@@ -13,7 +13,7 @@ from dtcwsi.store.tables import read_table
 __all__ = ["Cohort", "LabelledSlide", "class_names_of", "read_cohort", "read_labels"]
 
 _REQUIRED = ("slide_id", "label")
-_OPTIONAL = ("patient_id", "path", "spacing_um", "fold")
+_OPTIONAL = ("patient_id", "path", "spacing_um", "fold", "site")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class LabelledSlide:
 
     ``patient_id`` is that of the column of this name, or of CLAM's ``case_id``; without either that of the slide's TCGA
     barcode, or else the slide's own id; ``path`` is the slide file, taken from the table's folder if relative;
-    ``spacing_um`` is um per level-0 pixel; ``fold`` tests the slide.
+    ``spacing_um`` is um per level-0 pixel; ``fold`` tests the slide; ``site`` is where
+    it comes from, by its column or its TCGA barcode.
     """
 
     slide_id: str
@@ -31,6 +32,7 @@ class LabelledSlide:
     path: Path | None = None
     spacing_um: float | None = None
     fold: int | None = None
+    site: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,17 @@ class Cohort:
         return tuple(patient for patient, labels in classes.items() if len(labels) > 1)
 
     @property
+    def sites(self) -> tuple[str, ...]:
+        """The slides' sites.  Raises: CohortError if one is unknown."""
+        unknown = [slide.slide_id for slide in self.slides if slide.site is None]
+        if unknown:
+            raise CohortError(
+                f"{len(unknown)} slides have no site, such as {unknown[0]!r}; add a column 'site' to the labels, or "
+                "group by patient"
+            )
+        return tuple(str(slide.site) for slide in self.slides)
+
+    @property
     def made_by(self) -> dict[str, str | int | float | None]:
         """How most slides' features were made, entry by entry."""
         made = [header.made_by for header in self.headers]
@@ -99,7 +112,7 @@ class Cohort:
 
 
 def read_labels(path: str | Path) -> tuple[LabelledSlide, ...]:
-    """Read a labels table: comma-separated ``slide_id,label``, optional ``patient_id,case_id,path,spacing_um,fold``.
+    """Read a labels table: ``slide_id,label`` and optional ``patient_id,case_id,site,path,spacing_um,fold``, in commas.
 
     Everything is text, so that an id such as 007 stays one; a byte-order mark and other columns are ignored.
     Messages count rows as an editor counts lines.
@@ -202,7 +215,15 @@ def _slide(path: Path, number: int, row: dict[str, str]) -> LabelledSlide:
         path=None if slide_file is None else path.parent / slide_file,
         spacing_um=_number(path, number, row, "spacing_um"),
         fold=None if fold is None else int(fold),
+        site=_site(row),
     )
+
+
+def _site(row: dict[str, str]) -> str | None:
+    told, barcode = row.get("site", ""), barcode_of(row["slide_id"])
+    if not _missing(told):
+        return told
+    return None if barcode is None else barcode.site
 
 
 def _number(path: Path, number: int, row: dict[str, str], column: str) -> float | None:

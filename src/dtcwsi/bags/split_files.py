@@ -53,7 +53,7 @@ class Splits:
 
 
 def read_splits(paths: Iterable[Path]) -> Splits:
-    """Read split files, or run folders of `dtcwsi train`, in the order given.
+    """Read split files, run folders of `dtcwsi train` or folders of CLAM's splits, in the order given.
 
     Raises: CohortError if a file is none of these, names an unknown part, or two files disagree on a slide's patient
     or label.
@@ -85,9 +85,21 @@ def _read(path: Path) -> list[Splits]:
     folds = sorted(path.glob("fold*/split.csv"), key=lambda file: (len(file.parent.name), file.parent.name))
     table = path / "folds.csv"
     if not folds:
-        raise CohortError(f"{path} holds no fold*/split.csv; expected a run folder of `dtcwsi train`, or a split file")
+        return [_read_file(file) for file in _clam_files(path)]
     told = [_read_file(table)] if table.exists() else []
     return [*(Splits((), one.patients, one.labels) for one in told), *(_read_file(file) for file in folds)]
+
+
+def _clam_files(folder: Path) -> list[Path]:
+    """List the splits_0.csv, splits_1.csv, ... of a folder; what CLAM writes beside them says the same otherwise."""
+    numbered = {file: file.stem.removeprefix("splits_") for file in folder.glob("splits_*.csv")}
+    files = sorted((file for file, number in numbered.items() if number.isdecimal()), key=lambda f: int(numbered[f]))
+    if not files:
+        raise CohortError(
+            f"{folder} holds neither fold*/split.csv nor splits_<number>.csv; expected a run folder of `dtcwsi train`, "
+            "a folder of CLAM's splits, or a split file"
+        )
+    return files
 
 
 def _read_file(path: Path) -> Splits:

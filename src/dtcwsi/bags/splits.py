@@ -2,16 +2,18 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
+from dtcwsi.bags.split_files import PARTS, Partition
 from dtcwsi.errors import CohortError
 
-__all__ = ["DEFAULT_FOLDS", "Split", "assign_folds", "make_split"]
+__all__ = ["DEFAULT_FOLDS", "Split", "assign_folds", "given_splits", "make_split"]
 
 DEFAULT_FOLDS = 5
 _VALIDATION_SHARE = 0.2
@@ -38,12 +40,15 @@ def assign_folds(
     folds: int | None = None,
     seed: int = 0,
     fixed: Sequence[int] | None = None,
+    sites: Sequence[str] | None = None,
 ) -> tuple[int, ...]:
     """Assign each slide the fold that tests it: stratified by label, a patient's slides together.
 
-    ``fixed`` are the folds of the cohort table, used as they are; else ``folds`` (5) are drawn under ``seed``.
-    Raises: CohortError if there is one class only, a class has fewer patients than folds, a fixed fold splits a
-    patient or leaves a class out of training, or ``folds`` contradicts ``fixed``.
+    ``fixed`` are the folds of the cohort table, used as they are; else ``folds`` (5) are drawn under ``seed``. With
+    ``sites`` a whole site's slides stay together, so that every model is tested on sites that it has not seen
+    (Howard et al. 2021).
+    Raises: CohortError if there is one class only, a class has fewer patients (or sites) than folds, a fixed fold
+    splits a patient or leaves a class out of training, a patient is of two sites, or ``folds`` contradicts ``fixed``.
     """
     if len(set(labels)) < 2:
         raise CohortError(f"all {len(labels)} slides have the label {_first(labels)!r}; expected two classes or more")
@@ -52,12 +57,16 @@ def assign_folds(
     count = DEFAULT_FOLDS if folds is None else folds
     if count < 2:
         raise CohortError(f"got {count} folds; expected 2 or more")
-    _check_enough_patients(labels, patients, count)
+    groups = patients
+    if sites is not None:
+        _check_one_site(patients, sites)
+        groups = sites
+    _check_enough_groups(labels, groups, count, "patient" if sites is None else "site")
     splitter = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
     fold = np.full(len(labels), -1)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        for number, (_, test) in enumerate(splitter.split(np.zeros(len(labels)), labels, patients)):
+        for number, (_, test) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
             fold[test] = number
     assigned = tuple(int(number) for number in fold)
     _check_classes_in_training(labels, assigned, range(count))
@@ -76,12 +85,63 @@ def make_split(
     _check_classes_in_training(labels, folds, [fold])
     test = tuple(i for i, number in enumerate(folds) if number == fold)
     rest = [i for i, number in enumerate(folds) if number != fold]
-    chosen = _draw_validation(labels, patients, rest, np.random.default_rng([seed, fold]))
-    if not chosen:
+    train, val = _with_validation(labels, patients, rest, np.random.default_rng([seed, fold]))
+    if not val:
         raise CohortError(_nobody_validates(fold, len(set(folds))))
-    val = tuple(i for i in rest if patients[i] in chosen)
-    train = tuple(i for i in rest if patients[i] not in chosen)
     return Split(train, val, test)
+
+
+def given_splits(
+    partitions: Sequence[Partition], slides: Sequence[str], labels: Sequence[str], patients: Sequence[str], *, seed: int
+) -> tuple[Split, ...]:
+    """Take over the partitions of split files, fold 0, 1, ... in their order.
+
+    Slides of theirs that the cohort lacks are passed over, and slides of the cohort that they do not name take no part.
+    Where a partition names no validation part, a fifth of its training patients is drawn, as `make_split` does.
+    Raises: CohortError if a slide or a patient is in two parts, a part is left without slides, or the training lacks a
+    class of the test.
+    """
+    row_of = {slide: row for row, slide in enumerate(slides)}
+    splits = []
+    for fold, one in enumerate(partitions):
+        rows = {part: tuple(row_of[slide] for slide in named if slide in row_of) for part, named in one.parts.items()}
+        _check_apart(one.name, rows, slides, patients)
+        train, val, test = (rows[part] for part in PARTS)
+        if not val:
+            train, val = _with_validation(labels, patients, train, np.random.default_rng([seed, fold]))
+        split = Split(train, val, test)
+        _check_filled(one.name, split, labels)
+        splits.append(split)
+    return tuple(splits)
+
+
+def _with_validation(
+    labels: Sequence[str], patients: Sequence[str], slides: Sequence[int], generator: np.random.Generator
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Set a fifth of the patients aside.  Returns: slides to train on, slides to validate on."""
+    chosen = _draw_validation(labels, patients, slides, generator)
+    train = tuple(i for i in slides if patients[i] not in chosen)
+    return train, tuple(i for i in slides if patients[i] in chosen)
+
+
+def _check_apart(name: str, rows: Mapping[str, Sequence[int]], slides: Sequence[str], patients: Sequence[str]) -> None:
+    for first, second in combinations(PARTS, 2):
+        both = sorted({patients[i] for i in rows[first]} & {patients[i] for i in rows[second]})
+        if both:
+            example = next(slides[i] for i in rows[second] if patients[i] == both[0])
+            raise CohortError(
+                f"{name} has {len(both)} patient{'s' * (len(both) != 1)} in both {first} and {second}, such as "
+                f"{both[0]!r} (slide {example!r}); run `dtcwsi audit-splits` and mend the file"
+            )
+
+
+def _check_filled(name: str, split: Split, labels: Sequence[str]) -> None:
+    for part, rows in zip(PARTS, (split.train, split.val, split.test), strict=True):
+        if not rows:
+            raise CohortError(f"{name} leaves no slide of the cohort in {part}; expected one or more in each part")
+    missing = {labels[i] for i in split.test} - {labels[i] for i in split.train}
+    if missing:
+        raise CohortError(f"{name} tests class {min(missing)!r}, of which its training has no slide; add slides")
 
 
 def _draw_validation(
@@ -115,13 +175,22 @@ def _nobody_validates(fold: int, folds: int) -> str:
     )
 
 
-def _check_enough_patients(labels: Sequence[str], patients: Sequence[str], folds: int) -> None:
+def _check_enough_groups(labels: Sequence[str], groups: Sequence[str], folds: int, what: str) -> None:
     for label in sorted(set(labels)):
-        count = len({patient for patient, own in zip(patients, labels, strict=True) if own == label})
+        count = len({group for group, own in zip(groups, labels, strict=True) if own == label})
         if count < folds:
             raise CohortError(
-                f"class {label!r} has {count} patient{'s' * (count != 1)}; expected at least {folds}, one for each "
+                f"class {label!r} has {count} {what}{'s' * (count != 1)}; expected at least {folds}, one for each "
                 "fold; use fewer folds or add slides"
+            )
+
+
+def _check_one_site(patients: Sequence[str], sites: Sequence[str]) -> None:
+    home: dict[str, str] = {}
+    for patient, site in zip(patients, sites, strict=True):
+        if home.setdefault(patient, site) != site:
+            raise CohortError(
+                f"patient {patient!r} is of the sites {home[patient]!r} and {site!r}; expected one; correct the table"
             )
 
 

@@ -20,7 +20,7 @@ __all__ = ["metrics_table", "narrate", "run"]
 
 _UNKNOWN = "n/a"
 _DEFAULTS: dict[str, Any] = {"model": "dtc-abmil"}
-_TEXTS = ("features", "labels", "model", "recipe", "out", "device")
+_TEXTS = ("features", "labels", "model", "recipe", "group", "out", "device")
 _NUMBERS: dict[str, type[int] | type[float]] = {
     "folds": int,
     "epochs": int,
@@ -33,7 +33,7 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "max_tokens": int,
     "pretrain_steps": int,
 }
-_KNOWN = (*_TEXTS, *_NUMBERS, "set")
+_KNOWN = (*_TEXTS, *_NUMBERS, "splits", "set")
 
 
 def run(
@@ -42,6 +42,10 @@ def run(
     model: Annotated[str | None, typer.Option("--model", help="A name of `dtcwsi models` (dtc-abmil).")] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Run folder to write.")] = None,
     folds: Annotated[int | None, typer.Option("--folds", help="How many folds (5, or the CSV's fold column).")] = None,
+    splits: Annotated[
+        list[Path] | None, typer.Option("--splits", help="Split file, run or folder of CLAM's splits instead of folds.")
+    ] = None,
+    group: Annotated[str | None, typer.Option("--group", help="patient, or site: what one fold keeps whole.")] = None,
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="common: one protocol for all models; published: the model's own.")
     ] = None,
@@ -182,6 +186,8 @@ def _config_value(path: Path, name: str, value: Any) -> Any:
         if not isinstance(value, dict):
             raise OptionError(f"the config {path} has set={value!r}; expected options such as 'set: {{lam: 0.7}}'")
         return {str(option).replace("-", "_"): setting for option, setting in value.items()}
+    if name == "splits":
+        return [str(file) for file in (value if isinstance(value, list) else [value])]
     if name in _TEXTS and not isinstance(value, str):
         raise OptionError(f"the config {path} has {name}={value!r}; expected text, in quotes if it looks like a number")
     return _config_number(path, name, value) if name in _NUMBERS else value

@@ -113,7 +113,7 @@ def _facts(runs: Mapping[str, RunSummary]) -> dict[str, object]:
     told: dict[str, object] = {
         "Cohort": f"{first.n_slides} slides of {first.n_patients} patients",
         "Classes": ", ".join(f"{name} ({count})" for name, count in zip(first.classes, counts, strict=True)),
-        "Folds": f"{len(first.folds)}, grouped by patient",
+        "Folds": f"{len(first.folds)}, {first.folds_by}",
         "Seed": "not recorded" if first.seed is None else first.seed,
     }
     mixed = _patients_of_several_classes(first)

@@ -63,6 +63,7 @@ class RunSummary:
     versions: Mapping[str, str]
     metrics: Mapping[str, Metric]
     folds: tuple[Fold, ...]
+    folds_by: str
     failed_folds: Mapping[str, str]
     tokens_in: float | None
     tokens_out: float | None
@@ -108,6 +109,7 @@ def read_run(folder: Path) -> RunSummary:
         folds=tuple(
             _fold(int(number), fold) for number, fold in sorted((found.get("folds") or {}).items(), key=_by_number)
         ),
+        folds_by=_folds_by(settings),
         failed_folds=found.get("failed_folds") or {},
         tokens_in=tokens.get("in"),
         tokens_out=tokens.get("out"),
@@ -123,6 +125,12 @@ def read_run(folder: Path) -> RunSummary:
         ),
         left_out=tuple(_left_out(found.get("left_out") or {})),
     )
+
+
+def _folds_by(settings: Mapping[str, Any]) -> str:
+    if "splits" in settings:
+        return "named by split files, no patient in two parts"
+    return f"grouped by {settings.get('group', 'patient')}"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Cross-validation: the folds of a cohort trained one after another into a run folder."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dtcwsi.bags.cohort import Cohort
-from dtcwsi.bags.splits import Split, assign_folds
+from dtcwsi.bags.splits import Split
 from dtcwsi.errors import UsageError
 from dtcwsi.models import create_model
 from dtcwsi.options import check_whole_number
@@ -17,6 +17,7 @@ from dtcwsi.store.atomic import check_writable, sweep, try_lock
 from dtcwsi.training.data import SlideFeatures, SlidesOneByOne
 from dtcwsi.training.evaluation import Evaluation, evaluate
 from dtcwsi.training.fitting import device_of, fit
+from dtcwsi.training.folds import FoldChoice
 from dtcwsi.training.left_out import left_out, left_out_sentences, some
 from dtcwsi.training.metrics import score
 from dtcwsi.training.module import Epoch, TrainingModule
@@ -77,6 +78,8 @@ def cross_validate(
     model: str,
     out: str | Path,
     folds: int | None = None,
+    splits: Sequence[str | Path] = (),
+    group: str = "patient",
     recipe: str = "common",
     epochs: int | None = None,
     seed: int = 0,
@@ -94,7 +97,8 @@ def cross_validate(
     """Train and test a model on every fold of a cohort, and write the run folder.
 
     Each fold trains on four fifths of the other folds' patients; the last fifth stops training and chooses the
-    checkpoint; the fold itself chooses nothing. ``folds`` is 5 unless given or fixed by the cohort's table.
+    checkpoint; the fold itself chooses nothing. ``folds`` is 5 unless given or fixed by the cohort's table; with
+    ``group='site'`` whole sites stay together. ``splits`` are files, see `read_splits`, whose partitions are the folds.
     ``recipe`` is ``common``, one protocol for all models, or ``published``, that of the model's authors; ``epochs``,
     ``batch_size``, ``lr``, ``weight_decay`` and ``patience`` change single numbers of it. Compression tightens over the
     first half of the epochs. Folds that are finished under the same settings are not trained again.
@@ -116,8 +120,7 @@ def cross_validate(
     check_whole_number("pretrain_steps", pretrain_steps, least=0)
     check_whole_number("seed", seed, least=0, most=_LARGEST_SEED)
     check_whole_number("max_tokens", max_tokens)
-    if folds is not None:
-        check_whole_number("folds", folds, least=2)
+    choice = FoldChoice(folds, group, splits)
     device_of(device)
     with torch.random.fork_rng():  # a trial, so that a wrong option is told before slides are read
         trial = create_model(model, in_dim=cohort.in_dim, n_classes=max(2, len(cohort.class_names)), **given)
@@ -125,11 +128,11 @@ def cross_validate(
         if pretrain_steps:
             trial.self_supervised()
     cohort, features = _usable(cohort, tell)
-    assigned = assign_folds(cohort.labels, cohort.patients, folds=folds, seed=seed, fixed=cohort.fixed_folds)
     plan = TrainingPlan(
         cohort=cohort,
         features=features,
-        folds=assigned,
+        choice=choice,
+        splits=choice.of(cohort, seed=seed),
         model=model,
         options=trial.options,  # every option as it holds, so that a run says what made it
         recipe=how,
@@ -146,14 +149,14 @@ def cross_validate(
             raise UsageError(f"another process trains into {folder.path}; wait for it or use another folder")
         folder.begin()
         sweep(folder.path)
-        folder.write_folds(cohort, assigned)
+        folder.write_folds(cohort, plan.tested_in)
         return _run(_Run(plan, folder, tell))
 
 
 def _run(run: _Run) -> RunRecord:
     plan, records = run.plan, dict[int, dict[str, Any]]()
     failed: dict[int, str] = {}
-    for fold in sorted(set(plan.folds)):
+    for fold in range(len(plan.splits)):
         kept = run.folder.finished(fold)
         if kept is not None:
             records[fold] = kept
@@ -174,7 +177,7 @@ def _run(run: _Run) -> RunRecord:
 
 def _train_fold(run: _Run, fold: int) -> dict[str, Any]:
     plan, cohort, features = run.plan, run.plan.cohort, run.plan.features
-    split, seed = plan.split(fold), plan.seed_of(fold)
+    split, seed = plan.splits[fold], plan.seed_of(fold)
     recipe = plan.recipe_of(split)
     run.tell(TrainingEvent("fold_begins", _begins(cohort, split, fold), fold))
     began = time.perf_counter()

@@ -8,7 +8,7 @@ import numpy as np
 
 from dtcwsi.bags.cohort import Cohort
 from dtcwsi.bags.sampler import check_whole_batches, largest_whole_batch
-from dtcwsi.bags.splits import Split, make_split
+from dtcwsi.bags.splits import Split
 from dtcwsi.catalog import model_recipe
 from dtcwsi.classifier import Classifier
 from dtcwsi.errors import OptionError
@@ -17,6 +17,7 @@ from dtcwsi.options import one_of
 from dtcwsi.recipe import COMMON, TrainingRecipe
 from dtcwsi.store.digest import fingerprint
 from dtcwsi.training.data import SlideFeatures
+from dtcwsi.training.folds import FoldChoice
 from dtcwsi.training.module import Recipe
 
 __all__ = ["RECIPES", "TrainingPlan", "chosen_recipe", "default_batch_size"]
@@ -31,12 +32,14 @@ _ALWAYS_TOLD = ("epochs", "batch_size", "lr", "weight_decay", "patience")
 class TrainingPlan:
     """A cohort with its folds, a model with its options, and how it is trained.
 
-    ``folds`` has the fold of each slide of the cohort; ``whole_batches`` says that a batch must not be cut into passes.
+    ``splits`` has the parts of each fold, as ``choice`` deals them. ``whole_batches`` says that a batch must not be cut
+    into passes.
     """
 
     cohort: Cohort
     features: SlideFeatures
-    folds: tuple[int, ...]
+    splits: tuple[Split, ...]
+    choice: FoldChoice
     model: str
     options: dict[str, Any]
     recipe: TrainingRecipe
@@ -47,18 +50,18 @@ class TrainingPlan:
     whole_batches: bool
 
     def check(self) -> None:
-        """Split every fold once, before a file is written.
+        """Look at every fold once, before a file is written.
 
-        Raises: CohortError if one cannot be split; OptionError if a batch that must be whole is larger than a pass.
+        Raises: OptionError if a batch that must be whole is larger than a pass.
         """
-        for fold in sorted(set(self.folds)):
-            split = self.split(fold)
+        for split in self.splits:
             if self.whole_batches and self.recipe.batch_size is not None:
                 check_whole_batches(self._sizes(split), self.recipe.batch_size, self.max_tokens)
 
-    def split(self, fold: int) -> Split:
-        """Deal the slides into training, validation and test part."""
-        return make_split(self.cohort.labels, self.cohort.patients, self.folds, fold, seed=self.seed)
+    @property
+    def tested_in(self) -> dict[int, int]:
+        """Name the fold that tests each slide, the first of several; slides that none tests are left out."""
+        return {slide: fold for fold in reversed(range(len(self.splits))) for slide in self.splits[fold].test}
 
     def seed_of(self, fold: int) -> int:
         """Give the seed of a fold's weights and order of slides."""
@@ -84,8 +87,8 @@ class TrainingPlan:
     def settings(self) -> dict[str, Any]:
         """Tell all that the results depend on; what few runs use is told only where it is used."""
         slides = [
-            [slide.slide_id, slide.label, slide.patient_id, fold, fingerprint(header.path)]
-            for slide, header, fold in zip(self.cohort.slides, self.cohort.headers, self.folds, strict=True)
+            [slide.slide_id, slide.label, slide.patient_id, self.tested_in.get(row), fingerprint(header.path)]
+            for row, (slide, header) in enumerate(zip(self.cohort.slides, self.cohort.headers, strict=True))
         ]
         made = {
             name: value
@@ -96,6 +99,7 @@ class TrainingPlan:
             made["pretrain_steps"] = self.pretrain_steps
         if self.whole_batches:
             made["max_tokens"] = self.max_tokens  # it bounds the batch
+        made |= self.choice.settings(self.splits)
         fixed = {"seed": self.seed, "in_dim": self.cohort.in_dim, "slides": slides}
         return {"model": self.model, "options": self.options, **made, **fixed}
 

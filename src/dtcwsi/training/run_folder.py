@@ -75,7 +75,7 @@ class RunFolder:
     def write_split(self, number: int, cohort: Cohort, split: Split) -> None:
         """Write ``split.csv``: slide_id, part."""
         parts = split.part_of()
-        rows = [(slide.slide_id, parts[index]) for index, slide in enumerate(cohort.slides)]
+        rows = [(slide.slide_id, parts[index]) for index, slide in enumerate(cohort.slides) if index in parts]
         write_table(self.fold(number) / "split.csv", ("slide_id", "part"), rows)
 
     def write_history(self, number: int, epochs: Sequence[Epoch]) -> None:
@@ -83,11 +83,11 @@ class RunFolder:
         columns = [column.name for column in fields(Epoch)]
         write_table(self.fold(number) / "history.csv", columns, [list(asdict(row).values()) for row in epochs])
 
-    def write_folds(self, cohort: Cohort, folds: Sequence[int]) -> None:
-        """Write ``folds.csv``: slide_id, patient_id, label, and the fold that tests the slide."""
+    def write_folds(self, cohort: Cohort, tested_in: Mapping[int, int]) -> None:
+        """Write ``folds.csv``: slide_id, patient_id, label, and the fold that tests the slide first, if one does."""
         rows = [
-            (slide.slide_id, slide.patient_id, slide.label, fold)
-            for slide, fold in zip(cohort.slides, folds, strict=True)
+            (slide.slide_id, slide.patient_id, slide.label, tested_in.get(row, ""))
+            for row, slide in enumerate(cohort.slides)
         ]
         write_table(self.path / "folds.csv", ("slide_id", "patient_id", "label", "fold"), rows)
 
