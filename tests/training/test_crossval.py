@@ -17,10 +17,10 @@ from dtcwsi.bags.cohort import read_cohort
 from dtcwsi.classifier import Classifier
 from dtcwsi.errors import CohortError, OptionError, UsageError
 from dtcwsi.explain.report import write_report
+from dtcwsi.metrics import METRICS
 from dtcwsi.store.atomic import try_lock
 from dtcwsi.training import crossval
 from dtcwsi.training.crossval import cross_validate
-from dtcwsi.training.metrics import accuracy, auc
 from dtcwsi.training.plan import default_batch_size
 
 QUICK = {"model": "dtc-abmil", "folds": 2, "epochs": 2}
@@ -243,8 +243,8 @@ def test_metrics_are_those_of_the_predictions(run):
     rows = rows_of(record.folder / "predictions.csv")
     labels = np.array([int(row["label"][-1]) for row in rows])
     probabilities = np.array([[float(row[f"prob_kind {number}"]) for number in range(3)] for row in rows])
-    assert metrics["metrics"]["auc"]["pooled"] == pytest.approx(auc(labels, probabilities))
-    assert metrics["metrics"]["accuracy"]["pooled"] == pytest.approx(accuracy(labels, probabilities))
+    assert metrics["metrics"]["auc"]["pooled"] == pytest.approx(METRICS["auc"](labels, probabilities))
+    assert metrics["metrics"]["accuracy"]["pooled"] == pytest.approx(METRICS["accuracy"](labels, probabilities))
     by_fold = metrics["metrics"]["auc"]["folds"]
     assert metrics["metrics"]["auc"]["mean"] == pytest.approx(np.mean(by_fold))
     assert metrics["metrics"]["auc"]["std"] == pytest.approx(np.std(by_fold, ddof=1))

@@ -119,7 +119,7 @@ def _tell_of_training(trained: "Run", cohort: "Cohort", labels: Path) -> None:
 
 
 def _scored(trained: "Run", cohort: "Cohort", found: "dict[str, SlidePrediction]") -> dict[str, Any]:
-    from dtcwsi.training.metrics import METRICS, interval
+    from dtcwsi.metrics import METRICS, interval
 
     slides = [slide for slide in cohort.slides if slide.slide_id in found]
     truth = np.array([trained.class_names.index(slide.label) for slide in slides], np.int64)

@@ -108,7 +108,7 @@ def metrics_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
     A column that nothing is known of is left out: one fold and another cohort have no folds to compare.
     """
-    from dtcwsi.training.metrics import METRICS
+    from dtcwsi.metrics import METRICS
 
     header, rows = ["metric", "folds", "pooled", "95 % interval (patients)"], []
     for name in [name for name in METRICS if name in metrics["metrics"]]:

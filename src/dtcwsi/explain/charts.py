@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dtcwsi.explain.comparison import roc_of
+from dtcwsi.explain.roc import roc_of
 from dtcwsi.explain.runs import RunSummary
 
 __all__ = ["ForestRow", "RocLine", "Stage", "forest_rows", "roc_lines", "stages"]

@@ -9,10 +9,11 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dtcwsi.explain.charts import forest_rows, roc_lines, stages
-from dtcwsi.explain.comparison import Difference, auc_difference
 from dtcwsi.explain.painting import FATE_COLOURS, attention_colours
 from dtcwsi.explain.runs import METRICS, RunSummary, read_run
 from dtcwsi.explain.slide import ExplainedSlide
+from dtcwsi.metrics import METRICS as DEFINED
+from dtcwsi.metrics import Difference, difference
 from dtcwsi.store.atomic import write_text
 from dtcwsi.store.tables import read_rows
 
@@ -143,18 +144,28 @@ def _differences(runs: Mapping[str, RunSummary]) -> dict[str, Difference]:
     if len(runs) < 2:
         return {}
     first = next(iter(runs.values()))
-    place = {slide: index for index, slide in enumerate(first.slide_ids)}
+    place = {test: index for index, test in enumerate(_tests(first))}
     found = {}
     for name, run in list(runs.items())[1:]:
-        mine = [index for index, slide in enumerate(run.slide_ids) if slide in place]
-        theirs = [place[run.slide_ids[index]] for index in mine]
+        tests = _tests(run)
+        mine = [index for index, test in enumerate(tests) if test in place]
+        theirs = [place[tests[index]] for index in mine]
         if not mine or run.classes != first.classes or (run.labels[mine] != first.labels[theirs]).any():
             continue
         patients = [run.patients[index] for index in mine]
-        difference = auc_difference(run.labels[mine], run.probabilities[mine], first.probabilities[theirs], patients)
-        if difference is not None:
-            found[name] = difference
-    return found
+        pair = run.probabilities[mine], first.probabilities[theirs]
+        found[name] = difference(DEFINED["auc"], run.labels[mine], *pair, patients)
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def _tests(run: RunSummary) -> list[tuple[str, int]]:
+    """Tell a slide's first test from its second, which partitions of split files may have."""
+    seen: dict[str, int] = {}
+    tests = []
+    for slide in run.slide_ids:
+        seen[slide] = seen.get(slide, 0) + 1
+        tests.append((slide, seen[slide]))
+    return tests
 
 
 def _left_out(

@@ -11,6 +11,7 @@ import torch
 from dtcwsi.bags.cohort import Cohort
 from dtcwsi.bags.splits import Split
 from dtcwsi.errors import UsageError
+from dtcwsi.metrics import score
 from dtcwsi.models import create_model
 from dtcwsi.options import check_whole_number
 from dtcwsi.store.atomic import check_writable, sweep, try_lock
@@ -19,7 +20,6 @@ from dtcwsi.training.evaluation import Evaluation, evaluate
 from dtcwsi.training.fitting import device_of, fit
 from dtcwsi.training.folds import FoldChoice
 from dtcwsi.training.left_out import left_out, left_out_sentences, some
-from dtcwsi.training.metrics import score
 from dtcwsi.training.module import Epoch, TrainingModule
 from dtcwsi.training.plan import TrainingPlan, chosen_recipe
 from dtcwsi.training.report import run_metrics

@@ -12,10 +12,10 @@ from torch import Tensor
 from dtcwsi.classifier import Classifier
 from dtcwsi.compressors.base import CURRICULUM_SHARE
 from dtcwsi.errors import DtcwsiError
+from dtcwsi.metrics import score
 from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.training.data import SlideBatch, SlideFeatures
 from dtcwsi.training.evaluation import evaluate
-from dtcwsi.training.metrics import score
 
 __all__ = ["Epoch", "Recipe", "TrainingModule"]
 

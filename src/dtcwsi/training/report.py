@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from dtcwsi.bags.cohort import Cohort
+from dtcwsi.metrics import METRICS, interval, over_folds
 from dtcwsi.model_folder import package_versions
-from dtcwsi.training.metrics import METRICS, interval, over_folds
 from dtcwsi.training.run_folder import RunFolder, plain
 
 __all__ = ["run_metrics"]
