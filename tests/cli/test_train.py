@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import subprocess
 import sys
 
@@ -44,6 +45,19 @@ def test_config_gives_options_and_flags_win(run, cohort, tmp_path):
     assert metrics["options"] == {**model_options("abmil"), "gated": True}
     assert metrics["seed"] == 3
     assert metrics["folds"]["0"]["epochs"] == 1
+
+
+def test_options_and_splits_can_be_searched_and_given_in_a_config(run, cohort, trained, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"splits: {trained}\nsearch: {{lam: '0:1'}}\ntrials: 2\nepochs: 1\n")
+    where = ["--features", cohort / "features", "--labels", cohort / "labels.csv"]
+    done = run("train", *where, "--config", config, "--search", "stages=1,2", "--out", tmp_path / "run")
+    assert done.status == 0
+    found = re.findall(r"^fold (\d): lam 0\.\d+, stages [12] \((.*)\)$", done.err, re.MULTILINE)
+    assert found == [(fold, "of lam 0 to 1; stages 1 | 2; 2 trials by validation loss") for fold in "01"]
+    assert len(re.findall(r"^fold \d trial [12]: .*validation loss", done.err, re.MULTILINE)) == 4
+    given, own = ((folder / "fold1" / "split.csv").read_text() for folder in (tmp_path / "run", trained))
+    assert given == own
 
 
 def test_a_self_supervised_phase_comes_first_if_asked_for(run, cohort, tmp_path):
@@ -171,6 +185,12 @@ def test_a_byte_order_mark_is_no_error(run, cohort, tmp_path):
         (["--model", "abmil", "--retention", "0.4"], "use 'dtc-abmil'"),
         (["--set", "lamm=0.3"], "near options: lam"),
         (["--set", "lam"], "expected OPTION=VALUE"),
+        (["--search", "lam"], "expected OPTION=VALUES, such as --search lam=0:1"),
+        (["--search", "lam=1"], "got lam='1' to search; expected low:high"),
+        (["--search", "lamm=0:1"], "has no option 'lamm' to search; near options: lam"),
+        (["--trials", "3"], "got --trials without --search"),
+        (["--group", "ward"], "got group='ward'; expected one of: patient, site"),
+        (["--splits", "nowhere.csv"], "nowhere.csv cannot be read"),
         (["--retention", "1.5"], "expected a number above 0 and at most 1"),
         (["--epochs", "0"], "got epochs=0; expected a whole number from 1 on"),
         (["--folds", "1"], "got folds=1; expected a whole number from 2 on"),

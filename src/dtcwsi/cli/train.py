@@ -15,6 +15,7 @@ from dtcwsi.registry import near
 
 if TYPE_CHECKING:
     from dtcwsi.training.crossval import RunRecord, TrainingEvent
+    from dtcwsi.training.search import Search
 
 __all__ = ["metrics_table", "narrate", "run"]
 
@@ -32,8 +33,9 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "patience": int,
     "max_tokens": int,
     "pretrain_steps": int,
+    "trials": int,
 }
-_KNOWN = (*_TEXTS, *_NUMBERS, "splits", "set")
+_KNOWN = (*_TEXTS, *_NUMBERS, "splits", "set", "search")
 
 
 def run(
@@ -64,6 +66,13 @@ def run(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="An option of the model.")
     ] = None,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--search", metavar="OPTION=VALUES", help="Choose by validation: lam=0:1, lr=1e-4:1e-2:log, k=4,8."
+        ),
+    ] = None,
+    trials: Annotated[int | None, typer.Option("--trials", help="Trainings a fold to search with (20).")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="YAML with any of these options.")] = None,
     as_json: Json = False,
 ) -> int:
@@ -73,15 +82,18 @@ def run(
     from dtcwsi.training.crossval import cross_validate
 
     given = locals()
-    flags = {name: given[name] for name in _KNOWN if name != "set" and given[name] is not None}
+    flags = {name: given[name] for name in _KNOWN if name not in ("set", "search") and given[name] is not None}
     from_file = _read_config(config) if config else {}
     settings = {**_DEFAULTS, **from_file, **flags}
-    settings.pop("set", None)
+    for name in ("set", "search"):
+        settings.pop(name, None)
     where = {name: Path(_required(settings, name)) for name in ("features", "labels", "out")}
-    options = {**from_file.get("set", {}), **_assignments(set_ or [])}
+    options = {**from_file.get("set", {}), **_assignments("set", set_ or [])}
+    space = {**from_file.get("search", {}), **_texts("search", search or [])}
+    wanted = _search(space, settings.pop("trials", None))
     cohort = read_cohort(where["labels"], where["features"])
     rest = {name: value for name, value in settings.items() if name not in where}
-    record = cross_validate(cohort, out=where["out"], options=options, on_event=narrate, **rest)
+    record = cross_validate(cohort, out=where["out"], options=options, search=wanted, on_event=narrate, **rest)
     title = f"{settings['model']} on {where['labels'].name}"
     if record.metrics["metrics"]:
         write_report(
@@ -132,6 +144,15 @@ def _conclude(record: "RunRecord", *, as_json: bool) -> None:
         if tokens["out"] < tokens["in"]:
             told += f"; {tokens['merged']:,.0f} patches merged, {tokens['pruned']:,.0f} pruned"
         say(f"tokens a slide: {told}")
+    for fold, told in record.metrics["folds"].items():
+        if "search" in told:
+            found = told["search"]
+            space = "; ".join(f"{name} {values}" for name, values in found["space"].items())
+            best = ", ".join(
+                f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+                for name, value in found["best"].items()
+            )
+            say(f"fold {fold}: {best} (of {space}; {found['trials']} trials by validation loss)")
     if record.metrics["metrics"]:
         say(f"report: {record.folder / 'report.html'}")
 
@@ -182,9 +203,10 @@ def _config_value(path: Path, name: str, value: Any) -> Any:
     """Check a config entry's type, and turn text into a number where one belongs: to YAML 1e-3 is text."""
     if value is None:
         raise OptionError(f"the config {path} gives no value for {name!r}; fill it in or take the line out")
-    if name == "set":
+    if name in ("set", "search"):
         if not isinstance(value, dict):
-            raise OptionError(f"the config {path} has set={value!r}; expected options such as 'set: {{lam: 0.7}}'")
+            example = "{lam: 0.7}" if name == "set" else "{lam: '0:1'}"
+            raise OptionError(f"the config {path} has {name}={value!r}; expected options such as '{name}: {example}'")
         return {str(option).replace("-", "_"): setting for option, setting in value.items()}
     if name == "splits":
         return [str(file) for file in (value if isinstance(value, list) else [value])]
@@ -205,14 +227,37 @@ def _config_number(path: Path, name: str, value: Any) -> int | float:
     return number
 
 
-def _assignments(pairs: list[str]) -> dict[str, Any]:
+def _assignments(flag: str, pairs: list[str]) -> dict[str, Any]:
+    options = {}
+    for name, value in _texts(flag, pairs).items():
+        try:
+            options[name] = yaml.safe_load(value)
+        except (ValueError, yaml.YAMLError) as error:
+            raise OptionError(
+                f"got --{flag} {f'{name}={value}'!r}; expected a value as in YAML, such as --{flag} lam=0.7"
+            ) from error
+    return options
+
+
+def _texts(flag: str, pairs: list[str]) -> dict[str, str]:
     options = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise OptionError(f"got --set {pair!r}; expected OPTION=VALUE, such as --set lam=0.7")
-        try:
-            options[name.strip().replace("-", "_")] = yaml.safe_load(value)
-        except (ValueError, yaml.YAMLError) as error:
-            raise OptionError(f"got --set {pair!r}; expected a value as in YAML, such as --set lam=0.7") from error
+            example = (
+                "OPTION=VALUE, such as --set lam=0.7" if flag == "set" else "OPTION=VALUES, such as --search lam=0:1"
+            )
+            raise OptionError(f"got --{flag} {pair!r}; expected {example}")
+        options[name.strip().replace("-", "_")] = value
     return options
+
+
+def _search(space: dict[str, str], trials: int | None) -> "Search | None":
+    from dtcwsi.training.search import Search, values_of
+
+    if not space:
+        if trials is not None:
+            raise OptionError("got --trials without --search; expected what to search, such as --search lam=0:1")
+        return None
+    read = {name: values_of(name, str(text)) for name, text in space.items()}
+    return Search(read) if trials is None else Search(read, trials)

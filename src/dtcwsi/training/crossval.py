@@ -15,15 +15,17 @@ from dtcwsi.metrics import score
 from dtcwsi.models import create_model
 from dtcwsi.options import check_whole_number
 from dtcwsi.store.atomic import check_writable, sweep, try_lock
-from dtcwsi.training.data import SlideFeatures, SlidesOneByOne
+from dtcwsi.training.data import SlideFeatures
 from dtcwsi.training.evaluation import Evaluation, evaluate
-from dtcwsi.training.fitting import device_of, fit
+from dtcwsi.training.fitting import device_of
+from dtcwsi.training.fold import fit_fold
 from dtcwsi.training.folds import FoldChoice
 from dtcwsi.training.left_out import left_out, left_out_sentences, some
-from dtcwsi.training.module import Epoch, TrainingModule
+from dtcwsi.training.module import Epoch
 from dtcwsi.training.plan import TrainingPlan, chosen_recipe
 from dtcwsi.training.report import run_metrics
 from dtcwsi.training.run_folder import RunFolder
+from dtcwsi.training.search import Search, search_fold
 
 __all__ = ["RunRecord", "TrainingEvent", "cross_validate"]
 
@@ -35,7 +37,7 @@ _LARGEST_SEED = 2**32 - 1  # of NumPy and scikit-learn
 class TrainingEvent:
     """Something worth telling while folds are trained.
 
-    ``kind`` is slides_left_out, mixed_patients, fold_begins, pretrained, epoch, fold_ends, fold_kept (finished
+    ``kind`` is slides_left_out, mixed_patients, fold_begins, trial, pretrained, epoch, fold_ends, fold_kept (finished
     earlier) or fold_failed.
     """
 
@@ -65,11 +67,12 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class _Run:
-    """A plan, where it is written, and who is told."""
+    """A plan, where it is written, who is told, and what is to be searched."""
 
     plan: TrainingPlan
     folder: RunFolder
     tell: Callable[[TrainingEvent], None]
+    search: Search | None
 
 
 def cross_validate(
@@ -91,6 +94,7 @@ def cross_validate(
     patience: int | None = None,
     max_tokens: int = DEFAULT_MAX_TOKENS,
     pretrain_steps: int = 0,
+    search: Search | None = None,
     device: str = "auto",
     on_event: Callable[[TrainingEvent], None] | None = None,
 ) -> RunRecord:
@@ -105,6 +109,7 @@ def cross_validate(
     ``pretrain_steps`` of a method's self-supervised phase come first, on the training slides of the fold; published
     phases are long, and by default there is none. A model that needs whole batches takes, without ``batch_size``, as
     many slides a step as always have at most ``max_tokens`` patches, if that is fewer than others take.
+    ``search`` chooses options by each fold's validation part before the fold is trained with them.
     Returns: metrics, and the reasons for what was left out. A failing fold does not end the others.
     Raises: CohortError if the cohort cannot be split; OptionError for a number out of range, or an optimiser that is
     not installed; OptionError or UnknownNameError for the model; UsageError if ``out`` cannot be written, holds another
@@ -123,7 +128,10 @@ def cross_validate(
     choice = FoldChoice(folds, group, splits)
     device_of(device)
     with torch.random.fork_rng():  # a trial, so that a wrong option is told before slides are read
-        trial = create_model(model, in_dim=cohort.in_dim, n_classes=max(2, len(cohort.class_names)), **given)
+        size = {"in_dim": cohort.in_dim, "n_classes": max(2, len(cohort.class_names))}
+        trial = create_model(model, **size, **given)
+        if search is not None:
+            search.check(model, given, **size)
         how.optimizer_of(trial.parameters())
         if pretrain_steps:
             trial.self_supervised()
@@ -138,6 +146,7 @@ def cross_validate(
         recipe=how,
         max_tokens=max_tokens,
         pretrain_steps=pretrain_steps,
+        search=None if search is None else search.told,
         seed=seed,
         device=device,
         whole_batches=trial.whole_batches,
@@ -150,7 +159,7 @@ def cross_validate(
         folder.begin()
         sweep(folder.path)
         folder.write_folds(cohort, plan.tested_in)
-        return _run(_Run(plan, folder, tell))
+        return _run(_Run(plan, folder, tell, search))
 
 
 def _run(run: _Run) -> RunRecord:
@@ -177,32 +186,24 @@ def _run(run: _Run) -> RunRecord:
 
 def _train_fold(run: _Run, fold: int) -> dict[str, Any]:
     plan, cohort, features = run.plan, run.plan.cohort, run.plan.features
-    split, seed = plan.splits[fold], plan.seed_of(fold)
-    recipe = plan.recipe_of(split)
+    split = plan.splits[fold]
     run.tell(TrainingEvent("fold_begins", _begins(cohort, split, fold), fold))
-    began = time.perf_counter()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = plan.model_of(split)
-        known = SlidesOneByOne(features, split.train)
-        if model.needs_prototypes:
-            model.fit_prototypes(known, seed=seed)
-        if plan.pretrain_steps:
-            losses = model.to(device_of(plan.device)).pretrain(known, steps=plan.pretrain_steps, seed=seed)
-            told = f"{plan.pretrain_steps} self-supervised steps, loss {losses[0]:.3f} to {losses[-1]:.3f}"
-            run.tell(TrainingEvent("pretrained", f"fold {fold}: {told}", fold))
-        module = TrainingModule(model, recipe, features, split.val, _epoch_teller(run, fold, recipe.epochs))
-        fit(module, features, split.train, seed=seed, device=plan.device)
+    began, found = time.perf_counter(), {}
+    if run.search is not None:
+        store = run.folder.fold(fold) / "search.db"
+        chosen = search_fold(plan, run.search, fold, store, tell=_trial_teller(run, fold))
+        plan, found = chosen.plan, {"search": chosen.record}
+    module = fit_fold(plan, fold, on_epoch=_epoch_teller(run, fold), on_pretrained=_pretrained_teller(run, fold))
     train_seconds = time.perf_counter() - began
-    model, device = module.best_model(), device_of(plan.device)
+    model, device, recipe = module.best_model(), device_of(plan.device), module.recipe
     tested = evaluate(model.to(device), features, split.test, max_tokens=recipe.max_tokens, device=device)
     model = model.cpu()
-    notes = {"fold": fold, "seed": plan.seed, "best_epoch": module.best_epoch, "recipe": asdict(recipe)}
+    notes = {"fold": fold, "seed": plan.seed, "best_epoch": module.best_epoch, "recipe": asdict(recipe), **found}
     model.save(run.folder.fold(fold), features=cohort.made_by, **notes)
     run.folder.write_split(fold, cohort, split)
     run.folder.write_history(fold, module.history)
     record = _fold_record(plan, fold, split, tested)
-    record |= {"best_epoch": module.best_epoch, "epochs": len(module.history), "train_seconds": train_seconds}
+    record |= {"best_epoch": module.best_epoch, "epochs": len(module.history), "train_seconds": train_seconds, **found}
     run.folder.finish(fold, record)
     run.tell(TrainingEvent("fold_ends", f"fold {fold}: AUC {record['metrics']['auc']:.3f}", fold))
     return record
@@ -266,9 +267,21 @@ def _features(cohort: Cohort) -> SlideFeatures:
     )
 
 
-def _epoch_teller(run: _Run, fold: int, epochs: int) -> Callable[[Epoch], None]:
+def _epoch_teller(run: _Run, fold: int) -> Callable[[Epoch], None]:
     def tell(row: Epoch) -> None:
-        message = f"fold {fold} epoch {row.epoch}/{epochs}: validation loss {row.val_loss:.4f}"
+        message = f"fold {fold} epoch {row.epoch}/{run.plan.recipe.epochs}: validation loss {row.val_loss:.4f}"
         run.tell(TrainingEvent("epoch", message, fold, row))
 
     return tell
+
+
+def _pretrained_teller(run: _Run, fold: int) -> Callable[[list[float]], None]:
+    def tell(losses: list[float]) -> None:
+        told = f"{len(losses)} self-supervised steps, loss {losses[0]:.3f} to {losses[-1]:.3f}"
+        run.tell(TrainingEvent("pretrained", f"fold {fold}: {told}", fold))
+
+    return tell
+
+
+def _trial_teller(run: _Run, fold: int) -> Callable[[str], None]:
+    return lambda line: run.tell(TrainingEvent("trial", line, fold))

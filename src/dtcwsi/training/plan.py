@@ -32,7 +32,8 @@ _ALWAYS_TOLD = ("epochs", "batch_size", "lr", "weight_decay", "patience")
 class TrainingPlan:
     """A cohort with its folds, a model with its options, and how it is trained.
 
-    ``splits`` has the parts of each fold, as ``choice`` deals them. ``whole_batches`` says that a batch must not be cut
+    ``splits`` has the parts of each fold, as ``choice`` deals them; ``search`` tells what is searched before a fold is
+    trained. ``whole_batches`` says that a batch must not be cut
     into passes.
     """
 
@@ -45,6 +46,7 @@ class TrainingPlan:
     recipe: TrainingRecipe
     max_tokens: int
     pretrain_steps: int
+    search: dict[str, Any] | None
     seed: int
     device: str
     whole_batches: bool
@@ -97,6 +99,8 @@ class TrainingPlan:
         }
         if self.pretrain_steps:
             made["pretrain_steps"] = self.pretrain_steps
+        if self.search is not None:
+            made["search"] = self.search
         if self.whole_batches:
             made["max_tokens"] = self.max_tokens  # it bounds the batch
         made |= self.choice.settings(self.splits)

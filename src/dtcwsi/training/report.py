@@ -12,6 +12,8 @@ from dtcwsi.training.run_folder import RunFolder, plain
 
 __all__ = ["run_metrics"]
 
+_OF_FOLDS = ("metrics", "slides", "best_epoch", "epochs", "train_seconds", "search")
+
 
 def run_metrics(
     cohort: Cohort, records: Mapping[int, Mapping[str, Any]], failed: Mapping[int, str], folder: RunFolder, *, seed: int
@@ -34,9 +36,7 @@ def run_metrics(
         "tokens": _tokens(done),
         "seconds": _seconds(done),
         "folds": {
-            str(fold): {
-                key: records[fold][key] for key in ("metrics", "slides", "best_epoch", "epochs", "train_seconds")
-            }
+            str(fold): {key: records[fold][key] for key in _OF_FOLDS if key in records[fold]}
             for fold in sorted(records)
         },
         "failed_folds": {str(fold): reason for fold, reason in failed.items()},

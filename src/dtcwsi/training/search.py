@@ -1,0 +1,264 @@
+"""Options chosen by the validation part of each fold, with Optuna; the fold itself chooses nothing."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from dtcwsi.errors import DtcwsiError, OptionError, UsageError
+from dtcwsi.models import create_model
+from dtcwsi.options import check_whole_number
+from dtcwsi.registry import near
+from dtcwsi.store.digest import digest
+from dtcwsi.training.fold import fit_fold
+from dtcwsi.training.module import Epoch
+from dtcwsi.training.plan import TrainingPlan
+
+if TYPE_CHECKING:
+    import optuna
+
+__all__ = ["Choice", "Range", "Search", "search_fold", "values_of"]
+
+NUMBERS = ("lr", "weight_decay")
+"""Numbers of the recipe that can be searched beside the model's options."""
+
+_RANDOM_TRIALS, _UNPRUNED_TRIALS = 10, 4
+
+
+@dataclass(frozen=True)
+class Range:
+    """All numbers from ``low`` to ``high``, on a ``log`` scale or not; whole ones where the option's default is one."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise OptionError(f"got the range {self.low} to {self.high}; expected two numbers, the smaller one first")
+        if self.log and self.low <= 0:
+            raise OptionError(f"got a log scale from {self.low}; expected one from above 0")
+
+    def of(self, default: Any) -> "Range":
+        """Take the kind of number that an option's default is, for a range of whole numbers may be of any."""
+        return replace(self, low=float(self.low), high=float(self.high)) if isinstance(default, float) else self
+
+    @property
+    def ends(self) -> tuple[int | float, ...]:
+        """What a space must allow for all between to be allowed."""
+        return self.low, self.high
+
+    def __str__(self) -> str:
+        return f"{self.low} to {self.high}{', log scale' if self.log else ''}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values."""
+
+    values: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.values) < 2:
+            raise OptionError(f"got the choice {list(self.values)}; expected two values or more")
+
+    def of(self, default: Any) -> "Choice":  # noqa: ARG002  # as `Range.of`
+        """Stay as it is."""
+        return self
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """All values."""
+        return self.values
+
+    def __str__(self) -> str:
+        return " | ".join(map(str, self.values))
+
+
+def values_of(name: str, text: str) -> Range | Choice:
+    """Read ``low:high``, ``low:high:log`` or ``one,other,...``, the values as in YAML.  Raises: OptionError."""
+    low, *rest = text.split(":")
+    try:
+        if rest and rest[1:] in ([], ["log"]):
+            ends = [yaml.safe_load(low), yaml.safe_load(rest[0])]
+            ends = [float(end) if isinstance(end, str) else end for end in ends]  # to YAML 1e-3 is text
+            return Range(ends[0], ends[1], log=bool(rest[1:]))
+        if not rest and "," in text:
+            return Choice(tuple(yaml.safe_load(value) for value in text.split(",")))
+    except (TypeError, ValueError, yaml.YAMLError) as error:
+        raise OptionError(_unreadable(name, text)) from error
+    raise OptionError(_unreadable(name, text))
+
+
+def _unreadable(name: str, text: str) -> str:
+    return f"got {name}={text!r} to search; expected low:high, low:high:log or values such as 4,8,16"
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched: options of the model, ``lr`` and ``weight_decay`` by name, in ``trials`` trainings a fold.
+
+    Raises: OptionError for no name or no trial; UsageError without the extra ``tune``.
+    """
+
+    space: Mapping[str, Range | Choice]
+    trials: int = 20
+
+    def __post_init__(self) -> None:
+        check_whole_number("trials", self.trials)
+        if not self.space:
+            raise OptionError("got a search without anything to search; expected options such as lam=0:1")
+        if find_spec("optuna") is None:
+            raise UsageError('searching needs optuna; install it: pip install "dtcwsi[tune]"')
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The space and the budget, for settings and results."""
+        return {"space": {name: str(values) for name, values in sorted(self.space.items())}, "trials": self.trials}
+
+    def check(self, model: str, given: Mapping[str, Any], *, in_dim: int, n_classes: int) -> None:
+        """Try the ends of every range once, before a slide is read.
+
+        Raises: OptionError if a name is no option of the model, is ``given`` as well, or an end is refused.
+        """
+        options = create_model(model, in_dim=in_dim, n_classes=n_classes, **given).options
+        known = {*NUMBERS, *options}
+        for name, values in self.space.items():
+            if name not in known:
+                raise OptionError(f"{model} has no option {name!r} to search; near options: {near(name, known)}")
+            if name in given:
+                raise OptionError(f"got {name}={given[name]!r} and a search over it; leave one of the two out")
+            for end in values.of(options[name]).ends if name in options else ():
+                create_model(model, in_dim=in_dim, n_classes=n_classes, **{**given, name: end})
+
+
+@dataclass(frozen=True)
+class Found:
+    """A plan with what was found, and the ``record`` of how: trials, those pruned or failed, the best values."""
+
+    plan: TrainingPlan
+    record: dict[str, Any]
+
+
+def search_fold(
+    plan: TrainingPlan, search: Search, fold: int, store: Path, *, tell: Callable[[str], None] = lambda _: None
+) -> Found:
+    """Train a fold with other options, trial by trial, and give the plan with those of least validation loss.
+
+    Trials are drawn by TPE and pruned by the median from the second half of the epochs on, before which budgets still
+    tighten. ``store`` is the study's SQLite file: a search that was killed goes on, and draws what an undisturbed one
+    would have drawn, since each trial has a seed of its own.
+    Raises: UsageError if the store holds another study; DtcwsiError if no trial came through.
+    """
+    with _study(plan, search, fold, store) as (study, distributions):
+        for number in range(len(_finished(study)), search.trials):
+            study.sampler = _sampler(plan.seed_of(fold), number)
+            _try(plan, fold, study, study.ask(distributions), tell)
+        finished = _finished(study)
+        states = [trial.state.name for trial in finished]
+        if "COMPLETE" not in states:
+            raise DtcwsiError(f"none of {len(finished)} trials came through; search a smaller space")
+        best = {name: study.best_params[name] for name in sorted(study.best_params)}
+        counts = {"pruned": states.count("PRUNED"), "failed": states.count("FAIL")}
+        record = {**search.told, **counts, "best": best, "val_loss": study.best_value}
+    return Found(changed(plan, best), record)
+
+
+def changed(plan: TrainingPlan, values: Mapping[str, Any]) -> TrainingPlan:
+    """Give a plan other options and numbers of the recipe."""
+    numbers = {name: value for name, value in values.items() if name in NUMBERS}
+    options = {name: value for name, value in values.items() if name not in NUMBERS}
+    return replace(plan, options={**plan.options, **options}, recipe=replace(plan.recipe, **numbers))
+
+
+def _try(
+    plan: TrainingPlan, fold: int, study: "optuna.Study", trial: "optuna.Trial", tell: Callable[[str], None]
+) -> None:
+    import optuna
+
+    def on_epoch(row: Epoch) -> None:
+        trial.report(row.val_loss, row.epoch)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    shown = _shown(trial.params)
+    number = len(_finished(study)) + 1
+    try:
+        module = fit_fold(changed(plan, trial.params), fold, on_epoch=on_epoch)
+        loss = min(row.val_loss for row in module.history if row.epoch == module.best_epoch)
+    except optuna.TrialPruned:
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        tell(f"fold {fold} trial {number}: {shown}: pruned")
+    except (DtcwsiError, ValueError) as error:
+        trial.set_user_attr("reason", str(error))
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        tell(f"fold {fold} trial {number}: {shown}: failed: {error}")
+    else:
+        study.tell(trial, loss)
+        tell(f"fold {fold} trial {number}: {shown}: validation loss {loss:.4f}")
+
+
+@contextmanager
+def _study(
+    plan: TrainingPlan, search: Search, fold: int, store: Path
+) -> Iterator[tuple["optuna.Study", dict[str, "optuna.distributions.BaseDistribution"]]]:
+    """Open a fold's study, or begin it; trials that a kill cut off are set aside."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    store.parent.mkdir(parents=True, exist_ok=True)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{store}")
+    warm_up = plan.recipe.epochs // 2
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED_TRIALS, n_warmup_steps=warm_up)
+    try:
+        study = optuna.create_study(storage=storage, study_name="fold", pruner=pruner, load_if_exists=True)
+        made = digest(fold=fold, search=search.told, settings=plan.settings())
+        if study.user_attrs.get("digest", made) != made:
+            raise UsageError(f"{store} holds a search of other settings; delete it or use another run folder")
+        study.set_user_attr("digest", made)
+        for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        yield (
+            study,
+            {name: _distribution(values.of(plan.options.get(name, 0.0))) for name, values in search.space.items()},
+        )
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _shown(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+    )
+
+
+def _finished(study: "optuna.Study") -> "list[optuna.trial.FrozenTrial]":
+    """List trials that came to an end of their own, good or bad."""
+    return [
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.name in ("COMPLETE", "PRUNED") or (trial.state.name == "FAIL" and "reason" in trial.user_attrs)
+    ]
+
+
+def _sampler(seed: int, number: int) -> "optuna.samplers.BaseSampler":
+    import optuna
+
+    mixed = int(digest(seed=seed, trial=number)[:8], 16)
+    return optuna.samplers.TPESampler(seed=mixed, n_startup_trials=_RANDOM_TRIALS)
+
+
+def _distribution(values: Range | Choice) -> "optuna.distributions.BaseDistribution":
+    from optuna import distributions
+
+    if isinstance(values, Choice):
+        return distributions.CategoricalDistribution(values.values)
+    if isinstance(values.low, int) and isinstance(values.high, int):
+        return distributions.IntDistribution(values.low, values.high, log=values.log)
+    return distributions.FloatDistribution(values.low, values.high, log=values.log)
