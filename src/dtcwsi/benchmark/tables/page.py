@@ -1,0 +1,99 @@
+"""A made table as CSV, JSON and a Markdown page."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dtcwsi.benchmark.tables.making import MadeRow, MadeTable
+from dtcwsi.model_folder import package_versions
+from dtcwsi.store.atomic import write_json, write_text
+
+__all__ = ["write_table_files"]
+
+_NOT_RUN = "not run"
+_WORDS = {"acc": "accuracy (%)", "auc": "AUC (%)", "tokens": "tokens kept", "ms": "ms a slide"}
+
+
+def write_table_files(made: MadeTable, folder: Path, *, command: str) -> tuple[Path, ...]:
+    """Write ``NAME.csv``, ``NAME.json`` and ``NAME.md``, each whole or not at all.
+
+    One row for each row of the paper's table: its name, further columns, and for every metric ``paper_<metric>``,
+    ``ours_<metric>`` and ``ours_<metric>_std``; ``ours_std`` is that of the first metric, ``runs`` names the run
+    folders that ours come from, relative to ``folder``.
+    Returns: the three paths.
+    """
+    rows = [_plain(made, row) for row in made.rows]
+    paths = tuple(folder / f"{made.name}.{suffix}" for suffix in ("csv", "json", "md"))
+    write_text(paths[0], _csv(rows))
+    facts = {name: value for name, value in asdict(made).items() if name not in ("table", "rows")}
+    told = {**facts, "title": made.table.title, "remark": made.table.remark, "command": command}
+    write_json(paths[1], {**told, "versions": package_versions(), "rows": rows})
+    write_text(paths[2], _markdown(made, command))
+    return paths
+
+
+def _plain(made: MadeTable, row: MadeRow) -> dict[str, Any]:
+    told: dict[str, Any] = {"row": row.name, **_columns(made, row)}
+    for metric in made.table.metrics:
+        told[f"paper_{metric}"] = row.paper.get(metric)
+        if f"{metric}_std" in row.paper:
+            told[f"paper_{metric}_std"] = row.paper[f"{metric}_std"]
+        told[f"ours_{metric}"] = round(row.ours[metric], 3) if metric in row.ours else _NOT_RUN
+        told[f"ours_{metric}_std"] = round(row.ours_std[metric], 3) if metric in row.ours_std else None
+    return {**told, "ours_std": told[f"ours_{made.table.metrics[0]}_std"], "runs": list(row.runs), "failed": row.failed}
+
+
+def _columns(made: MadeTable, row: MadeRow) -> Mapping[str, str]:
+    names = dict.fromkeys(name for columns in made.table.columns.values() for name in columns)
+    return {name: row.columns.get(name, "-") for name in names}
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({**row, "runs": ";".join(row["runs"])})
+    return buffer.getvalue()
+
+
+def _markdown(made: MadeTable, command: str) -> str:
+    metrics, columns = made.table.metrics, list(_columns(made, made.rows[0]))
+    head = ["row", *columns, *(f"{side} {_WORDS[metric]}" for metric in metrics for side in ("paper", "ours")), "runs"]
+    lines = [f"# {made.name[:5].title()} {made.name[5:]}: {made.table.title}", "", *_about(made, command), ""]
+    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in made.rows:
+        cells = [row.name, *_columns(made, row).values()]
+        for metric in metrics:
+            cells += [_figure(row.paper, metric, row.paper.get(f"{metric}_std")), _ours(row, metric)]
+        lines.append("| " + " | ".join([*cells, ", ".join(f"`{run}`" for run in row.runs)]) + " |")
+    lines += ["", *(f"* {row.name}: {row.failed}" for row in made.rows if row.failed)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _about(made: MadeTable, command: str) -> list[str]:
+    folds = "the folds of its table, or five" if made.protocol["folds"] is None else f"{made.protocol['folds']} folds"
+    seeds = "one seed" if made.protocol["seeds"] == 1 else f"{made.protocol['seeds']} seeds"
+    length = "" if made.protocol["epochs"] is None else f", {made.protocol['epochs']} epochs at most"
+    told = [
+        f"Ours: {made.cohort}, {made.slides} slides of {made.patients} patients, {folds}, {seeds}, the "
+        f"{made.protocol['recipe']} recipe{length}; mean ± standard deviation over folds and seeds. Paper: "
+        f"{made.beside.upper()}. Other slides and other features: compare orderings, not numbers.",
+        "",
+        f"`{command}`",
+    ]
+    return [*told, "", made.table.remark] if made.table.remark else told
+
+
+def _ours(row: MadeRow, metric: str) -> str:
+    return _figure(row.ours, metric, row.ours_std.get(metric)) if metric in row.ours else _NOT_RUN
+
+
+def _figure(values: Mapping[str, float], metric: str, std: float | None) -> str:
+    if metric not in values:
+        return "-"
+    digits = 2 if metric == "tokens" else 1
+    return f"{values[metric]:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")

@@ -1,0 +1,67 @@
+"""``dtcwsi bench``: the paper's tables on your slides."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dtcwsi.cli.console import print_json, say
+from dtcwsi.cli.options import Json
+from dtcwsi.errors import UsageError
+
+__all__ = ["run"]
+
+
+def run(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="table1, table4, table5, table7 or table8.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the table and for runs, which tables share.")],
+    cohort: Annotated[Path | None, typer.Option("--cohort", metavar="CSV", help="Labels table of your cohort.")] = None,
+    features: Annotated[Path | None, typer.Option("--features", help="Its feature files.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A tiny drawn cohort: every step, no meaning.")] = False,
+    beside: Annotated[
+        str, typer.Option("--beside", help="Column of the paper: tcga-nsclc, tcga-brca, tcga-rcc or panda.")
+    ] = "tcga-nsclc",
+    folds: Annotated[int | None, typer.Option("--folds", help="How many folds (5, or the CSV's fold column).")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Times to repeat all folds.")] = 1,
+    recipe: Annotated[str, typer.Option("--recipe", help="common, or published: each model's own.")] = "common",
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Most epochs a fold.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Make a table of the paper, its numbers beside yours: CSV, JSON and a page; resumable fold by fold."""
+    from dtcwsi.bags.cohort import read_cohort
+    from dtcwsi.benchmark.tables.definitions import TABLES
+    from dtcwsi.benchmark.tables.making import make_table
+    from dtcwsi.benchmark.tables.page import write_table_files
+    from dtcwsi.benchmark.tables.paper import COHORTS
+    from dtcwsi.benchmark.tables.quick import QUICK, quick_cohort
+    from dtcwsi.benchmark.tables.shelf import Protocol, Shelf
+    from dtcwsi.options import check_whole_number, one_of
+    from dtcwsi.store.atomic import check_writable
+    from dtcwsi.training.folds import FoldChoice
+    from dtcwsi.training.plan import RECIPES
+
+    chosen = TABLES[one_of("TABLE", table, TABLES)]
+    one_of("beside", beside, COHORTS)
+    one_of("recipe", recipe, RECIPES)
+    FoldChoice(folds, "patient", ())
+    if epochs is not None:
+        check_whole_number("epochs", epochs)
+    if quick == (cohort is not None) or (cohort is None) != (features is None):
+        raise UsageError("expected --cohort CSV with --features DIR, or --quick alone")
+    check_writable(out)
+    protocol = Protocol(folds or (2 if quick else None), seeds, recipe, epochs or (5 if quick else None))
+    if cohort is None or features is None:
+        say("quick cohort: 24 drawn slides")
+        cohort, features = quick_cohort()
+    name = QUICK if quick else cohort.stem
+    shelf = Shelf(out / "runs", read_cohort(cohort, features), protocol)
+    made = make_table(table, chosen, shelf, beside=beside, cohort=name, tell=say)
+    paths = write_table_files(made, out, command=shlex.join(["dtcwsi", *sys.argv[1:]]))
+    if as_json:
+        print_json({"complete": made.complete, "files": [str(path) for path in paths]})
+    else:
+        print(paths[-1].read_text(encoding="utf-8"), end="")
+    say(f"written: {', '.join(str(path) for path in paths)}")
+    return 0 if made.complete else 1

@@ -1,0 +1,122 @@
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+
+from dtcwsi.bags.cohort import read_cohort
+from dtcwsi.benchmark.tables.definitions import Configuration, Table
+from dtcwsi.benchmark.tables.making import make_table
+from dtcwsi.benchmark.tables.page import write_table_files
+from dtcwsi.benchmark.tables.quick import cache_folder, quick_cohort
+from dtcwsi.benchmark.tables.shelf import Protocol, Shelf
+
+PAPER = {"A": {"panda": {"acc": 91.2, "acc_std": 0.7, "auc": 92.1}}, "B": {"panda": {"acc": 80.0, "auc": 81.5}}}
+ROWS = {"A": Configuration("mean"), "B": Configuration("random-mean", {"retention": 0.5})}
+TABLE = Table("Two rows", ROWS, PAPER, columns={"A": {"r_1": "0.74"}}, remark="Nothing else.")
+QUICK = Protocol(folds=2, epochs=1)
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory):
+    return quick_cohort(tmp_path_factory.mktemp("quick"))
+
+
+@pytest.fixture
+def shelf(quick, tmp_path):
+    return Shelf(tmp_path / "runs", read_cohort(*quick), QUICK)
+
+
+def make(shelf, table=TABLE, **given):
+    return make_table("table9", table, shelf, **{"beside": "panda", "cohort": "tiny", **given})
+
+
+def test_rows_have_the_papers_numbers_beside_those_of_runs(shelf):
+    made = make(shelf)
+    assert made.complete
+    assert (made.slides, made.patients) == (24, 16)
+    row = made.rows[0]
+    assert (row.name, dict(row.paper), dict(row.columns)) == ("A", PAPER["A"]["panda"], {"r_1": "0.74"})
+    metrics = json.loads((shelf.folder.parent / row.runs[0] / "metrics.json").read_text())["metrics"]
+    assert row.ours == pytest.approx({"acc": 100 * metrics["accuracy"]["mean"], "auc": 100 * metrics["auc"]["mean"]})
+    assert row.ours_std["auc"] == pytest.approx(100 * metrics["auc"]["std"])
+
+
+def test_nothing_is_trained_twice_and_tables_share_runs(shelf):
+    make(shelf)
+    models = list(shelf.folder.rglob("model.safetensors"))
+    before = {path: path.stat().st_mtime_ns for path in models}
+    other = Table("One row", {"C": ROWS["B"]}, {"C": {}})
+    made = make(shelf, other)
+    assert made.rows[0].runs[0].startswith("runs/random-mean-")
+    assert {path: path.stat().st_mtime_ns for path in shelf.folder.rglob("model.safetensors")} == before
+
+
+def test_a_folder_bears_all_that_made_its_run(shelf):
+    places = {shelf.place(what, seed) for what in ROWS.values() for seed in (0, 1)}
+    places |= {Shelf(shelf.folder, shelf.cohort, replace(QUICK, epochs=2)).place(ROWS["A"], 0)}
+    relabelled = replace(shelf.cohort, slides=tuple(replace(one, label="x") for one in shelf.cohort.slides))
+    places |= {Shelf(shelf.folder, relabelled, QUICK).place(ROWS["A"], 0)}
+    assert len(places) == 6
+    assert Shelf(shelf.folder, shelf.cohort, replace(QUICK, seeds=3)).place(ROWS["A"], 0) in places
+
+
+def test_seeds_are_pooled_and_tokens_and_time_are_told(quick, tmp_path):
+    shelf = Shelf(tmp_path / "runs", read_cohort(*quick), replace(QUICK, seeds=2))
+    table = replace(TABLE, metrics=("acc", "tokens", "ms"))
+    row = make(shelf, table).rows[1]
+    assert len(row.runs) == 2
+    told = [json.loads((tmp_path / run / "metrics.json").read_text()) for run in row.runs]
+    assert row.ours["acc"] == pytest.approx(50 * sum(one["metrics"]["accuracy"]["mean"] for one in told))
+    assert row.ours["tokens"] == pytest.approx(sum(one["tokens"]["kept_share"] for one in told) / 2)
+    assert row.ours["ms"] == pytest.approx(
+        500 * sum(one["seconds"]["compress"] + one["seconds"]["aggregate"] for one in told)
+    )
+
+
+def test_a_row_that_fails_does_not_end_the_others(shelf):
+    rows = {"A": Configuration("mean", {"projection": -1}), "B": ROWS["B"]}
+    made = make(shelf, replace(TABLE, rows=rows))
+    assert not made.complete
+    assert made.rows[0].failed == "got projection=-1; expected a whole number from 1 on"
+    assert not made.rows[0].ours
+    assert made.rows[1].ours
+
+
+def test_files_say_the_same_in_three_ways(shelf):
+    failing = replace(TABLE, rows={"A": ROWS["A"], "B": Configuration("mean", {"projection": -1})})
+    made = make(shelf, failing)
+    paths = write_table_files(made, shelf.folder.parent, command="dtcwsi bench table9")
+    assert [path.name for path in paths] == ["table9.csv", "table9.json", "table9.md"]
+    with paths[0].open(newline="") as file:
+        first, second = csv.DictReader(file)
+    told = json.loads(paths[1].read_text())
+    assert (told["cohort"], told["beside"], told["slides"]) == ("tiny", "panda", 24)
+    assert (first["paper_acc"], first["paper_acc_std"], first["r_1"], second["r_1"]) == ("91.2", "0.7", "0.74", "-")
+    assert float(first["ours_acc"]) == told["rows"][0]["ours_acc"] == round(made.rows[0].ours["acc"], 3)
+    assert first["ours_std"] == first["ours_acc_std"]
+    assert first["runs"] == made.rows[0].runs[0]
+    assert second["ours_acc"] == told["rows"][1]["ours_auc"] == "not run"
+    page = paths[2].read_text()
+    assert "Paper: PANDA." in page
+    assert f"| A | 0.74 | 91.2 ± 0.7 | {made.rows[0].ours['acc']:.1f} ± " in page
+    assert "| B | - | 80.0 | not run | 81.5 | not run |" in page
+    assert "* B: got projection=-1" in page
+    assert "Nothing else." in page
+
+
+def test_the_quick_cohort_is_made_once(quick):
+    labels, features = quick
+    before = {path: path.stat().st_mtime_ns for path in features.glob("*.h5")}
+    assert len(before) == 24
+    assert quick_cohort(labels.parent) == quick
+    assert {path: path.stat().st_mtime_ns for path in features.glob("*.h5")} == before
+
+
+@pytest.mark.parametrize(
+    ("own", "shared", "told"), [("/a", "/b", "/a"), ("", "/b", "/b/dtcwsi"), ("", "", "/home/x/.cache/dtcwsi")]
+)
+def test_the_cache_is_where_the_environment_says(monkeypatch, own, shared, told):
+    for name, value in (("DTCWSI_CACHE", own), ("XDG_CACHE_HOME", shared), ("HOME", "/home/x")):
+        monkeypatch.setenv(name, value)
+    assert cache_folder().as_posix() == told
