@@ -4,7 +4,7 @@ import re
 import pytest
 
 from dtcwsi.errors import SlideError, UsageError
-from dtcwsi.slides import find_slides, open_slide
+from dtcwsi.slides import find_slides, open_slide, slide_files
 
 
 def test_a_folder_gives_its_slide_files_sorted_and_nothing_else(make_slide, tmp_path):
@@ -87,3 +87,20 @@ def test_compressions_that_openslide_lacks_fall_to_tifffile(tissue_picture, tmp_
     assert slide.info.reader == "tiff"
     assert slide.info.spacing_um == pytest.approx(0.5)
     assert slide.read((200, 200), (64, 64), (64, 64)).std() > 5
+
+
+def test_slide_files_of_a_download_are_listed_with_those_of_one_name(tmp_path):
+    for place in ("x.svs", "f1/x.svs", "f1/logs/y.svs", "f2/z.svs", ".cache/h.svs", "f2/notes.txt"):
+        (tmp_path / place).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / place).write_bytes(b"")
+    (tmp_path / "f2" / "linked.svs").symlink_to(tmp_path / "x.svs")
+    (tmp_path / "f2" / "x.svs").symlink_to(tmp_path / "x.svs")  # the same slide, whichever way it is reached
+    expected = [tmp_path / place for place in ("f1/x.svs", "f2/linked.svs", "f2/z.svs", "x.svs")]
+    assert slide_files([tmp_path, tmp_path / "f2", tmp_path / "x.svs"]) == expected
+
+
+def test_a_download_without_slides_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=rf"no slide was found in {tmp_path}; expected files ending in"):
+        slide_files([tmp_path])
+    with pytest.raises(UsageError, match=r"gone does not exist"):
+        slide_files([tmp_path / "gone"])

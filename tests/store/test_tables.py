@@ -3,7 +3,7 @@ import os
 import pytest
 
 from dtcwsi.errors import CohortError
-from dtcwsi.store.tables import SlideTable
+from dtcwsi.store.tables import SlideTable, read_table
 
 
 @pytest.fixture
@@ -53,3 +53,19 @@ def test_a_table_without_its_columns_is_refused(table, text):
     table.path.write_text(text)
     with pytest.raises(CohortError, match=r"t.csv has the columns .*; expected slide_id, path, n, comma-separated"):
         table.read()
+
+
+def test_the_separator_is_the_headers_and_comments_before_it_do_not_count(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_text("# of, commas\n\n#\na\tb\n1\t2,3\n# no, comment\t4\n")
+    table = read_table(path, expected="a,b", separator=None, comment="#")
+    assert table.rows == [(5, {"a": "1", "b": "2,3"}), (6, {"a": "# no, comment", "b": "4"})]
+    path.write_text("a,b\n1,2\t3\n")
+    assert read_table(path, expected="a,b", separator=None).rows == [(2, {"a": "1", "b": "2\t3"})]
+
+
+def test_of_columns_with_one_name_the_first_counts(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,a\n1,2,3\n")
+    table = read_table(path, expected="a,b")
+    assert (table.header, table.rows) == (["a", "b", "a"], [(2, {"a": "1", "b": "2"})])

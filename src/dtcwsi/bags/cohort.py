@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dtcwsi.bags.barcodes import barcode_of, patient_of
+from dtcwsi.barcodes import barcode_of, patient_of
 from dtcwsi.errors import CohortError, FeaturesError
 from dtcwsi.store.features import FeaturesHeader, feature_files, read_header
 from dtcwsi.store.tables import read_table

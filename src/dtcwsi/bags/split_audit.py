@@ -8,9 +8,9 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import chi2_contingency
 
-from dtcwsi.bags.barcodes import barcode_of
 from dtcwsi.bags.near_duplicates import NearDuplicate
 from dtcwsi.bags.split_files import PARTS, Partition, Splits
+from dtcwsi.barcodes import barcode_of
 
 __all__ = ["Audit", "Finding", "PartCount", "audit_splits"]
 

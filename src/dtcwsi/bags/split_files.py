@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtcwsi.bags.barcodes import patient_of
+from dtcwsi.barcodes import patient_of
 from dtcwsi.errors import CohortError
 from dtcwsi.store.tables import Table, read_table
 

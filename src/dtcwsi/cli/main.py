@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from dtcwsi.cli import audit_splits, bench, demo, evaluate, explain, extract, listing, predict, train
+from dtcwsi.cli import audit_splits, bench, cohort, demo, evaluate, explain, extract, listing, predict, train
 from dtcwsi.cli.console import complain
 from dtcwsi.errors import DtcwsiError, UsageError
 
@@ -23,6 +23,7 @@ app.command("extract")(extract.extract)
 app.command("segment")(extract.segment)
 app.command("patch")(extract.patch)
 app.command("encode")(extract.encode)
+app.command("cohort")(cohort.run)
 app.command("train")(train.run)
 app.command("evaluate")(evaluate.run)
 app.command("predict")(predict.run)

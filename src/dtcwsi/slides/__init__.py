@@ -1,5 +1,5 @@
 """Slide files to pixels at a known um/px."""
 
-from dtcwsi.slides.opening import SLIDE_SUFFIXES, check_file, find_slides, open_slide
+from dtcwsi.slides.opening import SLIDE_SUFFIXES, check_file, find_slides, open_slide, slide_files
 
-__all__ = ["SLIDE_SUFFIXES", "check_file", "find_slides", "open_slide"]
+__all__ = ["SLIDE_SUFFIXES", "check_file", "find_slides", "open_slide", "slide_files"]

@@ -8,7 +8,7 @@ from dtcwsi.errors import SlideError, SpacingError, UsageError
 from dtcwsi.registry import Registry
 from dtcwsi.types import SlideReader
 
-__all__ = ["READERS", "SLIDE_SUFFIXES", "check_file", "find_slides", "open_slide"]
+__all__ = ["READERS", "SLIDE_SUFFIXES", "check_file", "find_slides", "open_slide", "slide_files"]
 
 SLIDE_SUFFIXES = frozenset(
     {".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".dcm"}
@@ -86,6 +86,28 @@ def find_slides(places: Iterable[Path]) -> dict[str, Path]:
     if not found:
         raise UsageError(_nothing_found(places))
     return dict(sorted(found.items()))
+
+
+def slide_files(places: Iterable[Path]) -> list[Path]:
+    """List slide files, those of one slide id too; folders are searched two levels deep, as archives download.
+
+    A file that several places lead to is listed once.
+    Raises: UsageError if a place does not exist or a folder cannot be read, or nothing is found.
+    """
+    found: dict[tuple[str, Path], Path] = {}
+    places = list(places)
+    for place in places:
+        for path in [*_slides_at(place), *(slide for folder in _folders_in(place) for slide in _slides_at(folder))]:
+            found.setdefault((path.stem, path.resolve()), path)
+    if not found:
+        raise UsageError(_nothing_found(places))
+    return sorted(found.values())
+
+
+def _folders_in(place: Path) -> list[Path]:
+    if not place.is_dir():
+        return []
+    return [path for path in sorted(place.iterdir()) if path.name[0] != "." and os.path.isdir(path)]
 
 
 def _nothing_found(places: list[Path]) -> str:

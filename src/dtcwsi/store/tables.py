@@ -3,6 +3,7 @@
 import csv
 import io
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from dtcwsi.errors import CohortError, UsageError
@@ -94,9 +95,11 @@ class Table:
     rows: list[tuple[int, dict[str, str]]]
 
 
-def read_table(path: Path, *, expected: str, separator: str = ",") -> Table:
+def read_table(path: Path, *, expected: str, separator: str | None = ",", comment: str | None = None) -> Table:
     """Read a table that people made; a byte-order mark, blank lines and blanks around cells do not count.
 
+    Without a ``separator`` it is the tab where the header has one, else the comma. Lines before the header that begin
+    with ``comment`` are passed over. Of columns with one name the first counts.
     Raises: CohortError if the file is missing, empty, no text or no CSV, has no row, or a row with other cells than
     the header; ``expected`` says what it should hold.
     """
@@ -106,7 +109,8 @@ def read_table(path: Path, *, expected: str, separator: str = ",") -> Table:
         raise CohortError(f"{path} is not UTF-8 text; save it as CSV UTF-8") from error
     except OSError as error:
         raise CohortError(f"{path} cannot be read: {error.strerror}; expected a table with {expected}") from error
-    lines = _numbered_lines(path, text, separator)
+    text = text if comment is None else _without_comments(text, comment)
+    lines = _numbered_lines(path, text, separator or _separator(text))
     if not lines:
         raise CohortError(f"{path} is empty; expected a header {expected}")
     header = [cell.strip() for cell in lines[0][1]]
@@ -115,8 +119,21 @@ def read_table(path: Path, *, expected: str, separator: str = ",") -> Table:
     for number, line in lines[1:]:
         if len(line) != len(header):
             raise CohortError(f"{path} row {number} has {len(line)} cells; expected {len(header)}, as in the header")
-    rows = [(number, dict(zip(header, (cell.strip() for cell in line), strict=True))) for number, line in lines[1:]]
+    first = {name: header.index(name) for name in header}
+    rows = [(number, {name: line[at].strip() for name, at in first.items()}) for number, line in lines[1:]]
     return Table(header, rows)
+
+
+def _without_comments(text: str, mark: str) -> str:
+    """Blank the comments before the header, so that rows keep their numbers."""
+    lines = text.splitlines(keepends=True)
+    comments = sum(1 for _ in takewhile(lambda line: line.startswith(mark) or not line.strip(), lines))
+    return "\n" * comments + "".join(lines[comments:])
+
+
+def _separator(text: str) -> str:
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    return "\t" if "\t" in header else ","
 
 
 def _numbered_lines(path: Path, text: str, separator: str) -> list[tuple[int, list[str]]]:

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
+from dtcwsi.cohorts.definitions import COHORTS as DEFINED
+
 __all__ = ["COHORTS", "TABLE_1", "TABLE_4", "TABLE_5", "TABLE_7", "TABLE_8", "Published"]
 
-COHORTS = ("tcga-nsclc", "tcga-brca", "tcga-rcc", "panda")
-"""In the order of the columns."""
+COHORTS = tuple(DEFINED)
+"""In the order of the tables' columns."""
 
 Published = Mapping[str, Mapping[str, Mapping[str, float]]]
 """By row and cohort: ``acc`` and ``auc`` in percent, ``acc_std`` and ``auc_std`` where they are told."""

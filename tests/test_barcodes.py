@@ -1,6 +1,6 @@
 import pytest
 
-from dtcwsi.bags.barcodes import Barcode, barcode_of, patient_of
+from dtcwsi.barcodes import Barcode, barcode_of, patient_of
 
 
 @pytest.mark.parametrize(
