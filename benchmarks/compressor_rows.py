@@ -1,6 +1,6 @@
 """Fit compressed and plain models on needle tasks, real tissue, real MIL sets and the demo, one row a run; resumable.
 
-python benchmarks/compressor_rows.py needles tissue mil demo decisions curve --work DIR
+python benchmarks/compressor_rows.py needles tissue mil demo decisions telling curve --work DIR
     [--tiles DIR] [--mil DIR] [--demo DIR] [--seeds N]
 
 Every finished run is a line of docs/results/compressor.jsonl at once; runs that are there are not repeated.
@@ -67,6 +67,9 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "stages 5": {"stages": 5},
     "second_look off": {"second_look": False},
 }
+
+
+TELLING = ("preset paper", "pairs all", "ranking random", "ranking mass", "curriculum 0.8", "scorer_width 256")
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,19 @@ def decision_runs(seeds: int) -> Iterator[Run]:
                 yield Run("decisions", task, label, "dtc-abmil", seed, {**budget, **options})
 
 
+def telling_runs(seeds: int) -> Iterator[Run]:
+    """Switches whose interval left 0 on a screening task, and the default, on every kind of data; with plain attention.
+
+    Real sets have seven instances a bag: they keep 0.4 of them.
+    """
+    for task in ("lone-16", "tissue", *mil_sets.SETS, "demo"):
+        share = 0.4 if task in mil_sets.SETS else 0.1
+        for seed in range(seeds):
+            yield Run("decisions", task, "abmil", "abmil", seed)
+            for label in ("default", *TELLING):
+                yield Run("decisions", task, label, "dtc-abmil", seed, {"retention": share, **SWITCHES[label]})
+
+
 def curve_runs(seeds: int) -> Iterator[Run]:
     """Quality against tokens for every compressor."""
     for seed in range(seeds):
@@ -162,6 +178,7 @@ GROUPS = {
     "mil": (mil_runs, 5),
     "demo": (demo_runs, 5),
     "decisions": (decision_runs, 3),
+    "telling": (telling_runs, 5),
     "curve": (curve_runs, 3),
 }
 

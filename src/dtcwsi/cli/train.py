@@ -6,36 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
 from dtcwsi.cli.console import complain, print_json, print_table, say
 from dtcwsi.cli.options import Json
-from dtcwsi.errors import OptionError, UsageError
-from dtcwsi.registry import near
+from dtcwsi.cli.train_settings import KNOWN, assignments, read_config, required, search_of, texts
 
 if TYPE_CHECKING:
     from dtcwsi.training.crossval import RunRecord, TrainingEvent
-    from dtcwsi.training.search import Search
 
 __all__ = ["metrics_table", "narrate", "run"]
 
 _UNKNOWN = "n/a"
 _DEFAULTS: dict[str, Any] = {"model": "dtc-abmil"}
-_TEXTS = ("features", "labels", "model", "recipe", "group", "out", "device")
-_NUMBERS: dict[str, type[int] | type[float]] = {
-    "folds": int,
-    "epochs": int,
-    "seed": int,
-    "batch_size": int,
-    "retention": float,
-    "lr": float,
-    "weight_decay": float,
-    "patience": int,
-    "max_tokens": int,
-    "pretrain_steps": int,
-    "trials": int,
-}
-_KNOWN = (*_TEXTS, *_NUMBERS, "splits", "set", "search")
 
 
 def run(
@@ -82,15 +64,15 @@ def run(
     from dtcwsi.training.crossval import cross_validate
 
     given = locals()
-    flags = {name: given[name] for name in _KNOWN if name not in ("set", "search") and given[name] is not None}
-    from_file = _read_config(config) if config else {}
+    flags = {name: given[name] for name in KNOWN if name not in ("set", "search") and given[name] is not None}
+    from_file = read_config(config) if config else {}
     settings = {**_DEFAULTS, **from_file, **flags}
     for name in ("set", "search"):
         settings.pop(name, None)
-    where = {name: Path(_required(settings, name)) for name in ("features", "labels", "out")}
-    options = {**from_file.get("set", {}), **_assignments("set", set_ or [])}
-    space = {**from_file.get("search", {}), **_texts("search", search or [])}
-    wanted = _search(space, settings.pop("trials", None))
+    where = {name: Path(required(settings, name)) for name in ("features", "labels", "out")}
+    options = {**from_file.get("set", {}), **assignments("set", set_ or [])}
+    space = {**from_file.get("search", {}), **texts("search", search or [])}
+    wanted = search_of(space, settings.pop("trials", None))
     cohort = read_cohort(where["labels"], where["features"])
     rest = {name: value for name, value in settings.items() if name not in where}
     record = cross_validate(cohort, out=where["out"], options=options, search=wanted, on_event=narrate, **rest)
@@ -173,91 +155,3 @@ def _figure(value: float | None) -> str:
 
 def _unless_unknown(value: float | None, text: str) -> str:
     return _UNKNOWN if _figure(value) == _UNKNOWN else text
-
-
-def _required(settings: dict[str, Any], name: str) -> Any:
-    if settings.get(name) is None:
-        raise UsageError(f"--{name} is missing; expected a path, here or in the --config file")
-    return settings[name]
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"the config {path} cannot be read ({reason}); expected YAML such as 'epochs: 60'") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"the config {path} holds {type(content).__name__}; expected options such as 'epochs: 60'")
-    content = {str(name).replace("-", "_"): value for name, value in content.items()}
-    for name in content:
-        if name not in _KNOWN:
-            raise OptionError(
-                f"the config {path} has the unknown option {name!r}; near options: {near(name, _KNOWN)}; the model's "
-                "own go under 'set:', such as 'set: {lam: 0.7}'"
-            )
-    return {name: _config_value(path, name, value) for name, value in content.items()}
-
-
-def _config_value(path: Path, name: str, value: Any) -> Any:
-    """Check a config entry's type, and turn text into a number where one belongs: to YAML 1e-3 is text."""
-    if value is None:
-        raise OptionError(f"the config {path} gives no value for {name!r}; fill it in or take the line out")
-    if name in ("set", "search"):
-        if not isinstance(value, dict):
-            example = "{lam: 0.7}" if name == "set" else "{lam: '0:1'}"
-            raise OptionError(f"the config {path} has {name}={value!r}; expected options such as '{name}: {example}'")
-        return {str(option).replace("-", "_"): setting for option, setting in value.items()}
-    if name == "splits":
-        return [str(file) for file in (value if isinstance(value, list) else [value])]
-    if name in _TEXTS and not isinstance(value, str):
-        raise OptionError(f"the config {path} has {name}={value!r}; expected text, in quotes if it looks like a number")
-    return _config_number(path, name, value) if name in _NUMBERS else value
-
-
-def _config_number(path: Path, name: str, value: Any) -> int | float:
-    wanted = _NUMBERS[name]
-    expected = "a whole number" if wanted is int else "a number"
-    try:
-        number = wanted(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise OptionError(f"the config {path} has {name}={value!r}; expected {expected}") from error
-    if isinstance(value, bool) or (isinstance(value, float) and wanted is int):
-        raise OptionError(f"the config {path} has {name}={value!r}; expected {expected}")
-    return number
-
-
-def _assignments(flag: str, pairs: list[str]) -> dict[str, Any]:
-    options = {}
-    for name, value in _texts(flag, pairs).items():
-        try:
-            options[name] = yaml.safe_load(value)
-        except (ValueError, yaml.YAMLError) as error:
-            raise OptionError(
-                f"got --{flag} {f'{name}={value}'!r}; expected a value as in YAML, such as --{flag} lam=0.7"
-            ) from error
-    return options
-
-
-def _texts(flag: str, pairs: list[str]) -> dict[str, str]:
-    options = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            example = (
-                "OPTION=VALUE, such as --set lam=0.7" if flag == "set" else "OPTION=VALUES, such as --search lam=0:1"
-            )
-            raise OptionError(f"got --{flag} {pair!r}; expected {example}")
-        options[name.strip().replace("-", "_")] = value
-    return options
-
-
-def _search(space: dict[str, str], trials: int | None) -> "Search | None":
-    from dtcwsi.training.search import Search, values_of
-
-    if not space:
-        if trials is not None:
-            raise OptionError("got --trials without --search; expected what to search, such as --search lam=0:1")
-        return None
-    read = {name: values_of(name, str(text)) for name, text in space.items()}
-    return Search(read) if trials is None else Search(read, trials)
