@@ -14,7 +14,6 @@ import math
 import multiprocessing
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 
 from dtcwsi.bags.packing import join, pack
+from dtcwsi.benchmark.measuring import Peak
 from dtcwsi.compressors import create_compressor
 from dtcwsi.models import create_model
 from dtcwsi.types import Bag, PackedBags
@@ -106,33 +106,6 @@ def alone(work: Callable[..., dict[str, Any]], *given: Any, seconds: float | Non
             return pool.apply_async(work, given).get(seconds)
         except multiprocessing.TimeoutError as error:
             raise TimeoutError(f"more than {seconds} s") from error
-
-
-class Peak:
-    """Sample this process's own memory while a block runs; ``extra_mib`` is its peak beyond the start."""
-
-    def __enter__(self) -> "Peak":
-        self._start, self._most, self._going = _own_mib(), 0.0, True
-        self._watch = threading.Thread(target=self._look)
-        self._watch.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._going = False
-        self._watch.join()
-        self.extra_mib = max(self._most, _own_mib()) - self._start
-
-    def _look(self) -> None:
-        while self._going:
-            self._most = max(self._most, _own_mib())
-            time.sleep(0.002)
-
-
-def _own_mib() -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
-            return float(line.split()[1]) / 1024
-    raise SystemExit("memory is read from /proc/self/status, which this system does not have")
 
 
 @torch.no_grad()

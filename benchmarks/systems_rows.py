@@ -19,10 +19,11 @@ import torch
 
 import mil_sets
 import needles
-from compressor_speed import Peak, alone
+from compressor_speed import alone
 from dtcwsi.aggregators import AGGREGATORS
 from dtcwsi.bags.cohort import read_cohort
 from dtcwsi.benchmark.demo import lesion_scores
+from dtcwsi.benchmark.measuring import Peak
 from dtcwsi.training.crossval import cross_validate
 from fitting import RECIPE, fit, mean_of, packed_each
 from provenance import provenance

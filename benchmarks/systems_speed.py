@@ -22,8 +22,9 @@ from typing import Any
 
 import torch
 
-from compressor_speed import Peak, alone, medians_of
+from compressor_speed import alone, medians_of
 from dtcwsi.bags.packing import pack
+from dtcwsi.benchmark.measuring import Peak
 from dtcwsi.models import create_model
 from dtcwsi.types import Bag
 from provenance import provenance, save

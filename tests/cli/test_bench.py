@@ -30,6 +30,10 @@ def test_a_table_is_made_of_ones_own_cohort_and_again_from_its_runs(run, cohort,
         (["table4", "--quick", "--recipe", "own"], "got recipe='own'; expected one of"),
         (["table4", "--quick", "--folds", "1"], "got folds=1; expected a whole number from 2 on"),
         (["table4", "--quick", "--epochs", "0"], "got epochs=0; expected a whole number from 1 on"),
+        (
+            ["table4", "--cohort", "a.csv", "--features", "a", "--features", "b"],
+            "got 2 feature folders; table4 takes 1",
+        ),
         (["table4", "--cohort", "no.csv", "--features", "no"], "no.csv cannot be read"),
     ],
 )

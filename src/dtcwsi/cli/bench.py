@@ -8,17 +8,19 @@ from typing import Annotated
 import typer
 
 from dtcwsi.cli.console import print_json, say
-from dtcwsi.cli.options import Json
+from dtcwsi.cli.options import Device, Json, pick_device
 from dtcwsi.errors import UsageError
 
 __all__ = ["run"]
 
 
 def run(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="table1, table4, table5, table7 or table8.")],
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="table1 to table8.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the table and for runs, which tables share.")],
     cohort: Annotated[Path | None, typer.Option("--cohort", metavar="CSV", help="Labels table of your cohort.")] = None,
-    features: Annotated[Path | None, typer.Option("--features", help="Its feature files.")] = None,
+    features: Annotated[
+        list[Path] | None, typer.Option("--features", help="Its feature files; for table6 of two encoders.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A tiny drawn cohort: every step, no meaning.")] = False,
     beside: Annotated[
         str, typer.Option("--beside", help="Column of the paper: tcga-nsclc, tcga-brca, tcga-rcc or panda.")
@@ -27,10 +29,13 @@ def run(
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Times to repeat all folds.")] = 1,
     recipe: Annotated[str, typer.Option("--recipe", help="common, or published: each model's own.")] = "common",
     epochs: Annotated[int | None, typer.Option("--epochs", help="Most epochs a fold.")] = None,
+    patches: Annotated[int, typer.Option("--patches", min=1, help="Size of the slide that is measured.")] = 13_900,
+    device: Device = None,
     as_json: Json = False,
 ) -> int:
     """Make a table of the paper, its numbers beside yours: CSV, JSON and a page; resumable fold by fold."""
     from dtcwsi.bags.cohort import read_cohort
+    from dtcwsi.benchmark.measuring import seconds_a_patch
     from dtcwsi.benchmark.tables.definitions import TABLES
     from dtcwsi.benchmark.tables.making import make_table
     from dtcwsi.benchmark.tables.page import write_table_files
@@ -48,16 +53,23 @@ def run(
     FoldChoice(folds, "patient", ())
     if epochs is not None:
         check_whole_number("epochs", epochs)
-    if quick == (cohort is not None) or (cohort is None) != (features is None):
+    if quick == (cohort is not None) or (cohort is None) != (not features):
         raise UsageError("expected --cohort CSV with --features DIR, or --quick alone")
+    kinds = max(chosen.encoders.values(), default=0) + 1
+    if features and len(features) > kinds:
+        raise UsageError(f"got {len(features)} feature folders; {table} takes {kinds}")
     check_writable(out)
     protocol = Protocol(folds or (2 if quick else None), seeds, recipe, epochs or (5 if quick else None))
-    if cohort is None or features is None:
+    if cohort is None or not features:
         say("quick cohort: 24 drawn slides")
-        cohort, features = quick_cohort()
+        cohort, made_of = quick_cohort()
+        features = [made_of]
     name = QUICK if quick else cohort.stem
-    shelf = Shelf(out / "runs", read_cohort(cohort, features), protocol)
-    made = make_table(table, chosen, shelf, beside=beside, cohort=name, tell=say)
+    shelves = [
+        Shelf(out / "runs", read_cohort(cohort, folder), protocol, seconds_a_patch(folder)) for folder in features
+    ]
+    on = pick_device(device)
+    made = make_table(table, chosen, shelves, beside=beside, cohort=name, patches=patches, device=on, tell=say)
     paths = write_table_files(made, out, command=shlex.join(["dtcwsi", *sys.argv[1:]]))
     if as_json:
         print_json({"complete": made.complete, "files": [str(path) for path in paths]})

@@ -19,7 +19,7 @@ QUICK = Protocol(folds=2, epochs=1)
 
 @pytest.fixture(scope="session")
 def quick(tmp_path_factory):
-    return quick_cohort(tmp_path_factory.mktemp("quick"))
+    return quick_cohort(tmp_path_factory.mktemp("quick"), slides=12)
 
 
 @pytest.fixture
@@ -28,13 +28,13 @@ def shelf(quick, tmp_path):
 
 
 def make(shelf, table=TABLE, **given):
-    return make_table("table9", table, shelf, **{"beside": "panda", "cohort": "tiny", **given})
+    return make_table("table9", table, [shelf], **{"beside": "panda", "cohort": "tiny", **given})
 
 
 def test_rows_have_the_papers_numbers_beside_those_of_runs(shelf):
     made = make(shelf)
     assert made.complete
-    assert (made.slides, made.patients) == (24, 16)
+    assert (made.slides, made.patients) == (12, 8)
     row = made.rows[0]
     assert (row.name, dict(row.paper), dict(row.columns)) == ("A", PAPER["A"]["panda"], {"r_1": "0.74"})
     metrics = json.loads((shelf.folder.parent / row.runs[0] / "metrics.json").read_text())["metrics"]
@@ -91,7 +91,7 @@ def test_files_say_the_same_in_three_ways(shelf):
     with paths[0].open(newline="") as file:
         first, second = csv.DictReader(file)
     told = json.loads(paths[1].read_text())
-    assert (told["cohort"], told["beside"], told["slides"]) == ("tiny", "panda", 24)
+    assert (told["cohort"], told["beside"], told["slides"]) == ("tiny", "panda", 12)
     assert (first["paper_acc"], first["paper_acc_std"], first["r_1"], second["r_1"]) == ("91.2", "0.7", "0.74", "-")
     assert float(first["ours_acc"]) == told["rows"][0]["ours_acc"] == round(made.rows[0].ours["acc"], 3)
     assert first["ours_std"] == first["ours_acc_std"]
@@ -105,11 +105,43 @@ def test_files_say_the_same_in_three_ways(shelf):
     assert "Nothing else." in page
 
 
+def test_a_slide_is_measured_stage_by_stage_and_no_total_leaves_one_out(quick, tmp_path):
+    metrics = ("acc", "epoch_s", "gflop", "mil_ms", "full_ms", "speedup", "full_gib")
+    table = replace(TABLE, metrics=metrics, paper={"A": {"panda": {"full_ms": 410.0}}, "B": {}})
+    cohort, known = read_cohort(*quick), {"read": 1e-5, "encode": 2e-3}
+    told = make(Shelf(tmp_path / "runs", cohort, QUICK, known), table, patches=200)
+    first, second = (row.ours for row in told.rows)
+    assert first["read_ms"] == pytest.approx(2.0)
+    assert first["encode_ms"] == pytest.approx(400)
+    assert first["full_ms"] == pytest.approx(first["read_ms"] + first["encode_ms"] + first["mil_ms"])
+    assert first["mil_ms"] == pytest.approx(first["compress_ms"] + first["aggregate_ms"])
+    assert second["speedup"] == pytest.approx(first["full_ms"] / second["full_ms"])
+    assert second["gflop"] == pytest.approx(first["gflop"] / 2, rel=0.02)
+    assert first["epoch_s"] > 0
+    page = write_table_files(told, tmp_path, command="")[2].read_text()
+    assert "Measured: one slide of 200 patches on cpu" in page
+    assert "| ours MIL ms | paper full ms | ours full ms | ours speedup | ours full GiB |" in page
+    alone = replace(table, rows={"A": ROWS["A"]})
+    unknown = make(Shelf(tmp_path / "runs", cohort, QUICK), alone, patches=200).rows[0].ours
+    assert {"full_ms", "read_ms", "encode_ms", "speedup"}.isdisjoint(unknown)
+    assert unknown["mil_speedup"] == 1
+
+
+def test_rows_of_features_that_are_not_there_are_not_run(shelf, tmp_path):
+    table = replace(TABLE, encoders={"A": 0, "B": 1})
+    made = make(shelf, table)
+    assert made.complete
+    assert made.rows[0].columns["encoder"] == "colour-texture"
+    assert (dict(made.rows[1].ours), made.rows[1].runs) == ({}, ())
+    both = make_table("table9", table, [shelf, shelf], beside="panda", cohort="tiny")
+    assert both.rows[1].ours
+
+
 def test_the_quick_cohort_is_made_once(quick):
     labels, features = quick
     before = {path: path.stat().st_mtime_ns for path in features.glob("*.h5")}
-    assert len(before) == 24
-    assert quick_cohort(labels.parent) == quick
+    assert len(before) == 12
+    assert quick_cohort(labels.parent, slides=12) == quick
     assert {path: path.stat().st_mtime_ns for path in features.glob("*.h5")} == before
 
 

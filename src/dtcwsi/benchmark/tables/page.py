@@ -14,7 +14,24 @@ from dtcwsi.store.atomic import write_json, write_text
 __all__ = ["write_table_files"]
 
 _NOT_RUN = "not run"
-_WORDS = {"acc": "accuracy (%)", "auc": "AUC (%)", "tokens": "tokens kept", "ms": "ms a slide"}
+_WORDS = {
+    "acc": "accuracy (%)",
+    "auc": "AUC (%)",
+    "tokens": "tokens kept",
+    "ms": "ms a slide",
+    "epoch_s": "s an epoch",
+    "gflop": "GFLOP",
+    "mil_gib": "MIL GiB",
+    "full_gib": "full GiB",
+    "mil_ms": "MIL ms",
+    "mil_speedup": "MIL speedup",
+    "full_ms": "full ms",
+    "read_ms": "read ms",
+    "encode_ms": "encode ms",
+    "compress_ms": "compress ms",
+    "aggregate_ms": "aggregate ms",
+}
+_DIGITS = {"tokens": 2, "mil_gib": 3, "full_gib": 1, "epoch_s": 2}
 
 
 def write_table_files(made: MadeTable, folder: Path, *, command: str) -> tuple[Path, ...]:
@@ -47,7 +64,7 @@ def _plain(made: MadeTable, row: MadeRow) -> dict[str, Any]:
 
 
 def _columns(made: MadeTable, row: MadeRow) -> Mapping[str, str]:
-    names = dict.fromkeys(name for columns in made.table.columns.values() for name in columns)
+    names = dict.fromkeys(name for one in made.rows for name in one.columns)
     return {name: row.columns.get(name, "-") for name in names}
 
 
@@ -62,13 +79,19 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 
 def _markdown(made: MadeTable, command: str) -> str:
     metrics, columns = made.table.metrics, list(_columns(made, made.rows[0]))
-    head = ["row", *columns, *(f"{side} {_WORDS[metric]}" for metric in metrics for side in ("paper", "ours")), "runs"]
+    told = {metric: any(metric in row.paper for row in made.rows) for metric in metrics}
+    head = ["row", *columns]
+    for metric in metrics:
+        word = _WORDS.get(metric, metric)
+        head += [f"paper {word}", f"ours {word}"] if told[metric] else [f"ours {word}"]
+    head.append("runs")
     lines = [f"# {made.name[:5].title()} {made.name[5:]}: {made.table.title}", "", *_about(made, command), ""]
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in made.rows:
         cells = [row.name, *_columns(made, row).values()]
         for metric in metrics:
-            cells += [_figure(row.paper, metric, row.paper.get(f"{metric}_std")), _ours(row, metric)]
+            cells += [_figure(row.paper, metric, row.paper.get(f"{metric}_std"))] if told[metric] else []
+            cells.append(_ours(row, metric))
         lines.append("| " + " | ".join([*cells, ", ".join(f"`{run}`" for run in row.runs)]) + " |")
     lines += ["", *(f"* {row.name}: {row.failed}" for row in made.rows if row.failed)]
     return "\n".join(lines).rstrip() + "\n"
@@ -85,6 +108,7 @@ def _about(made: MadeTable, command: str) -> list[str]:
         "",
         f"`{command}`",
     ]
+    told += ["", f"Measured: one slide of {made.measured}."] if made.measured else []
     return [*told, "", made.table.remark] if made.table.remark else told
 
 
@@ -95,5 +119,5 @@ def _ours(row: MadeRow, metric: str) -> str:
 def _figure(values: Mapping[str, float], metric: str, std: float | None) -> str:
     if metric not in values:
         return "-"
-    digits = 2 if metric == "tokens" else 1
+    digits = _DIGITS.get(metric, 1)
     return f"{values[metric]:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")

@@ -23,13 +23,13 @@ def cache_folder() -> Path:
     return (Path(shared) if shared else Path.home() / ".cache") / "dtcwsi"
 
 
-def quick_cohort(folder: Path | None = None) -> tuple[Path, Path]:
-    """Draw 24 slides of 24 patients and extract them, or find it done.  Returns: labels table, feature folder.
+def quick_cohort(folder: Path | None = None, *, slides: int = 24) -> tuple[Path, Path]:
+    """Draw slides and extract them, or find it done.  Returns: labels table, feature folder.
 
     Raises: UsageError if the folder cannot be written.
     """
     out = folder or cache_folder() / "quick-1"
     check_writable(out)
-    write_cohort(out, slides=24, side_px=1024, difficulty=0.2, workers=1)
+    write_cohort(out, slides=slides, side_px=1024, difficulty=0.2, workers=1)
     run_extraction(find_slides([out / "slides"]), Extraction(out=out, encoder=load_encoder(_ENCODER), workers=0))
     return out / "labels.csv", out / "features" / _ENCODER

@@ -1,6 +1,6 @@
 """Runs kept by what made them, so that tables share what they have in common and nothing is trained twice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,10 +26,16 @@ class Protocol:
 
 
 class Shelf:
-    """Run folders of a cohort under one protocol; a folder's name is its model and the digest of all that made it."""
+    """Run folders of a cohort under one protocol; a folder's name is its model and the digest of all that made it.
 
-    def __init__(self, folder: Path, cohort: Cohort, protocol: Protocol) -> None:
+    ``seconds_a_patch`` is what reading and encoding took when the features were made, if that is known.
+    """
+
+    def __init__(
+        self, folder: Path, cohort: Cohort, protocol: Protocol, seconds_a_patch: Mapping[str, float] | None = None
+    ) -> None:
         self.folder, self.cohort, self.protocol = folder, cohort, protocol
+        self.seconds_a_patch = dict(seconds_a_patch or {})
         slides = [
             [slide.slide_id, slide.label, slide.patient_id, slide.fold, fingerprint(header.path)]
             for slide, header in zip(cohort.slides, cohort.headers, strict=True)

@@ -1,0 +1,158 @@
+"""What one slide costs a model at inference, measured: milliseconds by stage, memory, products."""
+
+import gc
+import math
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from dtcwsi.bags.packing import pack
+from dtcwsi.models import create_model
+from dtcwsi.store.tables import read_rows
+from dtcwsi.types import Bag, PackedBags
+
+__all__ = ["Measured", "Peak", "measure", "seconds_a_patch"]
+
+_PATCH = 256.0
+_STEPS = ("read", "encode")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Medians of one slide: ``compress_ms`` and ``aggregate_ms``, ``gflop`` of products as torch's counter counts them.
+
+    ``extra_gib`` is the peak of memory beyond the model and the slide, in the first pass: of the device where that is
+    a GPU, else of the process; None where the system does not tell.
+    """
+
+    compress_ms: float
+    aggregate_ms: float
+    gflop: float
+    extra_gib: float | None
+
+
+class Peak:
+    """Sample this process's own memory while a block runs; ``extra_mib`` is its peak beyond the start.
+
+    It is None where the system has no /proc.
+    """
+
+    extra_mib: float | None = None
+
+    def __enter__(self) -> "Peak":
+        self._start, self._most, self._going = _own_mib(), 0.0, True
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        if self._start is not None:
+            self._watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._going = False
+        if self._start is not None:
+            self._watch.join()
+            self.extra_mib = max(self._most, _own_mib() or 0.0) - self._start
+
+    def _look(self) -> None:
+        while self._going:
+            self._most = max(self._most, _own_mib() or 0.0)
+            time.sleep(0.002)
+
+
+def measure(
+    model: str,
+    options: Mapping[str, Any],
+    *,
+    in_dim: int,
+    n_classes: int = 2,
+    patches: int = 13_900,
+    device: str = "cpu",
+    repeats: int = 5,
+) -> Measured:
+    """Build a model in a process of its own and run one slide of random features on a square grid through it.
+
+    Raises: what `create_model` raises for the model or its options.
+    """
+    with get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measured, (model, dict(options), in_dim, n_classes, patches, device, repeats))
+
+
+def seconds_a_patch(features: Path) -> dict[str, float]:
+    """Find what reading and encoding took a patch, by the table that `extract` left beside the features.
+
+    Returns: ``read`` and ``encode``; nothing if there is no such table, as beside the features of other tools.
+    """
+    places = (features, *list(features.resolve().parents)[:2])
+    rows = next((read_rows(place / "slides.csv") for place in places if (place / "slides.csv").is_file()), [])
+    told = [
+        row for row in rows if all(_number(row.get(name)) for name in ("patches", "seconds_read", "seconds_encode"))
+    ]
+    patches = sum(float(row["patches"]) for row in told)
+    return {step: sum(float(row[f"seconds_{step}"]) for row in told) / patches for step in _STEPS} if patches else {}
+
+
+@torch.inference_mode()
+def _measured(
+    name: str, options: dict[str, Any], in_dim: int, n_classes: int, patches: int, device: str, repeats: int
+) -> Measured:
+    torch.manual_seed(0)
+    model = create_model(name, in_dim=in_dim, n_classes=n_classes, **options).eval().to(device)
+    slide = _slide(patches, in_dim).to(torch.device(device))
+    gc.collect()
+    extra = _extra_gib(lambda: model.aggregate(model.compress(slide)), device)
+    with FlopCounterMode(display=False) as counter:
+        model.aggregate(model.compress(slide))
+    times = []
+    for _ in range(repeats):
+        began = _now(device)
+        tokens = model.compress(slide)
+        between = _now(device)
+        model.aggregate(tokens)
+        times.append((between - began, _now(device) - between))
+    compress, aggregate = (1000 * statistics.median(column) for column in zip(*times, strict=True))
+    return Measured(compress, aggregate, counter.get_total_flops() / 1e9, extra)
+
+
+def _slide(patches: int, in_dim: int) -> PackedBags:
+    side, number = math.isqrt(patches - 1) + 1, torch.arange(patches)
+    coords = torch.stack([number % side, number // side], dim=1) * int(_PATCH)
+    return pack([Bag(torch.randn(patches, in_dim), coords, _PATCH)])
+
+
+def _extra_gib(run: Callable[[], object], device: str) -> float | None:
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return float(torch.cuda.max_memory_allocated(device) - before) / 2**30
+    with Peak() as peak:
+        run()
+    return None if peak.extra_mib is None else peak.extra_mib / 1024
+
+
+def _now(device: str) -> float:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _own_mib() -> float | None:
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    line = next((line for line in status.read_text().splitlines() if line.startswith("RssAnon")), None)
+    return None if line is None else float(line.split()[1]) / 1024
+
+
+def _number(cell: str | None) -> bool:
+    try:
+        return float(cell or "") > 0
+    except ValueError:
+        return False

@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from dtcwsi.benchmark.cost import slide_cost
+from dtcwsi.benchmark.measuring import Peak, measure, seconds_a_patch
+from dtcwsi.errors import OptionError
+from dtcwsi.models import create_model
+
+
+@pytest.mark.parametrize(("name", "options"), [("abmil", {}), ("dtc-abmil", {"retention": 0.1})])
+def test_products_are_those_of_the_cost_model_and_time_and_memory_are_told(name, options):
+    found = measure(name, options, in_dim=64, patches=3000, repeats=1)
+    parts = slide_cost(create_model(name, in_dim=64, n_classes=2, **options), 3000)
+    assert found.gflop == pytest.approx(sum(part.products for part in parts.values()) / 1e9, rel=0.02)
+    assert found.aggregate_ms > 0
+    assert found.compress_ms >= 0
+    assert found.extra_gib is None or 0 < found.extra_gib < 1
+
+
+def test_a_wrong_option_is_told_from_the_other_process():
+    with pytest.raises(OptionError, match="got hidden=0"):
+        measure("abmil", {"hidden": 0}, in_dim=8, patches=10)
+
+
+def test_a_peak_is_seen_though_it_is_gone():
+    with Peak() as peak:
+        torch.ones(64 << 20, dtype=torch.uint8).sum()
+    with Peak() as nothing:
+        pass
+    if peak.extra_mib is None:
+        pytest.skip("memory is read from /proc, which this system does not have")
+    assert peak.extra_mib > 40 > nothing.extra_mib
+
+
+def test_seconds_a_patch_come_from_the_table_of_extract(tmp_path):
+    features = tmp_path / "features" / "lite0"
+    features.mkdir(parents=True)
+    assert seconds_a_patch(features) == {}
+    rows = ["slide_id,patches,seconds_read,seconds_encode", "a,100,1.0,5.0", "b,300,1.0,3.0", "c,0,0.0,0.0", "d,9,,"]
+    (tmp_path / "slides.csv").write_text("\n".join(rows) + "\n")
+    assert seconds_a_patch(features) == pytest.approx({"read": 0.005, "encode": 0.02})
+    assert seconds_a_patch(tmp_path) == seconds_a_patch(features)
