@@ -56,7 +56,9 @@ def run(
         say("quick cohort: 24 drawn slides")
         cohort, features = quick_cohort()
     name = QUICK if quick else cohort.stem
-    shelf = Shelf(out / "runs", read_cohort(cohort, features), protocol)
+    slides = read_cohort(cohort, features)
+    FoldChoice(protocol.folds, "patient", ()).of(slides, seed=0)  # what cannot be split is told once, before any work
+    shelf = Shelf(out / "runs", slides, protocol)
     made = make_table(table, chosen, shelf, beside=beside, cohort=name, tell=say)
     paths = write_table_files(made, out, command=shlex.join(["dtcwsi", *sys.argv[1:]]))
     if as_json:

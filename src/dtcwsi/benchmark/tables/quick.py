@@ -24,7 +24,7 @@ def cache_folder() -> Path:
 
 
 def quick_cohort(folder: Path | None = None) -> tuple[Path, Path]:
-    """Draw 24 slides of 24 patients and extract them, or find it done.  Returns: labels table, feature folder.
+    """Draw 24 slides of 16 patients and extract them, or find it done.  Returns: labels table, feature folder.
 
     Raises: UsageError if the folder cannot be written.
     """
