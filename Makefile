@@ -10,7 +10,7 @@ demo: $(VENV)/.demo-installed
 	$(BIN)/dtcwsi demo
 
 test: $(VENV)/.dev-installed
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: lint types imports docs smoke
 

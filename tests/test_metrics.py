@@ -77,6 +77,15 @@ def test_auc_counts_ties_half_and_leaves_absent_classes_out():
     assert math.isnan(AUC(np.zeros(3, int), probabilities))
 
 
+def test_slides_whose_probability_rounds_to_one_are_still_ranked():
+    logits = np.array([[0.0, -50.0], [0.0, -40.0], [0.0, 3.0], [0.0, 40.0], [0.0, 50.0]])
+    probabilities = np.exp(logits - np.logaddexp(logits[:, :1], logits[:, 1:]))
+    assert probabilities[0, 0] == probabilities[1, 0] == probabilities[4, 1] == 1
+    for name in ("auc", "average_precision"):
+        assert METRICS[name](np.array([0, 1, 1, 1, 1]), probabilities) == 1
+        assert METRICS[name](np.array([0, 0, 0, 0, 1]), probabilities) == 1
+
+
 def test_kappa_forgives_neighbouring_grades_and_is_unknown_for_one():
     labels = np.array([0, 1, 2, 2])
     near, far = np.eye(3)[[0, 1, 2, 1]], np.eye(3)[[0, 1, 2, 0]]

@@ -139,19 +139,28 @@ def _kappa(labels: Labels, probabilities: Values, weights: Values) -> Values:
 
 def _auc(labels: Labels, probabilities: Values, weights: Values) -> Values:
     areas = []
-    for label in range(probabilities.shape[1]):
-        positive, negative = _by_value(labels == label, probabilities[:, label], weights)
+    for label in range(1, 2) if probabilities.shape[1] == 2 else range(probabilities.shape[1]):
+        positive, negative = _by_value(labels == label, _sureness(probabilities, label), weights)
         below = negative.cumsum(axis=1) - negative / 2  # ties count half
         pairs = positive.sum(axis=1) * negative.sum(axis=1)
         areas.append(_ratio((positive * below).sum(axis=1), pairs))
     return _mean(np.stack(areas, axis=1))
 
 
+def _sureness(probabilities: Values, label: int) -> Values:
+    """Rank slides by a class; of two by their ratio, as one of them rounds to 1 where the other still differs."""
+    if probabilities.shape[1] != 2:
+        return probabilities[:, label]
+    logs = np.log(np.maximum(probabilities, 1e-300))
+    ranked: Values = logs[:, label] - logs[:, 1 - label]
+    return ranked
+
+
 def _average_precision(labels: Labels, probabilities: Values, weights: Values) -> Values:
     means = []
     classes = range(probabilities.shape[1])
     for label in classes[1:] if len(classes) == 2 else classes:
-        positive, negative = _by_value(labels == label, probabilities[:, label], weights)
+        positive, negative = _by_value(labels == label, _sureness(probabilities, label), weights)
         positive, negative = positive[:, ::-1], negative[:, ::-1]
         found = positive.cumsum(axis=1)
         precision = _ratio(found, found + negative.cumsum(axis=1))

@@ -19,7 +19,7 @@ def test_a_copy_is_found_in_any_order_of_patches_and_in_16_bits():
     assert [pair[:2] for pair in pairs_of(a=rows, b=slide(2), c=mixed)] == [("a", "c")]
 
 
-def test_half_a_slide_is_found_in_the_whole():
+def test_most_of_a_slide_is_found_in_the_whole():
     rows = slide(0, patches=1200)
     found = pairs_of(whole=rows, most=rows[:900], other=slide(3, patches=1200))
     assert [pair[:2] for pair in found] == [("whole", "most")]
@@ -38,3 +38,23 @@ def test_what_many_slides_share_tells_nothing():
 def test_empty_slides_and_none_are_no_pair():
     assert pairs_of(a=np.zeros((0, 4)), b=np.zeros((0, 4)), c=slide(1, dim=4)) == []
     assert list(near_duplicates([])) == []
+
+
+def test_a_small_part_is_found_in_a_slide_that_is_many_times_as_large():
+    rows = slide(0, patches=9000)
+    assert pairs_of(whole=rows, part=rows[:900], other=slide(1, patches=900)) == [("whole", "part", 1.0)]
+
+
+def test_a_region_of_other_tissue_than_the_rest_is_mostly_found():
+    """The mean of a region's patches is not that of its slide."""
+    found = 0
+    for seed in range(10):
+        tissues = np.random.default_rng(seed + 100).standard_normal((2, 64))
+        rows = slide(seed, patches=4000) + np.repeat(tissues, [1500, 2500], axis=0)
+        found += pairs_of(whole=rows, region=rows[:1500]) != []
+    assert found >= 6
+
+
+def test_copies_of_one_patch_are_told_from_copies_of_another():
+    one, other = (np.repeat(slide(seed, patches=1), 40, axis=0) for seed in (0, 1))
+    assert [pair[:2] for pair in pairs_of(a=one, b=other, c=one[:30])] == [("a", "c")]

@@ -105,3 +105,25 @@ def test_a_folder_without_splits_and_nothing_at_all_are_told(tmp_path):
         read_splits([tmp_path])
     with pytest.raises(CohortError, match="no split file was named"):
         read_splits([])
+
+
+def test_what_clam_writes_beside_a_split_is_passed_over(written):
+    text = {"": ",train,val,test\n0,a,b,c\n", "_bool": ",train,val,test\na,True,False,False\n"}
+    text["_descriptor"] = ",train,val,test\nx,40,5,5\ny,38,5,5\n"
+    paths = [written(each, f"splits_0{end}.csv") for end, each in text.items()]
+    assert [one.name for one in read_splits(paths).partitions] == [str(paths[0])]
+    assert parts_of(read_splits(paths[1:2]).partitions[0]) == (("a",), (), ())
+    with pytest.raises(CohortError, match="splits_0_descriptor.csv counts slides and names none"):
+        read_splits(paths[2:])
+
+
+def test_slides_without_a_fold_take_no_part(written):
+    path = written("slide_id,patient_id,label,fold\na,p,x,0\nb,q,y,1\nc,r,y,\n", "folds.csv")
+    assert [parts_of(one) for one in read_splits([path]).partitions] == [(("b",), (), ("a",)), (("a",), (), ("b",))]
+    with pytest.raises(CohortError, match="gives no slide a fold"):
+        read_splits([written("slide_id,fold\na,\n")])
+
+
+def test_a_patient_that_is_missing_is_nobodys(written):
+    splits = read_splits([written("slide_id,patient_id,part\na,nan,train\nb,NaN,test\n")])
+    assert [splits.patient(slide) for slide in "ab"] == ["a", "b"]

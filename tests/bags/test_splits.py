@@ -176,3 +176,13 @@ def test_a_missing_validation_part_is_drawn_from_training_by_patient():
 def test_given_partitions_that_cannot_be_used_are_told(parts, message):
     with pytest.raises(CohortError, match=f"file .*{message}"):
         given_splits([partition(**parts)], "abcde", "xyxyy", "pbcdp", seed=0)
+
+
+def test_a_slide_that_a_part_lists_twice_counts_once():
+    (split,) = given_splits([partition(train="aadd", val="be", test="ccf")], "abcdef", "xyxyxy", "abcdef", seed=0)
+    assert (split.train, split.val, split.test) == ((0, 3), (1, 4), (2, 5))
+
+
+def test_given_partitions_of_one_class_are_told():
+    with pytest.raises(CohortError, match="all 3 slides have the label 'x'; expected two classes or more"):
+        given_splits([partition(train="a", val="b", test="c")], "abc", "xxx", "abc", seed=0)

@@ -45,3 +45,10 @@ def test_a_file_of_another_kind_ends_with_2(tmp_path, capsys):
     path.write_text("slide_id,label\na,x\n")
     assert status_of(["audit-splits", str(path)]) == 2
     assert "expected slide_id,part" in capsys.readouterr().err
+
+
+def test_features_of_other_slides_end_with_2(split, tmp_path, capsys):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["features"] = np.zeros((3, 4), np.float32)
+    assert status_of(["audit-splits", str(split), "--features", str(tmp_path)]) == 2
+    assert "none of the 4 slides has a file in" in capsys.readouterr().err

@@ -41,3 +41,12 @@ def test_what_cannot_be_made_is_told(run, tmp_path, arguments, sentence):
     done = run("bench", *arguments, "--out", tmp_path / "out")
     assert done.status == 2
     assert sentence in done.err
+
+
+def test_a_cohort_that_cannot_be_split_is_told_once_before_any_work(run, cohort, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("slide_id,label\ns00,a\ns01,b\ns02,a\n")
+    done = run("bench", "table4", "--cohort", labels, "--features", cohort / "features", "--out", tmp_path / "out")
+    assert done.status == 2
+    assert done.err.count("class 'a' has 2 patients; expected at least 5") == 1
+    assert not list((tmp_path / "out").iterdir())

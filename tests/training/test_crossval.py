@@ -268,6 +268,16 @@ def test_a_finished_fold_is_not_trained_again(run, monkeypatch):
     assert again.metrics["metrics"] == record.metrics["metrics"]
 
 
+def test_a_fold_of_an_earlier_version_is_scored_anew_and_kept(run):
+    cohort, record = run
+    path = record.folder / "fold1" / "fold.json"
+    told = {name: value for name, value in json.loads(path.read_text()).items() if name not in ("merged", "pruned")}
+    path.write_text(json.dumps({**told, "metrics": {"auc": told["metrics"]["auc"], "loss": told["metrics"]["loss"]}}))
+    again = cross_validate(cohort, out=record.folder, seed=5, **QUICK)
+    assert again.metrics["metrics"] == record.metrics["metrics"]
+    assert again.metrics["tokens"].keys() == record.metrics["tokens"].keys() - {"merged", "pruned"}
+
+
 def test_a_killed_fold_is_trained_anew(run):
     cohort, record = run
     before = (record.folder / "fold1" / "model.safetensors").read_bytes()

@@ -135,6 +135,8 @@ def test_the_store_of_another_search_is_told(needle_cohort, tmp_path, search):
         ({"lam": Range(0, 1)}, {"lam": 0.5}, "got lam=0.5 and a search over it; leave one of the two out"),
         ({"lam": Range(0, 3)}, {}, "got lam=3"),
         ({"stages": Choice((1, 0))}, {}, "got stages=0"),
+        ({"lr": Range(-1, 1)}, {}, "got lr=-1.0; expected a number above 0"),
+        ({"weight_decay": Choice(("none", 0.1))}, {}, "got weight_decay=.none."),
     ],
 )
 def test_a_space_that_a_model_does_not_take_is_told(needle_cohort, tmp_path, space, options, message):
@@ -145,7 +147,7 @@ def test_a_space_that_a_model_does_not_take_is_told(needle_cohort, tmp_path, spa
 
 def test_numbers_are_whole_where_the_option_is(needle_cohort, tmp_path):
     search = Search({"lam": Range(0, 1), "stages": Range(1, 4)}, 3)
-    record = told_by(needle_cohort(slides=16), tmp_path / "run", search)
+    record = told_by(needle_cohort(slides=16), tmp_path / "run{x}", search)
     best = [told["search"]["best"] for told in record.metrics["folds"].values()]
     assert all(0 < found["lam"] < 1 for found in best)
     assert {found["stages"] for found in best} <= {1, 2, 3, 4}
@@ -156,6 +158,8 @@ def test_values_are_read_as_written():
     assert values_of("lr", "1e-4:1e-2:log") == Range(1e-4, 1e-2, log=True)
     assert values_of("k", "4,8,16") == Choice((4, 8, 16))
     assert values_of("gated", "true,false") == Choice((True, False))
+    assert values_of("lr", "1e-4,1e-3") == Choice((1e-4, 1e-3))
+    assert values_of("matching", "aligned,full") == Choice(("aligned", "full"))
 
 
 @pytest.mark.parametrize(
@@ -183,3 +187,48 @@ def test_a_search_for_nothing_or_without_optuna_is_told(monkeypatch):
     monkeypatch.setattr(searching, "find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r'install it: pip install "dtcwsi\[tune\]"'):
         Search({"lam": Range(0, 1)})
+
+
+def test_a_number_that_is_given_is_not_searched_as_well(needle_cohort, tmp_path, search):
+    with pytest.raises(OptionError, match=r"got lr=0.01 and a search over it; leave one of the two out"):
+        told_by(needle_cohort(slides=8), tmp_path / "run", search, lr=0.01)
+
+
+def test_options_that_follow_from_a_searched_one_follow_in_every_trial(needle_cohort, tmp_path, monkeypatch):
+    plans, trained = [], searching.fit_fold
+    monkeypatch.setattr(
+        searching, "fit_fold", lambda plan, *rest, **named: plans.append(plan) or trained(plan, *rest, **named)
+    )
+    record = told_by(needle_cohort(slides=16), tmp_path / "run", Search({"preset": Choice(("default", "paper"))}, 4))
+    assert {(plan.options["preset"], plan.options["merge_share"]) for plan in plans} == {
+        ("default", 0.25),
+        ("paper", 1.0),
+    }
+    for fold, told in record.metrics["folds"].items():
+        card = json.loads((record.folder / f"fold{fold}" / "card.json").read_text())
+        assert card["options"]["merge_share"] == {"default": 0.25, "paper": 1.0}[told["search"]["best"]["preset"]]
+
+
+def test_the_order_in_which_options_are_named_changes_nothing(needle_cohort, tmp_path, search):
+    cohort = needle_cohort(slides=16)
+    one = told_by(cohort, tmp_path / "one", search)
+    other = told_by(cohort, tmp_path / "other", Search(dict(reversed(search.space.items())), search.trials))
+    for fold, told in one.metrics["folds"].items():
+        assert other.metrics["folds"][fold]["search"] == told["search"]
+
+
+def test_a_trial_that_does_not_fit_into_memory_is_set_aside(needle_cohort, tmp_path, search, monkeypatch):
+    trained, calls = searching.fit_fold, []
+
+    def full(*given, **named):
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("CUDA out of memory.\nTried to allocate")
+        return trained(*given, **named)
+
+    monkeypatch.setattr(searching, "fit_fold", full)
+    events = []
+    record = told_by(needle_cohort(slides=16), tmp_path / "run", search, events.append)
+    assert record.complete
+    assert record.metrics["folds"]["0"]["search"]["failed"] == 1
+    assert next(event.message for event in events if event.kind == "trial").endswith("failed: CUDA out of memory.")

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 __all__ = ["NearDuplicate", "near_duplicates", "sketch_of"]
 
 _BITS, _KEPT, _COMMON = 32, 512, 50
-_SHARED = 0.5
+_SHARED, _ENOUGH, _NO_SPREAD = 0.5, 16, 1e-4
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,23 @@ class NearDuplicate:
 def sketch_of(features: NDArray[np.floating]) -> NDArray[np.uint32]:
     """Boil a slide's features (patches, dim) down to at most 512 numbers, the same whatever the order of patches.
 
-    A patch's number is the signs of 32 fixed random projections of its difference to the slide's mean (a lone patch's
-    own), mixed; the
-    smallest distinct ones are kept, so that sketches share as large a part as the slides do (bottom-k MinHash). Small
-    changes, such as rounding to 16 bits, leave most signs as they are.
+    A patch's number says of 32 fixed random projections in which of many alternating strips it lies, mixed; the
+    smallest distinct ones are kept, so that sketches share as large a part as the slides do (bottom-k MinHash). Strips
+    are about as wide as the slide's patches are spread, rounded to a power of two, so that a part of a slide mostly
+    has its strips, which no mean of its own patches would give. Small changes, such as rounding to 16 bits, leave most
+    patches where they are.
     """
     if not len(features):
         return np.zeros(0, np.uint32)
     rows = np.asarray(features, np.float32)
-    directions = np.random.default_rng(0).standard_normal((rows.shape[1], _BITS)).astype(np.float32)
-    centre = rows.mean(axis=0) if len(rows) > 1 else np.float32(0)
-    signs = (rows - centre) @ directions > 0
-    numbers = (signs.astype(np.uint64) << np.arange(_BITS, dtype=np.uint64)).sum(axis=1, dtype=np.uint64)
+    generator = np.random.default_rng(0)
+    directions = generator.standard_normal((rows.shape[1], _BITS)).astype(np.float32)
+    projected = (rows @ directions).astype(np.float64)
+    level, spread = np.abs(projected).mean(), projected.std(axis=0).mean()
+    spread = level if spread < _NO_SPREAD * level else spread  # of a lone patch, or of copies of one
+    width = 2.0 ** np.round(np.log2(spread)) if spread > 0 else 1.0
+    strips = np.floor(projected / width + generator.random(_BITS)) % 2 > 0
+    numbers = (strips.astype(np.uint64) << np.arange(_BITS, dtype=np.uint64)).sum(axis=1, dtype=np.uint64)
     return np.unique(_mixed(numbers))[:_KEPT]
 
 
@@ -49,23 +54,44 @@ def near_duplicates(sketches: Iterable[tuple[str, NDArray[np.uint32]]]) -> Itera
     if not named:
         return
     names, lists = [name for name, _ in named], [sketch for _, sketch in named]
-    lengths = np.array([len(one) for one in lists])
     numbers, column = np.unique(np.concatenate(lists), return_inverse=True)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
+    starts = np.concatenate([[0], np.cumsum([len(one) for one in lists])])
+    rare = np.bincount(column, minlength=len(numbers)) <= _COMMON
     held = csr_array((np.ones(len(column), np.int32), column, starts), shape=(len(names), len(numbers)))
-    held = held[:, np.flatnonzero(held.sum(axis=0) <= _COMMON)]
-    left = held.sum(axis=1)
+    held = held[:, np.flatnonzero(rare)]
+    telling = [one[rare[column[start:end]]] for one, start, end in zip(lists, starts, starts[1:], strict=False)]
     shared = (held @ held.T).tocoo()
-    one, other = shared.row, shared.col
-    smaller, before = np.minimum(left[one], left[other]), np.minimum(lengths[one], lengths[other])
-    share = shared.data / np.maximum(smaller, 1)
-    chosen = np.flatnonzero((one < other) & (share >= _SHARED) & (smaller >= _SHARED * before))
-    for pair in chosen[np.argsort(-share[chosen], kind="stable")]:
-        yield NearDuplicate(names[one[pair]], names[other[pair]], float(share[pair]))
+    full, most = np.array([len(one) == _KEPT for one in lists]), np.array([len(one) for one in telling])
+    least = np.minimum(most[shared.row], most[shared.col])
+    least = _SHARED * np.where(full[shared.row] | full[shared.col], np.minimum(least, _ENOUGH), least)
+    likely = np.flatnonzero((shared.row < shared.col) & (shared.data >= least))
+    triples = zip(*(each[likely].tolist() for each in (shared.row, shared.col, shared.data)), strict=True)
+    found = [
+        NearDuplicate(names[one], names[other], _share(lists, telling, one, other, count))
+        for one, other, count in triples
+    ]
+    yield from sorted((pair for pair in found if pair.share >= _SHARED), key=lambda pair: -pair.share)
+
+
+def _share(
+    lists: list[NDArray[np.uint32]], telling: list[NDArray[np.uint32]], one: int, other: int, shared: int
+) -> float:
+    """Estimate what share of the smaller slide's patches the other has; 0 where too little is known.
+
+    A full sketch leaves out all numbers beyond its last: up to there both slides are told whole.
+    """
+    lasts = [lists[each][-1] for each in (one, other) if len(lists[each]) == _KEPT]
+    last = min(lasts, default=np.uint32(2**32 - 1))
+    before, left = (
+        min(int(np.searchsorted(each[place], last, side="right")) for place in (one, other))
+        for each in (lists, telling)
+    )
+    enough = left >= max(1, _SHARED * before) and (not lasts or left >= _ENOUGH)
+    return shared / left if enough else 0.0
 
 
 def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint32]:
-    """Spread numbers over all 32-bit ones, each to one, so that the smallest are a fair draw."""
+    """Spread numbers over all 32-bit ones, so that the smallest are a fair draw."""
     mixed = numbers * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= mixed >> np.uint64(29)
     return ((mixed * np.uint64(0xBF58476D1CE4E5B9)) >> np.uint64(32)).astype(np.uint32)

@@ -18,6 +18,7 @@ _EXPECTED = (
 )
 _PATIENT = ("patient_id", "case_id")
 _NOTHING = ("", "nan", "none")
+_BESIDE = ("_bool", "_descriptor")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def read_splits(paths: Iterable[Path]) -> Splits:
     Raises: CohortError if a file is none of these, names an unknown part, or two files disagree on a slide's patient
     or label.
     """
-    found = [one for path in paths for one in _read(path)]
+    paths = tuple(paths)
+    found = [one for path in paths if not _said_beside(path, paths) for one in _read(path)]
     if not found:
         raise CohortError("no split file was named; expected " + _EXPECTED)
     patients: dict[str, str] = {}
@@ -67,6 +69,12 @@ def read_splits(paths: Iterable[Path]) -> Splits:
         _join(patients, one.patients, "patient", one)
         _join(labels, one.labels, "label", one)
     return Splits(tuple(part for one in found for part in one.partitions), patients, labels)
+
+
+def _said_beside(path: Path, others: tuple[Path, ...]) -> bool:
+    """Whether CLAM wrote a file beside another one: its slides once more, or counted."""
+    ends = [end for end in _BESIDE if path.stem.endswith(end)]
+    return any(path.with_name(path.stem.removesuffix(end) + path.suffix) in others for end in ends)
 
 
 def _join(known: dict[str, str], told: dict[str, str], what: str, source: Splits) -> None:
@@ -103,6 +111,8 @@ def _clam_files(folder: Path) -> list[Path]:
 
 
 def _read_file(path: Path) -> Splits:
+    if path.stem.endswith("_descriptor"):
+        raise CohortError(f"{path} counts slides and names none; expected the splits_<number>.csv beside it: name that")
     table = read_table(path, expected=_EXPECTED, separator="\t" if path.suffix.lower() == ".tsv" else ",")
     columns = table.header
     if {"train", "test"} <= set(columns):
@@ -139,7 +149,11 @@ def _label_column(columns: list[str], numbered: list[str]) -> str | None:
 
 
 def _column(table: Table, column: str | None) -> dict[str, str]:
-    return {} if column is None else {row["slide_id"]: row[column] for _, row in table.rows if row[column]}
+    return (
+        {}
+        if column is None
+        else {row["slide_id"]: row[column] for _, row in table.rows if row[column].lower() not in ("", "nan")}
+    )
 
 
 def _of_parts(name: str, path: Path, table: Table, column: str) -> Partition:
@@ -155,13 +169,16 @@ def _of_parts(name: str, path: Path, table: Table, column: str) -> Partition:
 
 
 def _of_folds(path: Path, table: Table) -> list[Partition]:
-    folds = sorted({row["fold"] for _, row in table.rows}, key=lambda fold: (len(fold), fold))
+    """Test each fold in turn; slides without one, as `train --splits` leaves them, take no part."""
+    fold_of = {row["slide_id"]: row["fold"] for _, row in table.rows if row["fold"].lower() not in _NOTHING}
+    if not fold_of:
+        raise CohortError(f"{path} gives no slide a fold; expected {_EXPECTED}")
     partitions = []
-    for fold in folds:
-        parts = {
-            "train": tuple(row["slide_id"] for _, row in table.rows if row["fold"] != fold),
+    for fold in sorted(set(fold_of.values()), key=lambda fold: (len(fold), fold)):
+        parts: dict[str, tuple[str, ...]] = {
+            "train": tuple(slide for slide, own in fold_of.items() if own != fold),
             "val": (),
-            "test": tuple(row["slide_id"] for _, row in table.rows if row["fold"] == fold),
+            "test": tuple(slide for slide, own in fold_of.items() if own == fold),
         }
         partitions.append(Partition(f"{path} fold {fold}", parts, chosen=False))
     return partitions

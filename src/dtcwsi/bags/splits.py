@@ -50,8 +50,7 @@ def assign_folds(
     Raises: CohortError if there is one class only, a class has fewer patients (or sites) than folds, a fixed fold
     splits a patient or leaves a class out of training, a patient is of two sites, or ``folds`` contradicts ``fixed``.
     """
-    if len(set(labels)) < 2:
-        raise CohortError(f"all {len(labels)} slides have the label {_first(labels)!r}; expected two classes or more")
+    _check_two_classes(labels)
     if fixed is not None:
         return _checked_fixed(labels, patients, fixed, folds)
     count = DEFAULT_FOLDS if folds is None else folds
@@ -96,15 +95,20 @@ def given_splits(
 ) -> tuple[Split, ...]:
     """Take over the partitions of split files, fold 0, 1, ... in their order.
 
-    Slides of theirs that the cohort lacks are passed over, and slides of the cohort that they do not name take no part.
+    Slides of theirs that the cohort lacks are passed over, slides of the cohort that they do not name take no part, and
+    one that a part lists twice counts once.
     Where a partition names no validation part, a fifth of its training patients is drawn, as `make_split` does.
-    Raises: CohortError if a slide or a patient is in two parts, a part is left without slides, or the training lacks a
-    class of the test.
+    Raises: CohortError if there is one class only, a slide or a patient is in two parts, a part is left without slides,
+    or the training lacks a class of the test.
     """
+    _check_two_classes(labels)
     row_of = {slide: row for row, slide in enumerate(slides)}
     splits = []
     for fold, one in enumerate(partitions):
-        rows = {part: tuple(row_of[slide] for slide in named if slide in row_of) for part, named in one.parts.items()}
+        rows = {
+            part: tuple(row_of[slide] for slide in dict.fromkeys(named) if slide in row_of)
+            for part, named in one.parts.items()
+        }
         _check_apart(one.name, rows, slides, patients)
         train, val, test = (rows[part] for part in PARTS)
         if not val:
@@ -173,6 +177,11 @@ def _nobody_validates(fold: int, folds: int) -> str:
         f"fold {fold} leaves no patient to validate on, as training needs one of each class and no class has a second; "
         f"{folds} folds take {needed} patients of a class or more; add patients or use more folds"
     )
+
+
+def _check_two_classes(labels: Sequence[str]) -> None:
+    if len(set(labels)) < 2:
+        raise CohortError(f"all {len(labels)} slides have the label {_first(labels)!r}; expected two classes or more")
 
 
 def _check_enough_groups(labels: Sequence[str], groups: Sequence[str], folds: int, what: str) -> None:

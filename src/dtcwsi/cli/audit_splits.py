@@ -54,10 +54,16 @@ def run(
 
 def _alike(splits: "Splits", folder: Path) -> "Iterator[NearDuplicate]":
     from dtcwsi.bags.near_duplicates import near_duplicates
+    from dtcwsi.errors import UsageError
     from dtcwsi.store.features import feature_files
 
     files = feature_files(folder)
     there = {slide: files[slide] for slide in splits.slides if slide in files}
+    if not there:
+        raise UsageError(
+            f"none of the {len(splits.slides)} slides has a file in {folder}, which holds {len(files)} such as "
+            f"{next(iter(files))!r}; the ids must be the files' names without .h5"
+        )
     missing = len(splits.slides) - len(there)
     if missing:
         complain(f"{missing} of {len(splits.slides)} slides have no file in {folder} and are not compared")

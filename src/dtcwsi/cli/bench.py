@@ -68,6 +68,8 @@ def run(
     shelves = [
         Shelf(out / "runs", read_cohort(cohort, folder), protocol, seconds_a_patch(folder)) for folder in features
     ]
+    for shelf in shelves:
+        FoldChoice(protocol.folds, "patient", ()).of(shelf.cohort, seed=0)  # told once, before any work
     on = pick_device(device)
     made = make_table(table, chosen, shelves, beside=beside, cohort=name, patches=patches, device=on, tell=say)
     paths = write_table_files(made, out, command=shlex.join(["dtcwsi", *sys.argv[1:]]))

@@ -123,7 +123,7 @@ def _conclude(record: "RunRecord", *, as_json: bool) -> None:
     tokens = record.metrics["tokens"]
     if tokens:
         told = f"{tokens['in']:,.0f} in, {tokens['out']:,.0f} out ({tokens['kept_share']:.3f} kept)"
-        if tokens["out"] < tokens["in"]:
+        if "merged" in tokens and tokens["out"] < tokens["in"]:
             told += f"; {tokens['merged']:,.0f} patches merged, {tokens['pruned']:,.0f} pruned"
         say(f"tokens a slide: {told}")
     for fold, told in record.metrics["folds"].items():

@@ -121,7 +121,8 @@ def cross_validate(
         raise UsageError(f"{out} is a file; expected a folder for the run")
     check_writable(Path(out), make=False)
     numbers = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "patience": patience}
-    how = chosen_recipe(recipe, model, {name: value for name, value in numbers.items() if value is not None})
+    fixed = {name: value for name, value in numbers.items() if value is not None}
+    how = chosen_recipe(recipe, model, fixed)
     check_whole_number("pretrain_steps", pretrain_steps, least=0)
     check_whole_number("seed", seed, least=0, most=_LARGEST_SEED)
     check_whole_number("max_tokens", max_tokens)
@@ -131,7 +132,7 @@ def cross_validate(
         size = {"in_dim": cohort.in_dim, "n_classes": max(2, len(cohort.class_names))}
         trial = create_model(model, **size, **given)
         if search is not None:
-            search.check(model, given, **size)
+            search.check(model, given, fixed, **size)
         how.optimizer_of(trial.parameters())
         if pretrain_steps:
             trial.self_supervised()
@@ -142,6 +143,7 @@ def cross_validate(
         choice=choice,
         splits=choice.of(cohort, seed=seed),
         model=model,
+        given=given,
         options=trial.options,  # every option as it holds, so that a run says what made it
         recipe=how,
         max_tokens=max_tokens,

@@ -32,9 +32,9 @@ _ALWAYS_TOLD = ("epochs", "batch_size", "lr", "weight_decay", "patience")
 class TrainingPlan:
     """A cohort with its folds, a model with its options, and how it is trained.
 
-    ``splits`` has the parts of each fold, as ``choice`` deals them; ``search`` tells what is searched before a fold is
-    trained. ``whole_batches`` says that a batch must not be cut
-    into passes.
+    ``splits`` has the parts of each fold, as ``choice`` deals them; ``given`` are the model's options that were named,
+    ``options`` all of them as they hold; ``search`` tells what is searched before a fold is trained. ``whole_batches``
+    says that a batch must not be cut into passes.
     """
 
     cohort: Cohort
@@ -42,6 +42,7 @@ class TrainingPlan:
     splits: tuple[Split, ...]
     choice: FoldChoice
     model: str
+    given: dict[str, Any]
     options: dict[str, Any]
     recipe: TrainingRecipe
     max_tokens: int
@@ -88,8 +89,9 @@ class TrainingPlan:
 
     def settings(self) -> dict[str, Any]:
         """Tell all that the results depend on; what few runs use is told only where it is used."""
+        tested_in = self.tested_in
         slides = [
-            [slide.slide_id, slide.label, slide.patient_id, self.tested_in.get(row), fingerprint(header.path)]
+            [slide.slide_id, slide.label, slide.patient_id, tested_in.get(row), fingerprint(header.path)]
             for row, (slide, header) in enumerate(zip(self.cohort.slides, self.cohort.headers, strict=True))
         ]
         made = {

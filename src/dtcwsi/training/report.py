@@ -55,17 +55,23 @@ def run_metrics(
 
 
 def _metrics(cohort: Cohort, done: list[Mapping[str, Any]], seed: int) -> dict[str, Any]:
-    rows = [row for record in done for row in record["predictions"]]
-    if not rows:
+    """Score the folds' predictions, which say all, whatever metrics there were when they were written."""
+    if not done:
         return {}
     numbers = {name: number for number, name in enumerate(cohort.class_names)}
     patient_of = {slide.slide_id: slide.patient_id for slide in cohort.slides}
-    labels = np.array([numbers[row["label"]] for row in rows], dtype=np.int64)
-    probabilities = np.array([row["probabilities"] for row in rows], dtype=np.float64)
-    patients = [patient_of[row["slide_id"]] for row in rows]
+    patients = [patient_of[row["slide_id"]] for record in done for row in record["predictions"]]
+    each = [
+        (
+            np.array([numbers[row["label"]] for row in record["predictions"]], dtype=np.int64),
+            np.array([row["probabilities"] for row in record["predictions"]], dtype=np.float64),
+        )
+        for record in done
+    ]
+    labels, probabilities = (np.concatenate(parts) for parts in zip(*each, strict=True))
     told = {}
     for name, metric in METRICS.items():
-        values = [_number(record["metrics"][name]) for record in done]
+        values = [metric(*fold) for fold in each]
         mean, std = over_folds(values)
         low, high = interval(metric, labels, probabilities, patients, seed=seed)
         told[name] = {
@@ -79,18 +85,20 @@ def _metrics(cohort: Cohort, done: list[Mapping[str, Any]], seed: int) -> dict[s
 
 
 def _tokens(done: list[Mapping[str, Any]]) -> dict[str, Any]:
-    tokens_in, tokens_out, merged, pruned = (
-        np.array([count for record in done for count in record[name]])
-        for name in ("tokens_in", "tokens_out", "merged", "pruned")
-    )
-    if not len(tokens_in):
+    if not done:
         return {}
+    names = ("tokens_in", "tokens_out", "merged", "pruned")
+    counts = {
+        name: np.array([count for record in done for count in record[name]])
+        for name in names
+        if all(name in record for record in done)  # folds of an earlier version lack the last two
+    }
+    tokens_in, tokens_out = counts["tokens_in"], counts["tokens_out"]
     return {
         "in": float(tokens_in.mean()),
         "out": float(tokens_out.mean()),
         "kept_share": float(tokens_out.sum() / tokens_in.sum()),
-        "merged": float(merged.mean()),
-        "pruned": float(pruned.mean()),
+        **{name: float(counts[name].mean()) for name in ("merged", "pruned") if name in counts},
         "in_range": [int(tokens_in.min()), int(tokens_in.max())],
         "out_range": [int(tokens_out.min()), int(tokens_out.max())],
     }
@@ -104,7 +112,3 @@ def _seconds(done: list[Mapping[str, Any]]) -> dict[str, Any]:
         step: sum(record[f"{step}_seconds"] for record in done) / slides for step in ("read", "compress", "aggregate")
     }
     return {**per_slide, "train_per_fold": float(np.mean([record["train_seconds"] for record in done]))}
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value

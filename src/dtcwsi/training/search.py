@@ -8,11 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 import yaml
 
 from dtcwsi.errors import DtcwsiError, OptionError, UsageError
 from dtcwsi.models import create_model
 from dtcwsi.options import check_whole_number
+from dtcwsi.recipe import COMMON
 from dtcwsi.registry import near
 from dtcwsi.store.digest import digest
 from dtcwsi.training.fold import fit_fold
@@ -85,14 +87,21 @@ def values_of(name: str, text: str) -> Range | Choice:
     low, *rest = text.split(":")
     try:
         if rest and rest[1:] in ([], ["log"]):
-            ends = [yaml.safe_load(low), yaml.safe_load(rest[0])]
-            ends = [float(end) if isinstance(end, str) else end for end in ends]  # to YAML 1e-3 is text
-            return Range(ends[0], ends[1], log=bool(rest[1:]))
+            return Range(_value(low), _value(rest[0]), log=bool(rest[1:]))
         if not rest and "," in text:
-            return Choice(tuple(yaml.safe_load(value) for value in text.split(",")))
+            return Choice(tuple(map(_value, text.split(","))))
     except (TypeError, ValueError, yaml.YAMLError) as error:
         raise OptionError(_unreadable(name, text)) from error
     raise OptionError(_unreadable(name, text))
+
+
+def _value(text: str) -> Any:
+    """Read a value as in YAML, to which 1e-3 is text and not a number."""
+    value = yaml.safe_load(text)
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _unreadable(name: str, text: str) -> str:
@@ -121,20 +130,27 @@ class Search:
         """The space and the budget, for settings and results."""
         return {"space": {name: str(values) for name, values in sorted(self.space.items())}, "trials": self.trials}
 
-    def check(self, model: str, given: Mapping[str, Any], *, in_dim: int, n_classes: int) -> None:
+    def check(
+        self, model: str, given: Mapping[str, Any], numbers: Mapping[str, Any], *, in_dim: int, n_classes: int
+    ) -> None:
         """Try the ends of every range once, before a slide is read.
 
-        Raises: OptionError if a name is no option of the model, is ``given`` as well, or an end is refused.
+        ``given`` are options of the model and ``numbers`` those of the recipe that are fixed.
+        Raises: OptionError if a name is no option of the model, is fixed as well, or an end is refused.
         """
         options = create_model(model, in_dim=in_dim, n_classes=n_classes, **given).options
-        known = {*NUMBERS, *options}
+        known, fixed = {*NUMBERS, *options}, {**numbers, **given}
         for name, values in self.space.items():
             if name not in known:
                 raise OptionError(f"{model} has no option {name!r} to search; near options: {near(name, known)}")
-            if name in given:
-                raise OptionError(f"got {name}={given[name]!r} and a search over it; leave one of the two out")
-            for end in values.of(options[name]).ends if name in options else ():
-                create_model(model, in_dim=in_dim, n_classes=n_classes, **{**given, name: end})
+            if name in fixed:
+                raise OptionError(f"got {name}={fixed[name]!r} and a search over it; leave one of the two out")
+            for end in values.of(options.get(name, 0.0)).ends:
+                if name in NUMBERS:
+                    number: dict[str, Any] = {name: end}
+                    replace(COMMON, **number)
+                else:
+                    create_model(model, in_dim=in_dim, n_classes=n_classes, **{**given, name: end})
 
 
 @dataclass(frozen=True)
@@ -170,10 +186,13 @@ def search_fold(
 
 
 def changed(plan: TrainingPlan, values: Mapping[str, Any]) -> TrainingPlan:
-    """Give a plan other options and numbers of the recipe."""
+    """Give a plan other options and numbers of the recipe; options that follow from others follow from these."""
     numbers = {name: value for name, value in values.items() if name in NUMBERS}
-    options = {name: value for name, value in values.items() if name not in NUMBERS}
-    return replace(plan, options={**plan.options, **options}, recipe=replace(plan.recipe, **numbers))
+    given = {**plan.given, **{name: value for name, value in values.items() if name not in NUMBERS}}
+    with torch.random.fork_rng():
+        n_classes = len(plan.cohort.class_names)
+        options = create_model(plan.model, in_dim=plan.cohort.in_dim, n_classes=n_classes, **given).options
+    return replace(plan, given=given, options=options, recipe=replace(plan.recipe, **numbers))
 
 
 def _try(
@@ -190,17 +209,20 @@ def _try(
     number = len(_finished(study)) + 1
     try:
         module = fit_fold(changed(plan, trial.params), fold, on_epoch=on_epoch)
-        loss = min(row.val_loss for row in module.history if row.epoch == module.best_epoch)
+        losses = [row.val_loss for row in module.history if row.epoch == module.best_epoch]
+        if not losses:
+            raise DtcwsiError("the validation loss was never finite")
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         tell(f"fold {fold} trial {number}: {shown}: pruned")
-    except (DtcwsiError, ValueError) as error:
-        trial.set_user_attr("reason", str(error))
+    except (DtcwsiError, ValueError, RuntimeError) as error:  # torch's out of memory is a RuntimeError
+        reason = next(iter(f"{error}".splitlines()), type(error).__name__)
+        trial.set_user_attr("reason", reason)
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        tell(f"fold {fold} trial {number}: {shown}: failed: {error}")
+        tell(f"fold {fold} trial {number}: {shown}: failed: {reason}")
     else:
-        study.tell(trial, loss)
-        tell(f"fold {fold} trial {number}: {shown}: validation loss {loss:.4f}")
+        study.tell(trial, losses[0])
+        tell(f"fold {fold} trial {number}: {shown}: validation loss {losses[0]:.4f}")
 
 
 @contextmanager
@@ -212,7 +234,8 @@ def _study(
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     store.parent.mkdir(parents=True, exist_ok=True)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{store}")
+    name = str(store).replace("{", "{{").replace("}", "}}")  # optuna fills braces in
+    storage = optuna.storages.RDBStorage(f"sqlite:///{name}")
     warm_up = plan.recipe.epochs // 2
     pruner = optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED_TRIALS, n_warmup_steps=warm_up)
     try:
@@ -225,7 +248,10 @@ def _study(
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         yield (
             study,
-            {name: _distribution(values.of(plan.options.get(name, 0.0))) for name, values in search.space.items()},
+            {
+                name: _distribution(values.of(plan.options.get(name, 0.0)))
+                for name, values in sorted(search.space.items())
+            },
         )
     finally:
         storage.remove_session()
