@@ -90,6 +90,14 @@ def test_sites_that_tell_the_label_are_warned_of(tell):
     assert any("10 of 10 test slides are of a site that was trained on" in finding.what for finding in audit.findings)
 
 
+def test_sites_of_a_table_count_as_those_of_barcodes():
+    slides = [f"s{number}" for number in range(40)]
+    sites = {slide: "north" if number < 20 else "south" for number, slide in enumerate(slides)}
+    labels = {slide: "x" if site == "north" else "y" for slide, site in sites.items()}
+    audit = audit_splits(Splits((partition(train=slides[::2], test=slides[1::2]),), {}, labels, sites))
+    assert [finding.what for finding in audit.findings][0].startswith("sites tell the label (Cramer's V 1.00)")
+
+
 def test_every_part_is_counted():
     audit = audit_splits(Splits((partition(train="ab", test="c"),), {"a": "p", "b": "p"}, {"a": "x", "b": "y"}))
     train, val, test = audit.counts

@@ -165,11 +165,19 @@ def test_a_missing_validation_part_is_drawn_from_training_by_patient():
     assert given_splits([one], slides, labels, patients, seed=0) == (split,)
 
 
+def test_a_class_that_no_partition_trains_on_is_told():
+    with pytest.raises(CohortError, match="no partition trains on class 'z' of the cohort; take its slides out"):
+        given_splits([partition(train="ab", val="c", test="d")], "abcde", "xyxyz", "abcde", seed=0)
+
+
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
         ({"train": "ab", "val": "c", "test": "de"}, "1 patient in both train and test, such as 'p' .slide 'e'."),
-        ({"train": "ab", "val": "c", "test": "z"}, "leaves no slide of the cohort in test"),
+        (
+            {"train": "ab", "val": "c", "test": "z"},
+            "leaves no slide of the cohort in test; it names slides such as 'a', the cohort such as 'a'",
+        ),
         ({"train": "ac", "val": "b", "test": "d"}, "tests class 'y', of which its training has no slide"),
     ],
 )

@@ -38,6 +38,7 @@ def test_features_show_copies_and_a_damaged_file_is_passed_over(split, tmp_path,
     assert facts["leaks"] == 1
     assert facts["findings"][0]["names"] == ["s1 = s4 (100%)"]
     assert "s3: not compared:" in done.err
+    assert facts["not_compared"] == ["s3"]
 
 
 def test_a_file_of_another_kind_ends_with_2(tmp_path, capsys):

@@ -61,9 +61,10 @@ def test_split_files_are_the_folds_and_may_test_a_slide_twice(needle_cohort, tmp
     for number, (val, test) in enumerate([(slice(8, 12), slice(12, 16)), (slice(4, 8), slice(12, 16))]):
         parts = dict.fromkeys(names, "train") | dict.fromkeys(names[val], "val") | dict.fromkeys(names[test], "test")
         rows = "".join(f"{slide},{part}\n" for slide, part in parts.items() if slide != names[0])
-        (tmp_path / f"{number}.csv").write_text("slide_id,part\n" + rows)
-    files = [tmp_path / "0.csv", tmp_path / "1.csv"]
-    record = cross_validate(cohort, model="mean", out=tmp_path / "run", splits=files, epochs=1)
+        (tmp_path / f"{number}.csv").write_text("slide_id,part\n" + rows + "nowhere,train\n")
+    files, events = [tmp_path / "0.csv", tmp_path / "1.csv"], []
+    record = cross_validate(cohort, model="mean", out=tmp_path / "run", splits=files, epochs=1, on_event=events.append)
+    assert events[0].message == "1 slides of the split files are not in the cohort and take no part: nowhere"
     assert [(row["slide_id"], row["fold"]) for row in rows_of(record.folder / "predictions.csv")] == [
         (slide, fold) for fold in "01" for slide in names[12:]
     ]

@@ -158,6 +158,7 @@ def test_values_are_read_as_written():
     assert values_of("lr", "1e-4:1e-2:log") == Range(1e-4, 1e-2, log=True)
     assert values_of("k", "4,8,16") == Choice((4, 8, 16))
     assert values_of("gated", "true,false") == Choice((True, False))
+    assert values_of("k", [4, 8]) == Choice((4, 8))
     assert values_of("lr", "1e-4,1e-3") == Choice((1e-4, 1e-3))
     assert values_of("matching", "aligned,full") == Choice(("aligned", "full"))
 
@@ -167,6 +168,7 @@ def test_values_are_read_as_written():
     [
         ("1", "got lam='1' to search; expected low:high, low:high:log or values such as 4,8,16"),
         ("a:b", "got lam='a:b' to search"),
+        (248, "got lam=248 to search; .*, in quotes where it has a colon"),
         ("0:1:2", "got lam='0:1:2' to search"),
         ("1:0", "got the range 1 to 0; expected two numbers, the smaller one first"),
         ("0:1:log", "got a log scale from 0; expected one from above 0"),

@@ -10,7 +10,6 @@ from scipy.stats import chi2_contingency
 
 from dtcwsi.bags.near_duplicates import NearDuplicate
 from dtcwsi.bags.split_files import PARTS, Partition, Splits
-from dtcwsi.barcodes import barcode_of
 
 __all__ = ["Audit", "Finding", "PartCount", "audit_splits"]
 
@@ -58,8 +57,8 @@ def audit_splits(splits: Splits, alike: Iterable[NearDuplicate] = ()) -> Audit:
     Leaks: a slide or a patient in two parts, near-duplicate slides (``alike``) in two parts. Warnings: a part that is
     empty, a class that the test or the training lacks or that leans by more than 10 points (chi-square p < 0.01),
     slides tested in several partitions, sites that tell the label (Cramer's V, corrected for its bias, of 0.3 or more;
-    sites are those of TCGA barcodes). Notes: partitions without a validation part, slides never tested, test slides of
-    sites that were trained on.
+    sites are those told, or of TCGA barcodes). Notes: partitions without a validation part, slides never tested, test
+    slides of sites that were trained on.
     """
     alike = tuple(alike)
     findings = [finding for one in splits.partitions for finding in _of_one(splits, one, alike)]
@@ -153,7 +152,7 @@ def _of_all(splits: Splits) -> Iterator[Finding]:
 
 
 def _of_sites(splits: Splits) -> Iterator[Finding]:
-    site_of = {slide: code.site for slide in splits.slides if (code := barcode_of(slide))}
+    site_of = {slide: site for slide in splits.slides if (site := splits.site(slide))}
     if len(set(site_of.values())) < 2:
         return
     for one in splits.partitions:

@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from dtcwsi.barcodes import patient_of
+from dtcwsi.barcodes import barcode_of, patient_of
 from dtcwsi.errors import CohortError
 from dtcwsi.store.tables import Table, read_table
 
@@ -36,17 +36,23 @@ class Partition:
 
 @dataclass(frozen=True)
 class Splits:
-    """All partitions of some files, with the slides' patients and labels as far as they are told."""
+    """All partitions of some files, with the slides' patients, labels and sites as far as they are told."""
 
     partitions: tuple[Partition, ...]
     patients: dict[str, str]
     labels: dict[str, str]
+    sites: dict[str, str] = field(default_factory=dict)
 
     @property
     def slides(self) -> tuple[str, ...]:
         """Every slide in the order in which the files name it first."""
         listed = (s for one in self.partitions for part in PARTS for s in one.parts[part])
         return tuple(dict.fromkeys(listed))
+
+    def site(self, slide: str) -> str | None:
+        """Name a slide's site: as told, else by its TCGA barcode, else None."""
+        code = barcode_of(slide)
+        return self.sites.get(slide) or (None if code is None else code.site)
 
     def patient(self, slide: str) -> str:
         """Name a slide's patient: as told, else by its TCGA barcode, else the slide itself."""

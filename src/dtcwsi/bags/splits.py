@@ -99,7 +99,7 @@ def given_splits(
     one that a part lists twice counts once.
     Where a partition names no validation part, a fifth of its training patients is drawn, as `make_split` does.
     Raises: CohortError if there is one class only, a slide or a patient is in two parts, a part is left without slides,
-    or the training lacks a class of the test.
+    the training lacks a class of the test, or no partition trains on one of the cohort's classes.
     """
     _check_two_classes(labels)
     row_of = {slide: row for row, slide in enumerate(slides)}
@@ -114,8 +114,14 @@ def given_splits(
         if not val:
             train, val = _with_validation(labels, patients, train, np.random.default_rng([seed, fold]))
         split = Split(train, val, test)
-        _check_filled(one.name, split, labels)
+        _check_filled(one, split, slides, labels)
         splits.append(split)
+    untold = set(labels) - {labels[i] for split in splits for i in split.train}
+    if untold:
+        raise CohortError(
+            f"no partition trains on class {min(untold)!r} of the cohort; take its slides out of the labels, or use "
+            "split files that name them"
+        )
     return tuple(splits)
 
 
@@ -139,10 +145,15 @@ def _check_apart(name: str, rows: Mapping[str, Sequence[int]], slides: Sequence[
             )
 
 
-def _check_filled(name: str, split: Split, labels: Sequence[str]) -> None:
+def _check_filled(one: Partition, split: Split, slides: Sequence[str], labels: Sequence[str]) -> None:
+    name = one.name
     for part, rows in zip(PARTS, (split.train, split.val, split.test), strict=True):
         if not rows:
-            raise CohortError(f"{name} leaves no slide of the cohort in {part}; expected one or more in each part")
+            named = next((slide for slides in one.parts.values() for slide in slides), "none")
+            raise CohortError(
+                f"{name} leaves no slide of the cohort in {part}; it names slides such as {named!r}, the cohort such "
+                f"as {slides[0]!r}; expected the same names, one or more in each part"
+            )
     missing = {labels[i] for i in split.test} - {labels[i] for i in split.train}
     if missing:
         raise CohortError(f"{name} tests class {min(missing)!r}, of which its training has no slide; add slides")

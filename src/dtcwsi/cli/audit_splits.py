@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dtcwsi.cli.console import Progress, complain, print_json, print_table, some
+from dtcwsi.cli.console import Progress, count, print_json, print_table, some
 from dtcwsi.cli.options import Json
 
 if TYPE_CHECKING:
@@ -44,15 +44,18 @@ def run(
     found = read_splits(splits)
     if labels is not None:
         table = read_labels(labels)
-        known = {"patients": {row.slide_id: row.patient_id for row in table}}
-        known["labels"] = {row.slide_id: row.label for row in table}
-        found = replace(found, patients=known["patients"] | found.patients, labels=known["labels"] | found.labels)
-    audit = audit_splits(found, _alike(found, features) if features is not None else ())
-    _tell(audit, as_json=as_json)
+        patients = {row.slide_id: row.patient_id for row in table}
+        classes = {row.slide_id: row.label for row in table}
+        sites = {row.slide_id: row.site for row in table if row.site is not None}
+        found = replace(found, patients=patients | found.patients, labels=classes | found.labels, sites=sites)
+    not_compared: list[str] = []
+    audit = audit_splits(found, _alike(found, features, not_compared) if features is not None else ())
+    _tell(audit, not_compared, as_json=as_json)
     return 1 if audit.leaks else 0
 
 
-def _alike(splits: "Splits", folder: Path) -> "Iterator[NearDuplicate]":
+def _alike(splits: "Splits", folder: Path, not_compared: list[str]) -> "Iterator[NearDuplicate]":
+    """Compare slides by their features; ``not_compared`` is filled with those that cannot be."""
     from dtcwsi.bags.near_duplicates import near_duplicates
     from dtcwsi.errors import UsageError
     from dtcwsi.store.features import feature_files
@@ -64,13 +67,11 @@ def _alike(splits: "Splits", folder: Path) -> "Iterator[NearDuplicate]":
             f"none of the {len(splits.slides)} slides has a file in {folder}, which holds {len(files)} such as "
             f"{next(iter(files))!r}; the ids must be the files' names without .h5"
         )
-    missing = len(splits.slides) - len(there)
-    if missing:
-        complain(f"{missing} of {len(splits.slides)} slides have no file in {folder} and are not compared")
-    return near_duplicates(_sketches(there))
+    not_compared += [slide for slide in splits.slides if slide not in there]
+    return near_duplicates(_sketches(there, not_compared))
 
 
-def _sketches(files: dict[str, Path]) -> "Iterator[tuple[str, NDArray[np.uint32]]]":
+def _sketches(files: dict[str, Path], not_compared: list[str]) -> "Iterator[tuple[str, NDArray[np.uint32]]]":
     from dtcwsi.bags.near_duplicates import sketch_of
     from dtcwsi.errors import FeaturesError
     from dtcwsi.store.features import read_features
@@ -81,14 +82,15 @@ def _sketches(files: dict[str, Path]) -> "Iterator[tuple[str, NDArray[np.uint32]
                 sketch = sketch_of(read_features(path).features)
             except FeaturesError as error:
                 progress.item(f"{slide}: not compared: {error}")
+                not_compared.append(slide)
                 continue
             progress.item(slide, quiet=True)
             yield slide, sketch
 
 
-def _tell(audit: "Audit", *, as_json: bool) -> None:
+def _tell(audit: "Audit", not_compared: list[str], *, as_json: bool) -> None:
     if as_json:
-        print_json({"leaks": len(audit.leaks), **asdict(audit)})
+        print_json({"leaks": len(audit.leaks), **asdict(audit), "not_compared": not_compared})
         return
     classes = list(dict.fromkeys(name for part in audit.counts for name in part.classes))
     rows = [
@@ -99,5 +101,7 @@ def _tell(audit: "Audit", *, as_json: bool) -> None:
     for finding in audit.findings:
         names = f": {some(finding.names)}" if finding.names else ""
         print(f"{finding.kind.upper()} {finding.where}: {finding.what}{names}")
+    if not_compared:
+        print(f"not compared by features: {count(len(not_compared), 'slide')}: {some(not_compared)}")
     if not audit.leaks:
-        print("no leak found")
+        print("no leak found" + (" among the others" if not_compared else ""))

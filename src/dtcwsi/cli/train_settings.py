@@ -111,7 +111,7 @@ def texts(flag: str, pairs: list[str]) -> dict[str, str]:
     return options
 
 
-def search_of(space: dict[str, str], trials: int | None) -> "Search | None":
+def search_of(space: dict[str, Any], trials: int | None) -> "Search | None":
     """Make a search of the spaces given, or none.  Raises: OptionError for a space or a number that is none."""
     from dtcwsi.training.search import Search, values_of
 
@@ -119,5 +119,5 @@ def search_of(space: dict[str, str], trials: int | None) -> "Search | None":
         if trials is not None:
             raise OptionError("got --trials without --search; expected what to search, such as --search lam=0:1")
         return None
-    read = {name: values_of(name, str(text)) for name, text in space.items()}
+    read = {name: values_of(name, text) for name, text in space.items()}
     return Search(read) if trials is None else Search(read, trials)

@@ -137,6 +137,10 @@ def cross_validate(
         if pretrain_steps:
             trial.self_supervised()
     cohort, features = _usable(cohort, tell)
+    strangers = choice.strangers(cohort)
+    if strangers:
+        told = f"{len(strangers)} slides of the split files are not in the cohort and take no part: {some(strangers)}"
+        tell(TrainingEvent("slides_left_out", told))
     plan = TrainingPlan(
         cohort=cohort,
         features=features,

@@ -34,6 +34,11 @@ class FoldChoice:
             return {"splits": [[list(split.train), list(split.val), list(split.test)] for split in splits]}
         return {} if self.group == "patient" else {"group": self.group}
 
+    def strangers(self, cohort: Cohort) -> tuple[str, ...]:
+        """List slides of the files that the cohort lacks."""
+        known = {slide.slide_id for slide in cohort.slides}
+        return tuple(slide for slide in read_splits(self.files).slides if slide not in known) if self.files else ()
+
     def of(self, cohort: Cohort, *, seed: int) -> tuple[Split, ...]:
         """Deal a cohort out.  Raises: CohortError if it cannot be."""
         labels, patients = cohort.labels, cohort.patients

@@ -82,8 +82,12 @@ class Choice:
         return " | ".join(map(str, self.values))
 
 
-def values_of(name: str, text: str) -> Range | Choice:
-    """Read ``low:high``, ``low:high:log`` or ``one,other,...``, the values as in YAML.  Raises: OptionError."""
+def values_of(name: str, text: Any) -> Range | Choice:
+    """Read ``low:high``, ``low:high:log``, ``one,other,...`` or a list, values as in YAML.  Raises: OptionError."""
+    if isinstance(text, list):
+        return Choice(tuple(text))
+    if not isinstance(text, str):  # to YAML 4:8 is a number to the base of 60
+        raise OptionError(f"{_unreadable(name, text)}, in quotes where it has a colon")
     low, *rest = text.split(":")
     try:
         if rest and rest[1:] in ([], ["log"]):
@@ -104,7 +108,7 @@ def _value(text: str) -> Any:
         return value
 
 
-def _unreadable(name: str, text: str) -> str:
+def _unreadable(name: str, text: Any) -> str:
     return f"got {name}={text!r} to search; expected low:high, low:high:log or values such as 4,8,16"
 
 
