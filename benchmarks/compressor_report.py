@@ -140,7 +140,8 @@ def _decisions(rows: list[Row]) -> str:
     head = (
         "## Decisions, one at a time\n\nAt a tenth of the tokens, on the real sets (seven instances a bag) at 0.4 of "
         "them. Differences are to the default.\nThree seeds screen every switch on lone needles and tissue; those "
-        "whose interval leaves 0 there, one in twenty by\nchance alone, have five seeds on every kind of data.\n\n"
+        "whose interval leaves 0 there, one in twenty by\nchance alone, get five seeds on every kind of data by "
+        "the group `telling`; what of it is not in the table has not been run.\n\n"
     )
     return head + _table(["task", "switched", *_COLUMNS], told) if told else ""
 

@@ -240,6 +240,7 @@ def main() -> None:
             wanted = run.task in (asked.tasks or [run.task]) and run.label in (asked.labels or [run.label])
             if wanted and run.key() not in done:
                 _do(run, bags, asked.rows, made["commit"])
+                done.add(run.key())  # groups share runs
 
 
 def _do(run: Run, bags: Bags, rows: Path, commit: str) -> None:

@@ -23,10 +23,9 @@ class Spt(nn.Module):
     in each MLP. `Classifier.pretrain` is the self-supervised phase; without it the model is trained on labels alone.
     Places are level-0 pixels divided by the bag's patch size (or its grid's step), row before column, counted from the
     slide's corner as published: a slide shifted on its glass is another one. Bags without coordinates are laid out in
-    squares, row by row in the order given. In the last block the first token
-    alone is computed, as no other output is read; in the others all attend to all. Time is quadratic in the tokens
-    with two blocks or more, memory linear where torch has a fused kernel (CPU, CUDA): two threads of a CPU took 3.4 s
-    and 0.4 GB for 13,900 tokens.
+    squares, row by row in the order given. In the last block the first token alone is computed, as no other output is
+    read; in the others all attend to all. Time is quadratic in the tokens with two blocks or more, memory linear where
+    torch has a fused kernel (CPU, CUDA): two threads of a CPU took 3.4 s and 0.4 GB for 13,900 tokens.
     The prefix starts at 0, as published, and what of it is not read stays equal to each other.
     Attention is what the first token takes from each token in the last block, a mean over heads, without the share of
     the prefix; the teacher is the same without that block's gate.

@@ -1,4 +1,4 @@
-"""Slides that hold the same patches twice: copies, rescans of one file under two names, regions cut from one slide."""
+"""Slides that hold the same patches: copies under two names, regions cut from one slide."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

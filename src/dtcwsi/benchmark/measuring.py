@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dtcwsi.bags.packing import pack
 from dtcwsi.models import create_model
+from dtcwsi.store.features import extraction_of
 from dtcwsi.store.tables import read_rows
 from dtcwsi.types import Bag, PackedBags
 
@@ -89,8 +90,8 @@ def seconds_a_patch(features: Path) -> dict[str, float]:
 
     Returns: ``read`` and ``encode``; nothing if there is no such table, as beside the features of other tools.
     """
-    places = (features, *list(features.resolve().parents)[:2])
-    rows = next((read_rows(place / "slides.csv") for place in places if (place / "slides.csv").is_file()), [])
+    folder = extraction_of(features)
+    rows = [] if folder is None else read_rows(folder / "slides.csv")
     told = [
         row for row in rows if all(_number(row.get(name)) for name in ("patches", "seconds_read", "seconds_encode"))
     ]

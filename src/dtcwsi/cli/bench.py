@@ -1,13 +1,11 @@
 """``dtcwsi bench``: the paper's tables on your slides."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dtcwsi.cli.console import print_json, say
+from dtcwsi.cli.console import command_line, print_json, say
 from dtcwsi.cli.options import Device, Json, pick_device
 from dtcwsi.errors import UsageError
 
@@ -72,7 +70,7 @@ def run(
         FoldChoice(protocol.folds, "patient", ()).of(shelf.cohort, seed=0)  # told once, before any work
     on = pick_device(device)
     made = make_table(table, chosen, shelves, beside=beside, cohort=name, patches=patches, device=on, tell=say)
-    paths = write_table_files(made, out, command=shlex.join(["dtcwsi", *sys.argv[1:]]))
+    paths = write_table_files(made, out, command=command_line())
     if as_json:
         print_json({"complete": made.complete, "files": [str(path) for path in paths]})
     else:

@@ -1,6 +1,7 @@
 """What the commands say: results to stdout, everything else to stderr."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -10,7 +11,7 @@ from tqdm import tqdm
 
 from dtcwsi.store.atomic import plain
 
-__all__ = ["Progress", "complain", "count", "print_json", "print_table", "say", "some"]
+__all__ = ["Progress", "command_line", "complain", "count", "print_json", "print_table", "say", "some"]
 
 
 def say(line: str) -> None:
@@ -21,6 +22,11 @@ def say(line: str) -> None:
 def complain(sentence: str) -> None:
     """Tell what went wrong."""
     say(f"error: {sentence}")
+
+
+def command_line() -> str:
+    """Write the command under way as one could type it again."""
+    return shlex.join(["dtcwsi", *sys.argv[1:]])
 
 
 def count(number: int, what: str) -> str:

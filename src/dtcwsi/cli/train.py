@@ -1,13 +1,11 @@
 """``dtcwsi train``: k-fold cross-validation, grouped by patient, into a run folder."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dtcwsi.cli.console import complain, print_json, print_table, say
+from dtcwsi.cli.console import command_line, complain, print_json, print_table, say
 from dtcwsi.cli.options import Json
 from dtcwsi.cli.train_settings import KNOWN, assignments, read_config, required, search_of, texts
 
@@ -61,6 +59,7 @@ def run(
     """Train and test a model on every fold; a killed run goes on where it stopped."""
     from dtcwsi.bags.cohort import read_cohort
     from dtcwsi.explain.report import write_report
+    from dtcwsi.store.features import extraction_of
     from dtcwsi.training.crossval import cross_validate
 
     given = locals()
@@ -82,8 +81,8 @@ def run(
             where["out"] / "report.html",
             title=title,
             runs=[where["out"]],
-            extraction=_extraction_of(where["features"]),
-            facts={"Command": _command()},
+            extraction=extraction_of(where["features"]),
+            facts={"Command": command_line()},
         )
     _conclude(record, as_json=as_json)
     return 0 if record.complete else 1
@@ -126,27 +125,18 @@ def _conclude(record: "RunRecord", *, as_json: bool) -> None:
         if "merged" in tokens and tokens["out"] < tokens["in"]:
             told += f"; {tokens['merged']:,.0f} patches merged, {tokens['pruned']:,.0f} pruned"
         say(f"tokens a slide: {told}")
-    for fold, told in record.metrics["folds"].items():
-        if "search" in told:
-            found = told["search"]
-            space = "; ".join(f"{name} {values}" for name, values in found["space"].items())
-            best = ", ".join(
-                f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-                for name, value in found["best"].items()
-            )
-            say(f"fold {fold}: {best} (of {space}; {found['trials']} trials by validation loss)")
+    for fold, trained in record.metrics["folds"].items():
+        if "search" in trained:
+            say(f"fold {fold}: {_searched(trained['search'])}")
     if record.metrics["metrics"]:
         say(f"report: {record.folder / 'report.html'}")
 
 
-def _extraction_of(features: Path) -> Path | None:
-    """The output folder of extract that the features lie in, if they do."""
-    places = (features, *list(features.resolve().parents)[:2])
-    return next((place for place in places if (place / "slides.csv").is_file()), None)
+def _searched(found: dict[str, Any]) -> str:
+    from dtcwsi.training.search import shown
 
-
-def _command() -> str:
-    return shlex.join(["dtcwsi", *sys.argv[1:]])
+    space = "; ".join(f"{name} {values}" for name, values in found["space"].items())
+    return f"{shown(found['best'])} (of {space}; {found['trials']} trials by validation loss)"
 
 
 def _figure(value: float | None) -> str:

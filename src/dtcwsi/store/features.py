@@ -27,7 +27,7 @@ _MADE_BY = (
 
 _CHECKSUM = "crc32"
 
-__all__ = ["FeaturesHeader", "feature_files", "features_writer", "read_features", "read_header"]
+__all__ = ["FeaturesHeader", "extraction_of", "feature_files", "features_writer", "read_features", "read_header"]
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,12 @@ def feature_files(folder: Path) -> dict[str, Path]:
     if not files:
         raise UsageError(f"{folder} holds no .h5 feature files; run extract first or name the folder that holds them")
     return {path.stem: path for path in files}
+
+
+def extraction_of(features: Path) -> Path | None:
+    """Find the output folder of extract that a folder of features lies in, by its slides.csv; None if there is none."""
+    places = (features, *list(features.resolve().parents)[:2])
+    return next((place for place in places if (place / "slides.csv").is_file()), None)
 
 
 def read_header(path: Path) -> FeaturesHeader:

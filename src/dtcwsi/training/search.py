@@ -24,7 +24,7 @@ from dtcwsi.training.plan import TrainingPlan
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["Choice", "Range", "Search", "search_fold", "values_of"]
+__all__ = ["Choice", "Range", "Search", "search_fold", "shown", "values_of"]
 
 NUMBERS = ("lr", "weight_decay")
 """Numbers of the recipe that can be searched beside the model's options."""
@@ -209,8 +209,7 @@ def _try(
         if trial.should_prune():
             raise optuna.TrialPruned
 
-    shown = _shown(trial.params)
-    number = len(_finished(study)) + 1
+    name = f"fold {fold} trial {len(_finished(study)) + 1}: {shown(trial.params)}"
     try:
         module = fit_fold(changed(plan, trial.params), fold, on_epoch=on_epoch)
         losses = [row.val_loss for row in module.history if row.epoch == module.best_epoch]
@@ -218,15 +217,15 @@ def _try(
             raise DtcwsiError("the validation loss was never finite")
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        tell(f"fold {fold} trial {number}: {shown}: pruned")
+        tell(f"{name}: pruned")
     except (DtcwsiError, ValueError, RuntimeError) as error:  # torch's out of memory is a RuntimeError
         reason = next(iter(f"{error}".splitlines()), type(error).__name__)
         trial.set_user_attr("reason", reason)
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        tell(f"fold {fold} trial {number}: {shown}: failed: {reason}")
+        tell(f"{name}: failed: {reason}")
     else:
         study.tell(trial, losses[0])
-        tell(f"fold {fold} trial {number}: {shown}: validation loss {losses[0]:.4f}")
+        tell(f"{name}: validation loss {losses[0]:.4f}")
 
 
 @contextmanager
@@ -262,7 +261,8 @@ def _study(
         storage.engine.dispose()
 
 
-def _shown(values: Mapping[str, Any]) -> str:
+def shown(values: Mapping[str, Any]) -> str:
+    """Write values for a person: lr 0.001, stages 3."""
     return ", ".join(
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
     )
