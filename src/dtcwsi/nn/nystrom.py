@@ -19,8 +19,9 @@ class NystromAttention(nn.Module):
     As lucidrains' nystrom-attention computes it: tokens are padded with zeros at the front to a multiple of
     ``landmarks``, the pads enter the means and are attended to, and a depthwise convolution of the values over the
     sequence is added. Exact algebra saves what it spends: a mean of a linear map is the map of the mean, all pads are
-    one key that weighs as many, one head is computed at a time, no matrix of tokens by landmarks is kept, and where
-    only the first token attends no values are made: it attends to rows, and the value of their mean is taken.
+    one key that weighs as many, and so are all landmarks of pads alone, of which a small bag has most; one head is
+    computed at a time, no matrix of tokens by landmarks is kept, and where only the first token attends no values are
+    made: it attends to rows, and the value of their mean is taken.
     """
 
     def __init__(
@@ -39,13 +40,13 @@ class NystromAttention(nn.Module):
     ) -> Float[Tensor, "tokens width"]:
         """Attend from every token; ``bias`` is added to the logits of its key."""
         padded, reach = _with_pad(rows), self._key_bias(rows, bias)
-        query_marks, key_marks, middle, inverses = self._marks(rows)
+        query_marks, key_marks, weights, middle, inverses = self._marks(rows)
         heads = []
         for head, weight in enumerate(self._weights().transpose(0, 1)):  # one head's matrices at a time
             queries, keys, values = linear(padded, weight.flatten(0, 1)).chunk(3, dim=1)
             reached = _attend(query_marks[head], keys, values, reach)
             marked = iterated_times(middle[head], inverses[head], reached)
-            found = _attend(queries[1:], key_marks[head], marked, scale=self.scale)
+            found = _attend(queries[1:], key_marks[head], marked, weights, scale=self.scale)
             heads.append(found + convolved(values[1:], self.convolution.weight[head, 0, :, 0]))
         return self._merged(heads)
 
@@ -73,9 +74,9 @@ class NystromAttention(nn.Module):
         """Go from the first token over the landmarks to the tokens; pads have no value, only weight."""
         of_query, of_key, _ = self._weights()
         padded, reach = _with_pad(rows), self._key_bias(rows, bias)
-        query_marks, key_marks, middle, inverses = self._marks(rows)
+        query_marks, key_marks, weights, middle, inverses = self._marks(rows)
         query = linear(rows[:1], of_query.flatten(0, 1)).view(self.heads, 1, -1) * self.scale
-        near = (query @ key_marks.mT).softmax(dim=-1)
+        near = _softmax(query @ key_marks.mT, weights)
         over = iterated_times(middle.mT, inverses.mT, near.mT).mT
         heads = []
         for head, weight in enumerate(of_key):  # one matrix of landmarks by tokens at a time
@@ -83,20 +84,25 @@ class NystromAttention(nn.Module):
             heads.append(checkpoint(_over_landmarks, *given, use_reentrant=False)[0, 1:])
         return torch.stack(heads, dim=1)
 
-    def _marks(self, rows: Float[Tensor, "tokens width"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _marks(self, rows: Float[Tensor, "tokens width"]) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
         """Give the landmarks' queries and keys, of means of groups of tokens; pads of 0 fill the first groups.
 
-        Also how they attend to each other, and the inverse of that but for its last iteration.
+        Groups of pads alone are one landmark. Also the logs of how many each landmark is, None where all are one; how
+        they attend to each other, and the inverse of that but for its last iteration.
         """
         group = math.ceil(len(rows) / self.landmarks)
         empty, pads = divmod(group * self.landmarks - len(rows), group)
         split = -pads % group
         mixed = pad(rows[:split], (0, 0, pads, 0))
-        means = torch.cat([rows.new_zeros(empty, rows.shape[1]), _means(mixed, group), _means(rows[split:], group)])
-        marks = torch.einsum("lw,qhpw->qhlp", means, self._weights()[:2])
-        query_marks, key_marks = marks[0] * self.scale, marks[1]
-        middle = (query_marks @ key_marks.mT).softmax(dim=-1)
-        return query_marks, key_marks, middle, pseudo_inverse(middle, self.iterations - 1)
+        means = torch.cat([_means(mixed, group), _means(rows[split:], group)])
+        counts = rows.new_ones(len(means))
+        if empty:
+            means, counts = pad(means, (0, 0, 1, 0)), pad(counts, (1, 0), value=float(empty))
+        marks = linear(means, self.qkv.weight[: 2 * self.qkv.in_features]).view(len(means), 2, self.heads, -1)
+        query_marks, key_marks = marks[:, 0].transpose(0, 1) * self.scale, marks[:, 1].transpose(0, 1)
+        weights = counts.log() if empty > 1 else None
+        middle = _softmax(query_marks @ key_marks.mT, weights)
+        return query_marks, key_marks, weights, middle, pseudo_inverse(middle, self.iterations - 1, counts)
 
     def _key_bias(self, rows: Tensor, bias: Tensor) -> Float[Tensor, "tokens_plus_one"]:
         """Put in front of the tokens' biases that of the one key that stands for all pads."""
@@ -123,14 +129,18 @@ def convolved(rows: Float[Tensor, "tokens width"], kernel: Float[Tensor, "taps"]
     return (band @ room.unfold(0, block + taps - 1, block).mT).flatten(0, 1)[: len(rows)]
 
 
-def pseudo_inverse(matrices: Float[Tensor, "heads size size"], iterations: int) -> Float[Tensor, "heads size size"]:
+def pseudo_inverse(
+    matrices: Float[Tensor, "heads size size"], iterations: int, counts: Float[Tensor, "size"] | None = None
+) -> Float[Tensor, "heads size size"]:
     """Approximate Moore-Penrose inverses, from the transposes over the largest sums of rows and columns of all heads.
 
-    An iteration makes Z (13 - P (15 - P (7 - P))) / 4 of Z, where P = A Z.
+    An iteration makes Z (13 - P (15 - P (7 - P))) / 4 of Z, where P = A Z. ``counts`` says how many equal rows and
+    columns of a larger matrix each row and column stands for: a column holds their sum, the inverse's columns too.
     Source: Razavi et al. 2014, as Xiong et al. 2021 use it.
     """
-    sizes = matrices.abs()
-    inverse = matrices.mT / (sizes.sum(dim=-1).amax() * sizes.sum(dim=-2).amax())
+    counts = matrices.new_ones(matrices.shape[-1]) if counts is None else counts
+    flipped, sizes = matrices.mT * counts / counts[:, None], matrices.abs()
+    inverse = flipped / (sizes.sum(dim=-1).amax() * flipped.abs().sum(dim=-1).amax())
     unit = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
     for _ in range(iterations):
         product = matrices @ inverse
@@ -149,6 +159,10 @@ def iterated_times(
     inner = 7 * rows - matrices @ (inverse @ rows)
     inner = 15 * rows - matrices @ (inverse @ inner)
     return inverse @ (13 * rows - matrices @ (inverse @ inner)) / 4
+
+
+def _softmax(logits: Float[Tensor, "*rows keys"], weights: Float[Tensor, "keys"] | None) -> Tensor:
+    return (logits if weights is None else logits + weights).softmax(dim=-1)
 
 
 def _attend(
