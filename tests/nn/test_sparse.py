@@ -5,6 +5,7 @@ from torch.nn.functional import conv2d
 from dtcwsi.nn import sparse
 from dtcwsi.nn.grid import occupied
 from dtcwsi.nn.sparse import convolved, levels_of
+from dtcwsi.nn.squares import convolved_whole, is_full
 
 SIDE = 13
 
@@ -41,6 +42,7 @@ def test_places_have_what_a_convolution_of_the_whole_grid_gives_them(monkeypatch
     wanted = whole[made[:, 0], :, made[:, 2], made[:, 1]]
     found = convolved(rows, level.neighbours, weight, bias)
     torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(convolved_whole(rows, level, weight, bias), wanted)
     slopes = torch.randn_like(found)
     ours, theirs = (torch.autograd.grad(each, (rows, weight, bias), slopes) for each in (found, wanted))
     torch.testing.assert_close(ours, theirs)
@@ -75,8 +77,18 @@ def test_far_pieces_take_no_room_between_them():
 
 def test_nothing_makes_nothing():
     levels = levels_of(torch.zeros(0, 2, dtype=torch.int64), torch.tensor([0, 0]), (1, 2))
-    made = convolved(torch.zeros(0, 2), levels.steps[0].neighbours, torch.zeros(3, 2, 3, 3), torch.zeros(3))
-    assert made.shape == (0, 3)
+    weight, bias = torch.zeros(3, 2, 3, 3), torch.zeros(3)
+    assert convolved(torch.zeros(0, 2), levels.steps[0].neighbours, weight, bias).shape == (0, 3)
+    assert convolved_whole(torch.zeros(0, 2), levels.steps[0], weight, bias).shape == (0, 3)
+    assert not is_full(levels.steps[0])
+
+
+@pytest.mark.parametrize(
+    ("counts", "full"), [((169,), True), ((110,), False), ((169, 0, 100), True), ((169, 20), False)]
+)
+def test_grids_are_full_that_have_places_nearly_everywhere(counts, full):
+    xy, offsets = drawn(*counts)
+    assert is_full(levels_of(xy, offsets, (1,)).steps[0]) == full
 
 
 def test_slopes_under_autocast_are_added_up_in_32_bits():

@@ -13,6 +13,7 @@ from torch.nn.functional import dropout
 from dtcwsi.nn.grafting import grafted
 from dtcwsi.nn.row_norm import RowNorm
 from dtcwsi.nn.sparse import Level, Levels, convolved
+from dtcwsi.nn.squares import convolved_whole, is_full
 
 __all__ = ["FirstLayer", "PlaceLayers"]
 
@@ -85,9 +86,11 @@ class PlaceLayers(nn.Module):
         return self._dropped(rows, levels.steps[-1]), torch.stack(moments)
 
     def _convolved(self, number: int, rows: Float[Tensor, "rows width"], levels: Levels) -> Tensor:
-        layer = self.convolutions[number]
-        neighbours = levels.steps[number].neighbours
-        return convolved(rows, neighbours, layer.get_parameter("weight"), layer.get_parameter("bias"))
+        level, layer = levels.steps[number], self.convolutions[number]
+        weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+        if not torch.is_grad_enabled() and is_full(level):
+            return convolved_whole(rows, level, weight, bias)
+        return convolved(rows, level.neighbours, weight, bias)
 
     def _dropped(self, rows: Float[Tensor, "places width"], level: Level) -> Float[Tensor, "places width"]:
         if not self.training or not self.rate:

@@ -21,12 +21,17 @@ _CHUNK = 4096
 class Level:
     """Places that a convolution makes, bag after bag: ``offsets`` (bags + 1,) first ones, ``bag`` (places,) of each.
 
-    ``neighbours`` (places, 9) are the rows that each is made of, see `neighbours_of`.
+    ``xy`` (places, 2) their column and row, ``stride`` times which they are centred in among those ``seen_xy`` and
+    ``seen_offsets`` before; ``neighbours`` (places, 9) are the rows that each is made of, see `neighbours_of`.
     """
 
     offsets: Int[Tensor, "bags_plus_one"]
     bag: Int[Tensor, "places"]
     neighbours: Int[Tensor, "places 9"]
+    xy: Int[Tensor, "places 2"]
+    stride: int
+    seen_xy: Int[Tensor, "rows 2"]
+    seen_offsets: Int[Tensor, "bags_plus_one"]
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,14 @@ def levels_of(xy: Int[Tensor, "cells 2"], offsets: Int[Tensor, "bags_plus_one"],
 
     A place of stride 2 is kept if one of the 2 x 2 places in whose first it is centred is there.
     """
-    bag, levels = segment_ids(offsets, len(xy)), []
+    bag, levels, seen = segment_ids(offsets, len(xy)), [], offsets
     of_cell = torch.arange(len(xy), device=xy.device)
     for stride in strides:
         made, first, of_row = occupied(xy // stride, bag, len(offsets) - 1)
         of_made = segment_ids(first, len(made))
-        levels.append(Level(first, of_made, neighbours_of(made, of_made, xy, bag, stride)))
-        xy, bag, of_cell = made, of_made, of_row[of_cell]
+        neighbours = neighbours_of(made, of_made, xy, bag, stride)
+        levels.append(Level(first, of_made, neighbours, made, stride, xy, seen))
+        xy, bag, seen, of_cell = made, of_made, first, of_row[of_cell]
     return Levels(tuple(levels), of_cell)
 
 
