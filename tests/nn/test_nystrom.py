@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dtcwsi.nn import nystrom
 from dtcwsi.nn.nystrom import NystromAttention, convolved, iterated_times, pseudo_inverse
 
 HEADS, LANDMARKS, WIDTH = 2, 4, 6
@@ -47,8 +48,12 @@ def padded_reference(layer: NystromAttention, rows: Tensor, bias: Tensor) -> Ten
     return layer.out(torch.cat(out, dim=1))[front:]
 
 
+@pytest.mark.parametrize("at_once", [1, 4096])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 11, 16, 23])
-def test_exact_algebra_gives_what_the_padded_matrices_give(count: int) -> None:
+def test_exact_algebra_gives_what_the_padded_matrices_give(
+    monkeypatch: pytest.MonkeyPatch, count: int, at_once: int
+) -> None:
+    monkeypatch.setattr(nystrom, "_TOKENS_AT_ONCE", at_once)
     torch.manual_seed(count)
     layer = NystromAttention(WIDTH, heads=HEADS, landmarks=LANDMARKS, kernel=5).double()
     rows, bias = torch.randn(count, WIDTH, dtype=torch.float64), torch.randn(count, dtype=torch.float64)
@@ -80,11 +85,12 @@ def test_the_weights_of_the_first_token_leave_to_pads_what_pads_take() -> None:
 @pytest.mark.parametrize("count", [1, 5, 66, 67, 200])
 def test_banded_products_convolve(count: int, taps: int) -> None:
     torch.manual_seed(0)
-    rows, kernel = torch.randn(count, 3, dtype=torch.float64), torch.randn(taps, dtype=torch.float64)
-    found = convolved(rows, kernel)
+    rows, kernels = torch.randn(2, count, 3, dtype=torch.float64), torch.randn(2, taps, dtype=torch.float64)
+    found = convolved(rows, kernels)
     assert found.shape == rows.shape
-    wanted = torch.nn.functional.conv1d(rows.T[:, None], kernel[None, None], padding=taps // 2)[:, 0].T
-    torch.testing.assert_close(found, wanted)
+    for seen, kernel, made in zip(rows, kernels, found, strict=True):
+        wanted = torch.nn.functional.conv1d(seen.T[:, None], kernel[None, None], padding=taps // 2)[:, 0].T
+        torch.testing.assert_close(made, wanted)
 
 
 @pytest.mark.parametrize("iterations", [0, 1, 5])

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 __all__ = ["NystromAttention", "convolved", "iterated_times", "pseudo_inverse"]
 
-_KEYS_AT_ONCE = 4096
+_KEYS_AT_ONCE, _TOKENS_AT_ONCE = 4096, 4096
 
 
 class NystromAttention(nn.Module):
@@ -19,9 +19,9 @@ class NystromAttention(nn.Module):
     As lucidrains' nystrom-attention computes it: tokens are padded with zeros at the front to a multiple of
     ``landmarks``, the pads enter the means and are attended to, and a depthwise convolution of the values over the
     sequence is added. Exact algebra saves what it spends: a mean of a linear map is the map of the mean, all pads are
-    one key that weighs as many, and so are all landmarks of pads alone, of which a small bag has most; one head is
-    computed at a time, no matrix of tokens by landmarks is kept, and where only the first token attends no values are
-    made: it attends to rows, and the value of their mean is taken.
+    one key that weighs as many, and so are all landmarks of pads alone, of which a small bag has most; a large bag's
+    heads are computed one at a time, no matrix of tokens by landmarks is kept, and where only the first token attends
+    no values are made: it attends to rows, and the value of their mean is taken.
     """
 
     def __init__(
@@ -42,12 +42,13 @@ class NystromAttention(nn.Module):
         padded, reach = _with_pad(rows), self._key_bias(rows, bias)
         query_marks, key_marks, weights, middle, inverses = self._marks(rows)
         heads = []
-        for head, weight in enumerate(self._weights().transpose(0, 1)):  # one head's matrices at a time
-            queries, keys, values = linear(padded, weight.flatten(0, 1)).chunk(3, dim=1)
-            reached = _attend(query_marks[head], keys, values, reach)
-            marked = iterated_times(middle[head], inverses[head], reached)
-            found = _attend(queries[1:], key_marks[head], marked, weights, scale=self.scale)
-            heads.append(found + convolved(values[1:], self.convolution.weight[head, 0, :, 0]))
+        for some in self._heads_at_once(len(rows)):
+            queries, keys, values = self._mapped(padded, self._weights()[:, some])
+            reached = _attend(query_marks[some], keys, values, reach)
+            marked = iterated_times(middle[some], inverses[some], reached)
+            found = _attend(queries[:, 1:], key_marks[some], marked, weights, scale=self.scale)
+            found = found + convolved(values[:, 1:], self.convolution.weight[some, 0, :, 0])
+            heads.append(found.transpose(0, 1).flatten(1))
         return self._merged(heads)
 
     def of_first(
@@ -79,10 +80,10 @@ class NystromAttention(nn.Module):
         near = _softmax(query @ key_marks.mT, weights)
         over = iterated_times(middle.mT, inverses.mT, near.mT).mT
         heads = []
-        for head, weight in enumerate(of_key):  # one matrix of landmarks by tokens at a time
-            given = over[head], query_marks[head], linear(padded, weight), reach
-            heads.append(checkpoint(_over_landmarks, *given, use_reentrant=False)[0, 1:])
-        return torch.stack(heads, dim=1)
+        for some in self._heads_at_once(len(rows)):
+            given = over[some], query_marks[some], self._mapped(padded, of_key[None, some])[0], reach
+            heads.append(checkpoint(_over_landmarks, *given, use_reentrant=False)[:, 0, 1:])
+        return torch.cat(heads).T
 
     def _marks(self, rows: Float[Tensor, "tokens width"]) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
         """Give the landmarks' queries and keys, of means of groups of tokens; pads of 0 fill the first groups.
@@ -109,6 +110,16 @@ class NystromAttention(nn.Module):
         front = -len(rows) % self.landmarks
         return pad(bias.to(rows.dtype), (1, 0), value=math.log(front) if front else -math.inf)
 
+    def _heads_at_once(self, tokens: int) -> list[slice]:
+        """Take heads one by one where their matrices are large, together where they are small."""
+        count = min(self.heads, max(1, _TOKENS_AT_ONCE // tokens))
+        return [slice(first, first + count) for first in range(0, self.heads, count)]
+
+    def _mapped(
+        self, rows: Float[Tensor, "tokens width"], weights: Float[Tensor, "maps some part width"]
+    ) -> Float[Tensor, "maps some tokens part"]:
+        return linear(rows, weights.flatten(0, 2)).view(len(rows), *weights.shape[:3]).permute(1, 2, 0, 3)
+
     def _weights(self) -> Float[Tensor, "3 heads part width"]:
         """Lay out the weights of queries, keys and values head by head."""
         return self.qkv.weight.view(3, self.heads, -1, self.qkv.in_features)
@@ -118,15 +129,20 @@ class NystromAttention(nn.Module):
         return rows
 
 
-def convolved(rows: Float[Tensor, "tokens width"], kernel: Float[Tensor, "taps"]) -> Float[Tensor, "tokens width"]:
-    """Convolve every column with a kernel of odd length, zeros beyond the ends, as products with a banded matrix."""
-    taps, block = len(kernel), 2 * len(kernel)
-    shift = torch.arange(block + taps - 1, device=rows.device) - torch.arange(block, device=rows.device)[:, None]
+def convolved(
+    rows: Float[Tensor, "heads tokens width"], kernels: Float[Tensor, "heads taps"]
+) -> Float[Tensor, "heads tokens width"]:
+    """Convolve columns with their head's odd kernel, zeros beyond the ends, as products with banded matrices."""
+    taps, count = kernels.shape[1], rows.shape[1]
+    block = 2 * taps
+    shift = torch.arange(block + taps - 1, device=rows.device)[:, None] - torch.arange(block, device=rows.device)
     inside = (shift >= 0) & (shift < taps)
-    band = torch.where(inside, kernel[shift.clamp(0, taps - 1)], 0)
-    blocks = math.ceil(len(rows) / block)
-    room = pad(rows, (0, 0, taps // 2, blocks * block - len(rows) + taps // 2))
-    return (band @ room.unfold(0, block + taps - 1, block).mT).flatten(0, 1)[: len(rows)]
+    bands = torch.where(inside, kernels[:, shift.clamp(0, taps - 1)], 0)
+    blocks = math.ceil(count / block)
+    room = pad(rows, (0, 0, taps // 2, blocks * block - count + taps // 2))
+    seen = room.unfold(1, block + taps - 1, block)
+    made = (seen.flatten(1, 2) @ bands).view(*seen.shape[:3], block)
+    return made.mT.flatten(1, 2)[:, :count]
 
 
 def pseudo_inverse(
@@ -166,33 +182,30 @@ def _softmax(logits: Float[Tensor, "*rows keys"], weights: Float[Tensor, "keys"]
 
 
 def _attend(
-    queries: Float[Tensor, "queries part"],
-    keys: Float[Tensor, "keys part"],
-    values: Float[Tensor, "keys part"],
+    queries: Float[Tensor, "heads queries part"],
+    keys: Float[Tensor, "heads keys part"],
+    values: Float[Tensor, "heads keys part"],
     bias: Float[Tensor, "keys"] | None = None,
     *,
     scale: float = 1.0,
-) -> Float[Tensor, "queries part"]:
+) -> Float[Tensor, "heads queries part"]:
     mask = None if bias is None else bias[None, None, None]
-    found = scaled_dot_product_attention(
-        queries[None, None], keys[None, None], values[None, None], attn_mask=mask, scale=scale
-    )
-    return found[0, 0]
+    return scaled_dot_product_attention(queries[None], keys[None], values[None], attn_mask=mask, scale=scale)[0]
 
 
 def _over_landmarks(
-    over: Float[Tensor, "1 landmarks"],
-    query_marks: Float[Tensor, "landmarks part"],
-    keys: Float[Tensor, "keys part"],
+    over: Float[Tensor, "heads 1 landmarks"],
+    query_marks: Float[Tensor, "heads landmarks part"],
+    keys: Float[Tensor, "heads keys part"],
     bias: Float[Tensor, "keys"],
-) -> Float[Tensor, "1 keys"]:
+) -> Float[Tensor, "heads 1 keys"]:
     """Weigh each landmark's softmax over the keys; parts of it are changed in place, which spares time in memory."""
-    parts = zip(torch.split(keys, _KEYS_AT_ONCE), torch.split(bias, _KEYS_AT_ONCE), strict=True)
-    reach = [torch.addmm(biases, query_marks, some.T) for some, biases in parts]
-    peak = torch.stack([part.detach().amax(dim=1) for part in reach]).amax(dim=0)[:, None]
+    parts = zip(torch.split(keys, _KEYS_AT_ONCE, dim=1), torch.split(bias, _KEYS_AT_ONCE), strict=True)
+    reach = [torch.baddbmm(biases, query_marks, some.mT) for some, biases in parts]
+    peak = torch.stack([part.detach().amax(dim=2) for part in reach]).amax(dim=0)[:, :, None]
     reach = [part.sub_(peak).exp_() for part in reach]
-    share = over / torch.stack([part.sum(dim=1) for part in reach]).sum(dim=0)
-    return torch.cat([share @ part for part in reach], dim=1)
+    share = over / torch.stack([part.sum(dim=2) for part in reach]).sum(dim=0)[:, None]
+    return torch.cat([share @ part for part in reach], dim=2)
 
 
 def _means(rows: Float[Tensor, "tokens width"], group: int) -> Float[Tensor, "groups width"]:
