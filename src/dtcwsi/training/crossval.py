@@ -10,12 +10,11 @@ import torch
 
 from dtcwsi.bags.cohort import Cohort
 from dtcwsi.bags.splits import Split
-from dtcwsi.errors import UsageError
+from dtcwsi.errors import DtcwsiError, UsageError
 from dtcwsi.metrics import score
 from dtcwsi.models import create_model
 from dtcwsi.options import check_whole_number
 from dtcwsi.store.atomic import check_writable, sweep, try_lock
-from dtcwsi.training.data import SlideFeatures
 from dtcwsi.training.evaluation import Evaluation, evaluate
 from dtcwsi.training.fitting import device_of
 from dtcwsi.training.fold import fit_fold
@@ -26,6 +25,7 @@ from dtcwsi.training.plan import TrainingPlan, chosen_recipe
 from dtcwsi.training.report import run_metrics
 from dtcwsi.training.run_folder import RunFolder
 from dtcwsi.training.search import Search, search_fold
+from dtcwsi.training.slides import CohortSlides
 
 __all__ = ["RunRecord", "TrainingEvent", "cross_validate"]
 
@@ -76,7 +76,7 @@ class _Run:
 
 
 def cross_validate(
-    cohort: Cohort,
+    cohort: Cohort | CohortSlides,
     *,
     model: str,
     out: str | Path,
@@ -110,6 +110,7 @@ def cross_validate(
     phases are long, and by default there is none. A model that needs whole batches takes, without ``batch_size``, as
     many slides a step as always have at most ``max_tokens`` patches, if that is fewer than others take.
     ``search`` chooses options by each fold's validation part before the fold is trained with them.
+    Several trainings of one `CohortSlides` read its slides once; for a run that is finished none is read.
     Returns: metrics, and the reasons for what was left out. A failing fold does not end the others.
     Raises: CohortError if the cohort cannot be split; OptionError for a number out of range, or an optimiser that is
     not installed; OptionError or UnknownNameError for the model; UsageError if ``out`` cannot be written, holds another
@@ -128,35 +129,38 @@ def cross_validate(
     check_whole_number("max_tokens", max_tokens)
     choice = FoldChoice(folds, group, splits)
     device_of(device)
+    slides = cohort if isinstance(cohort, CohortSlides) else CohortSlides(cohort)
     with torch.random.fork_rng():  # a trial, so that a wrong option is told before slides are read
-        size = {"in_dim": cohort.in_dim, "n_classes": max(2, len(cohort.class_names))}
+        size = {"in_dim": slides.cohort.in_dim, "n_classes": max(2, len(slides.cohort.class_names))}
         trial = create_model(model, **size, **given)
         if search is not None:
             search.check(model, given, fixed, **size)
         how.optimizer_of(trial.parameters())
         if pretrain_steps:
             trial.self_supervised()
-    cohort, features = _usable(cohort, tell)
-    strangers = choice.strangers(cohort)
-    if strangers:
-        told = f"{len(strangers)} slides of the split files are not in the cohort and take no part: {some(strangers)}"
-        tell(TrainingEvent("slides_left_out", told))
-    plan = TrainingPlan(
-        cohort=cohort,
-        features=features,
-        choice=choice,
-        splits=choice.of(cohort, seed=seed),
-        model=model,
-        given=given,
-        options=trial.options,  # every option as it holds, so that a run says what made it
-        recipe=how,
-        max_tokens=max_tokens,
-        pretrain_steps=pretrain_steps,
-        search=None if search is None else search.told,
-        seed=seed,
-        device=device,
-        whole_batches=trial.whole_batches,
-    )
+
+    def planned(on: CohortSlides) -> TrainingPlan:
+        return TrainingPlan(
+            cohort=on.cohort,
+            features=on.features,
+            choice=choice,
+            splits=choice.of(on.cohort, seed=seed),
+            model=model,
+            given=given,
+            options=trial.options,  # every option as it holds, so that a run says what made it
+            recipe=how,
+            max_tokens=max_tokens,
+            pretrain_steps=pretrain_steps,
+            search=None if search is None else search.told,
+            seed=seed,
+            device=device,
+            whole_batches=trial.whole_batches,
+        )
+
+    plan = _finished_plan(slides, planned, Path(out))
+    slides = slides if plan else slides.usable
+    _tell_of_slides(slides.cohort, choice, tell)
+    plan = plan or planned(slides)
     plan.check()
     folder = RunFolder(Path(out), plan.settings())
     with try_lock(folder.path / ".lock") as free:
@@ -164,7 +168,7 @@ def cross_validate(
             raise UsageError(f"another process trains into {folder.path}; wait for it or use another folder")
         folder.begin()
         sweep(folder.path)
-        folder.write_folds(cohort, plan.tested_in)
+        folder.write_folds(plan.cohort, plan.tested_in)
         return _run(_Run(plan, folder, tell, search))
 
 
@@ -248,29 +252,29 @@ def _fold_record(plan: TrainingPlan, fold: int, split: Split, tested: Evaluation
     }
 
 
-def _usable(cohort: Cohort, tell: Callable[[TrainingEvent], None]) -> tuple[Cohort, SlideFeatures]:
-    """Read every slide once; leave out what cannot be used, and say so."""
-    features = _features(cohort)
-    bad = {cohort.slides[index].slide_id: reason for index, reason in features.unusable().items()}
-    if bad:
-        cohort = cohort.without(bad)
-        features = _features(cohort)
+def _finished_plan(
+    slides: CohortSlides, planned: Callable[[CohortSlides], TrainingPlan], out: Path
+) -> TrainingPlan | None:
+    """Find a run of these settings whose folds are all there, before any slide is read; None if one is missing."""
+    try:
+        plan = planned(slides)
+        return plan if RunFolder(out, plan.settings()).whole(len(plan.splits)) else None
+    except (DtcwsiError, OSError):  # told, if it is still so, when slides that cannot be used are left out
+        return None
+
+
+def _tell_of_slides(cohort: Cohort, choice: FoldChoice, tell: Callable[[TrainingEvent], None]) -> None:
+    """Say which slides take no part, and which patients are of several classes."""
     for sentence in left_out_sentences(cohort):
         tell(TrainingEvent("slides_left_out", sentence))
     mixed = cohort.patients_of_several_classes
     if mixed:
         owners = f"{len(mixed)} patient{'s have' if len(mixed) > 1 else ' has'}"
         tell(TrainingEvent("mixed_patients", f"{owners} slides of several classes: {some(mixed)}"))
-    return cohort, features
-
-
-def _features(cohort: Cohort) -> SlideFeatures:
-    numbers = {name: number for number, name in enumerate(cohort.class_names)}
-    return SlideFeatures(
-        [header.path for header in cohort.headers],
-        [numbers[label] for label in cohort.labels],
-        [header.n_patches for header in cohort.headers],
-    )
+    strangers = choice.strangers(cohort)
+    if strangers:
+        told = f"{len(strangers)} slides of the split files are not in the cohort and take no part: {some(strangers)}"
+        tell(TrainingEvent("slides_left_out", told))
 
 
 def _epoch_teller(run: _Run, fold: int) -> Callable[[Epoch], None]:
