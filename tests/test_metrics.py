@@ -13,7 +13,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from dtcwsi.metrics import METRICS, difference, interval, over_folds, patient_draws, score
+from dtcwsi.metrics import METRICS, difference, holm, interval, over_folds, patient_draws, score
 
 AUC, ACCURACY = METRICS["auc"], METRICS["accuracy"]
 
@@ -175,3 +175,23 @@ def test_a_model_does_not_differ_from_itself_and_nothing_is_no_difference():
     same = difference(AUC, labels, one, one, patients)
     assert (same.value, same.low, same.high) == (0, 0, 0)
     assert difference(AUC, np.zeros(5, int), one[:5], one[:5], patients[:5]) is None
+
+
+def test_p_is_twice_the_rarer_sign_of_the_drawn_differences():
+    labels = np.arange(60) % 2
+    rng, patients = np.random.default_rng(0), [str(i) for i in range(60)]
+    scores = [labels * strength + rng.normal(size=60) for strength in (2, 1.2)]
+    one, other = (np.stack([1 / (1 + np.exp(x)), 1 / (1 + np.exp(-x))], axis=1) for x in scores)
+    found = difference(AUC, labels, one, other, patients, draws=500, seed=1)
+    weights = np.concatenate(list(patient_draws(patients, 500, 1)))
+    drawn = AUC.of_draws(labels, one, weights) - AUC.of_draws(labels, other, weights)
+    assert found.value > 0
+    assert found.p == pytest.approx(2 * (1 + (drawn <= 0).sum()) / 501)
+    assert difference(AUC, labels, other, one, patients, draws=500, seed=1).p == found.p
+    assert difference(AUC, labels, one, one, patients, draws=50).p == 1
+
+
+def test_holm_corrects_as_the_worked_example_says():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []

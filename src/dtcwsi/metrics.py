@@ -6,7 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["METRICS", "Difference", "Metric", "difference", "interval", "over_folds", "patient_draws", "score"]
+__all__ = [
+    "METRICS",
+    "Difference",
+    "Metric",
+    "difference",
+    "holm",
+    "interval",
+    "over_folds",
+    "patient_draws",
+    "score",
+]
 
 Labels = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -33,11 +43,15 @@ class Metric:
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of one model minus that of another on the same slides, with its 95 % interval."""
+    """A metric of one model minus that of another on the same slides, with its 95 % interval.
+
+    ``p`` is two-sided: twice the share of draws in which the difference is 0 or of the rarer sign, at most 1.
+    """
 
     value: float
     low: float
     high: float
+    p: float
 
 
 def score(labels: Labels, probabilities: Values) -> dict[str, float]:
@@ -77,14 +91,39 @@ def difference(
     """Compare two models on the same slides, drawing patients with replacement: ``one`` minus ``other``.
 
     Both are scored on the same draws, so that what makes a cohort hard cancels out. ``one`` and ``other`` are
-    probabilities (slides, classes). Returns: None if nothing can be scored.
+    probabilities (slides, classes), or (trainings, slides, classes) of as many trainings, whose mean difference it is.
+    Returns: None if nothing can be scored.
+    Source: Davison and Hinkley 1997, "Bootstrap Methods and their Application", for p with 1 added to both counts.
     """
-    found = [
-        metric.of_draws(labels, one, weights) - metric.of_draws(labels, other, weights)
-        for weights in _full_draws(labels, patients, draws, seed)
-    ]
-    low, high = _middle(np.concatenate(found))
-    return None if np.isnan(low) else Difference(metric(labels, one) - metric(labels, other), low, high)
+    pairs = list(zip(*(each if each.ndim == 3 else each[None] for each in (one, other)), strict=True))
+    once = np.ones((1, len(labels)))
+    each = (once, *_full_draws(labels, patients, draws, seed))
+    found = np.concatenate([_mean_difference(metric, labels, pairs, weights) for weights in each])
+    value, drawn = float(found[0]), found[1:][~np.isnan(found[1:])]
+    low, high = _middle(drawn)
+    if np.isnan(low):
+        return None
+    rarer = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    return Difference(value, low, high, p=min(1.0, 2 * (1 + int(rarer)) / (1 + len(drawn))))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number, so that the chance of any false finding among them keeps its bound.
+
+    Source: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
+    """
+    corrected, most = [0.0] * len(p_values), 0.0
+    for before, number in enumerate(sorted(range(len(p_values)), key=lambda number: p_values[number])):
+        most = max(most, min(1.0, (len(p_values) - before) * p_values[number]))
+        corrected[number] = most
+    return corrected
+
+
+def _mean_difference(metric: Metric, labels: Labels, pairs: Sequence[tuple[Values, Values]], weights: Values) -> Values:
+    """Average over the pairs of trainings, a value a draw."""
+    each = [metric.of_draws(labels, mine, weights) - metric.of_draws(labels, theirs, weights) for mine, theirs in pairs]
+    mean: Values = np.mean(each, axis=0)
+    return mean
 
 
 def patient_draws(patients: Sequence[str], draws: int, seed: int) -> Iterator[Values]:
