@@ -197,7 +197,7 @@ def _run(run: _Run) -> RunRecord:
 def _train_fold(run: _Run, fold: int) -> dict[str, Any]:
     plan, cohort, features = run.plan, run.plan.cohort, run.plan.features
     split = plan.splits[fold]
-    run.tell(TrainingEvent("fold_begins", _begins(cohort, split, fold), fold))
+    run.tell(TrainingEvent("fold_begins", _begins(plan, split, fold), fold))
     began, found = time.perf_counter(), {}
     if run.search is not None:
         store = run.folder.fold(fold) / "search.db"
@@ -219,11 +219,13 @@ def _train_fold(run: _Run, fold: int) -> dict[str, Any]:
     return record
 
 
-def _begins(cohort: Cohort, split: Split, fold: int) -> str:
-    """How many slides train and validate, and which classes nothing validates."""
-    missing = sorted(set(cohort.class_names) - {cohort.labels[index] for index in split.val})
+def _begins(plan: TrainingPlan, split: Split, fold: int) -> str:
+    """How many slides train and validate, which classes nothing validates, which sites do both."""
+    missing = sorted(set(plan.cohort.class_names) - {plan.cohort.labels[index] for index in split.val})
     without = f", none of class {', '.join(missing)}" if missing else ""
-    return f"fold {fold}: {len(split.train)} slides to train on, {len(split.val)} to validate on{without}"
+    shared = plan.choice.shared_sites(plan.cohort, split)
+    too_few = f", of sites that are trained on, as there are too few: {some(shared)}" if shared else ""
+    return f"fold {fold}: {len(split.train)} slides to train on, {len(split.val)} to validate on{without}{too_few}"
 
 
 def _fold_record(plan: TrainingPlan, fold: int, split: Split, tested: Evaluation) -> dict[str, Any]:
