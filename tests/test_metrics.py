@@ -13,7 +13,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from dtcwsi.metrics import METRICS, difference, holm, interval, over_folds, patient_draws, score
+from dtcwsi.metrics import METRICS, difference, holm, interval, metrics_for, over_folds, patient_draws, score
 
 AUC, ACCURACY = METRICS["auc"], METRICS["accuracy"]
 
@@ -38,7 +38,8 @@ def by_scikit_learn(labels, probabilities, weights):
         "auc": np.mean(areas),
         "average_precision": np.mean(means),
         "f1": f1_score(labels, predicted, average="macro", **how),
-        "kappa": cohen_kappa_score(labels, predicted, weights="quadratic", **how),
+        "kappa": cohen_kappa_score(labels, predicted, **how),
+        "quadratic_kappa": cohen_kappa_score(labels, predicted, weights="quadratic", **how),
         "brier": sum(briers),
     }
 
@@ -86,11 +87,22 @@ def test_slides_whose_probability_rounds_to_one_are_still_ranked():
         assert METRICS[name](np.array([0, 0, 0, 0, 1]), probabilities) == 1
 
 
-def test_kappa_forgives_neighbouring_grades_and_is_unknown_for_one():
-    labels = np.array([0, 1, 2, 2])
-    near, far = np.eye(3)[[0, 1, 2, 1]], np.eye(3)[[0, 1, 2, 0]]
-    assert 1 > METRICS["kappa"](labels, near) > METRICS["kappa"](labels, far)
-    assert math.isnan(METRICS["kappa"](np.zeros(3, int), np.eye(3)[[0, 0, 0]]))
+def test_quadratic_kappa_alone_forgives_neighbouring_grades_and_both_are_unknown_for_one():
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    near, far = np.eye(3)[[0, 0, 1, 1, 2, 1]], np.eye(3)[[0, 0, 1, 1, 2, 0]]
+    assert 1 > METRICS["quadratic_kappa"](labels, near) > METRICS["quadratic_kappa"](labels, far)
+    assert METRICS["kappa"](labels, near) == METRICS["kappa"](labels, far) == pytest.approx(0.75)
+    for name in ("kappa", "quadratic_kappa"):
+        assert math.isnan(METRICS[name](np.zeros(3, int), np.eye(3)[[0, 0, 0]]))
+
+
+@pytest.mark.parametrize(
+    ("names", "graded"),
+    [(("0", "1", "2"), True), (("-1", "0", "10"), True), (("ccrcc", "crcc", "prcc"), False), (("0", "1"), False)],
+)
+def test_quadratic_kappa_is_of_three_grades_or_more(names, graded):
+    assert ("quadratic_kappa" in metrics_for(names)) == graded
+    assert metrics_for(names).keys() | {"quadratic_kappa"} == METRICS.keys()
 
 
 def test_calibration_error_is_the_gap_between_sureness_and_share():
@@ -103,7 +115,8 @@ def test_calibration_error_is_the_gap_between_sureness_and_share():
 
 
 def test_score_names_every_metric():
-    assert score(*predictions(2, 10, 0)).keys() == METRICS.keys()
+    assert score(*predictions(3, 10, 0), "012").keys() == METRICS.keys()
+    assert score(*predictions(3, 10, 0)).keys() == METRICS.keys() - {"quadratic_kappa"}
 
 
 def test_mean_and_deviation_over_folds_skip_what_is_missing():

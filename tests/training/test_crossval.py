@@ -497,3 +497,14 @@ def test_a_model_that_needs_whole_batches_takes_as_many_slides_as_fit(needle_coh
         assert run.complete
         card = json.loads((tmp_path / f"{limit}" / "fold0" / "card.json").read_text())
         assert card["recipe"]["batch_size"] == taken
+
+
+@pytest.mark.parametrize(("names", "graded"), [(("0", "1", "2"), True), (("x", "y", "z"), False)])
+def test_neighbouring_classes_are_forgiven_only_where_they_are_grades(needle_cohort, tmp_path, names, graded):
+    cohort = needle_cohort(slides=24, classes=3)
+    named = dict(zip(cohort.class_names, names, strict=True))
+    cohort = replace(cohort, slides=tuple(replace(one, label=named[one.label]) for one in cohort.slides))
+    record = cross_validate(cohort, model="mean", out=tmp_path / "run", folds=2, epochs=1)
+    assert ("quadratic_kappa" in record.metrics["metrics"]) == graded
+    assert ("quadratic_kappa" in json.loads((record.folder / "fold0" / "fold.json").read_text())["metrics"]) == graded
+    assert "kappa" in record.metrics["metrics"]

@@ -242,7 +242,7 @@ def _fold_record(plan: TrainingPlan, fold: int, split: Split, tested: Evaluation
     ]
     return {
         "predictions": predictions,
-        "metrics": {**score(tested.labels, tested.probabilities), "loss": tested.loss},
+        "metrics": {**score(tested.labels, tested.probabilities, names), "loss": tested.loss},
         "tokens_in": tested.tokens_in.tolist(),
         "tokens_out": tested.tokens_out.tolist(),
         "merged": tested.merged.tolist(),
