@@ -34,6 +34,10 @@ def run(
     lr: Annotated[float | None, typer.Option("--lr", help="Adam's learning rate (0.001).")] = None,
     weight_decay: Annotated[float | None, typer.Option("--weight-decay", help="Adam's weight decay (0).")] = None,
     patience: Annotated[int | None, typer.Option("--patience", help="Epochs without a better validation loss.")] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option("--class-weights", help="none, or balanced: rare classes count as much as common ones."),
+    ] = None,
     max_tokens: MaxTokens = None,
     pretrain_steps: Annotated[
         int | None, typer.Option("--pretrain-steps", help="Self-supervised steps before labels: spt (0).")

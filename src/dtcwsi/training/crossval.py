@@ -19,32 +19,26 @@ from dtcwsi.training.evaluation import Evaluation, evaluate
 from dtcwsi.training.fitting import device_of
 from dtcwsi.training.fold import fit_fold
 from dtcwsi.training.folds import FoldChoice
-from dtcwsi.training.left_out import left_out, left_out_sentences, some
-from dtcwsi.training.module import Epoch
+from dtcwsi.training.left_out import left_out
 from dtcwsi.training.plan import TrainingPlan, chosen_recipe
 from dtcwsi.training.report import run_metrics
 from dtcwsi.training.run_folder import RunFolder
 from dtcwsi.training.search import Search, search_fold
 from dtcwsi.training.slides import CohortSlides
+from dtcwsi.training.telling import (
+    Tell,
+    TrainingEvent,
+    epoch_teller,
+    pretrained_teller,
+    tell_of_fold,
+    tell_of_slides,
+    trial_teller,
+)
 
 __all__ = ["RunRecord", "TrainingEvent", "cross_validate"]
 
 DEFAULT_MAX_TOKENS = 65_536
 _LARGEST_SEED = 2**32 - 1  # of NumPy and scikit-learn
-
-
-@dataclass(frozen=True)
-class TrainingEvent:
-    """Something worth telling while folds are trained.
-
-    ``kind`` is slides_left_out, mixed_patients, fold_begins, trial, pretrained, epoch, fold_ends, fold_kept (finished
-    earlier) or fold_failed.
-    """
-
-    kind: str
-    message: str
-    fold: int | None = None
-    epoch: Epoch | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,7 @@ class _Run:
 
     plan: TrainingPlan
     folder: RunFolder
-    tell: Callable[[TrainingEvent], None]
+    tell: Tell
     search: Search | None
 
 
@@ -92,6 +86,7 @@ def cross_validate(
     lr: float | None = None,
     weight_decay: float | None = None,
     patience: int | None = None,
+    class_weights: str | None = None,
     max_tokens: int = DEFAULT_MAX_TOKENS,
     pretrain_steps: int = 0,
     search: Search | None = None,
@@ -104,8 +99,8 @@ def cross_validate(
     checkpoint; the fold itself chooses nothing. ``folds`` is 5 unless given or fixed by the cohort's table; with
     ``group='site'`` whole sites stay together. ``splits`` are files, see `read_splits`, whose partitions are the folds.
     ``recipe`` is ``common``, one protocol for all models, or ``published``, that of the model's authors; ``epochs``,
-    ``batch_size``, ``lr``, ``weight_decay`` and ``patience`` change single numbers of it. Compression tightens over the
-    first half of the epochs. Folds that are finished under the same settings are not trained again.
+    ``batch_size``, ``lr``, ``weight_decay``, ``patience`` and ``class_weights`` change it singly. Compression tightens
+    over the first half of the epochs. Folds that are finished under the same settings are not trained again.
     ``pretrain_steps`` of a method's self-supervised phase come first, on the training slides of the fold; published
     phases are long, and by default there is none. A model that needs whole batches takes, without ``batch_size``, as
     many slides a step as always have at most ``max_tokens`` patches, if that is fewer than others take.
@@ -121,8 +116,8 @@ def cross_validate(
     if Path(out).is_file():
         raise UsageError(f"{out} is a file; expected a folder for the run")
     check_writable(Path(out), make=False)
-    numbers = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "patience": patience}
-    fixed = {name: value for name, value in numbers.items() if value is not None}
+    changes = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "patience": patience}
+    fixed = {name: value for name, value in {**changes, "class_weights": class_weights}.items() if value is not None}
     how = chosen_recipe(recipe, model, fixed)
     check_whole_number("pretrain_steps", pretrain_steps, least=0)
     check_whole_number("seed", seed, least=0, most=_LARGEST_SEED)
@@ -159,7 +154,7 @@ def cross_validate(
 
     plan = _finished_plan(slides, planned, Path(out))
     slides = slides if plan else slides.usable
-    _tell_of_slides(slides.cohort, choice, tell)
+    tell_of_slides(slides.cohort, choice, tell)
     plan = plan or planned(slides)
     plan.check()
     folder = RunFolder(Path(out), plan.settings())
@@ -197,13 +192,14 @@ def _run(run: _Run) -> RunRecord:
 def _train_fold(run: _Run, fold: int) -> dict[str, Any]:
     plan, cohort, features = run.plan, run.plan.cohort, run.plan.features
     split = plan.splits[fold]
-    run.tell(TrainingEvent("fold_begins", _begins(plan, split, fold), fold))
+    tell_of_fold(plan, fold, run.tell)
     began, found = time.perf_counter(), {}
     if run.search is not None:
         store = run.folder.fold(fold) / "search.db"
-        chosen = search_fold(plan, run.search, fold, store, tell=_trial_teller(run, fold))
+        chosen = search_fold(plan, run.search, fold, store, tell=trial_teller(run.tell, fold))
         plan, found = chosen.plan, {"search": chosen.record}
-    module = fit_fold(plan, fold, on_epoch=_epoch_teller(run, fold), on_pretrained=_pretrained_teller(run, fold))
+    on_epoch, on_pretrained = epoch_teller(run.tell, fold, plan.recipe.epochs), pretrained_teller(run.tell, fold)
+    module = fit_fold(plan, fold, on_epoch=on_epoch, on_pretrained=on_pretrained)
     train_seconds = time.perf_counter() - began
     model, device, recipe = module.best_model(), device_of(plan.device), module.recipe
     tested = evaluate(model.to(device), features, split.test, max_tokens=recipe.max_tokens, device=device)
@@ -217,15 +213,6 @@ def _train_fold(run: _Run, fold: int) -> dict[str, Any]:
     run.folder.finish(fold, record)
     run.tell(TrainingEvent("fold_ends", f"fold {fold}: AUC {record['metrics']['auc']:.3f}", fold))
     return record
-
-
-def _begins(plan: TrainingPlan, split: Split, fold: int) -> str:
-    """How many slides train and validate, which classes nothing validates, which sites do both."""
-    missing = sorted(set(plan.cohort.class_names) - {plan.cohort.labels[index] for index in split.val})
-    without = f", none of class {', '.join(missing)}" if missing else ""
-    shared = plan.choice.shared_sites(plan.cohort, split)
-    too_few = f", of sites that are trained on, as there are too few: {some(shared)}" if shared else ""
-    return f"fold {fold}: {len(split.train)} slides to train on, {len(split.val)} to validate on{without}{too_few}"
 
 
 def _fold_record(plan: TrainingPlan, fold: int, split: Split, tested: Evaluation) -> dict[str, Any]:
@@ -263,37 +250,3 @@ def _finished_plan(
         return plan if RunFolder(out, plan.settings()).whole(len(plan.splits)) else None
     except (DtcwsiError, OSError):  # told, if it is still so, when slides that cannot be used are left out
         return None
-
-
-def _tell_of_slides(cohort: Cohort, choice: FoldChoice, tell: Callable[[TrainingEvent], None]) -> None:
-    """Say which slides take no part, and which patients are of several classes."""
-    for sentence in left_out_sentences(cohort):
-        tell(TrainingEvent("slides_left_out", sentence))
-    mixed = cohort.patients_of_several_classes
-    if mixed:
-        owners = f"{len(mixed)} patient{'s have' if len(mixed) > 1 else ' has'}"
-        tell(TrainingEvent("mixed_patients", f"{owners} slides of several classes: {some(mixed)}"))
-    strangers = choice.strangers(cohort)
-    if strangers:
-        told = f"{len(strangers)} slides of the split files are not in the cohort and take no part: {some(strangers)}"
-        tell(TrainingEvent("slides_left_out", told))
-
-
-def _epoch_teller(run: _Run, fold: int) -> Callable[[Epoch], None]:
-    def tell(row: Epoch) -> None:
-        message = f"fold {fold} epoch {row.epoch}/{run.plan.recipe.epochs}: validation loss {row.val_loss:.4f}"
-        run.tell(TrainingEvent("epoch", message, fold, row))
-
-    return tell
-
-
-def _pretrained_teller(run: _Run, fold: int) -> Callable[[list[float]], None]:
-    def tell(losses: list[float]) -> None:
-        told = f"{len(losses)} self-supervised steps, loss {losses[0]:.3f} to {losses[-1]:.3f}"
-        run.tell(TrainingEvent("pretrained", f"fold {fold}: {told}", fold))
-
-    return tell
-
-
-def _trial_teller(run: _Run, fold: int) -> Callable[[str], None]:
-    return lambda line: run.tell(TrainingEvent("trial", line, fold))
