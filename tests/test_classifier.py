@@ -3,6 +3,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import jaxtyping
 import pytest
@@ -181,6 +182,21 @@ def test_the_loss_is_the_methods_own_objective(name):
     own = out.objective(out.logits, labels).mean() + sum(out.losses.values())
     assert not torch.isclose(own, torch.nn.functional.cross_entropy(out.logits, labels) + sum(out.losses.values()))
     torch.testing.assert_close(model.loss(out, labels), own)
+
+
+@pytest.mark.parametrize("name", ["clam-sb", "dtc-abmil"])
+def test_weights_multiply_each_bags_objective_and_no_auxiliary_term(name):
+    model, packed = build(name, dropout=0.0).train(), dtcwsi.pack(bags_of(30, 9))
+    labels, weights = torch.tensor([2, 0]), torch.tensor([0.5, 3.0])
+    out = model(packed)
+    objective = out.objective or partial(torch.nn.functional.cross_entropy, reduction="none")
+    tokens, terms = (objective(out.logits, labels) * weights).mean(), sum(out.losses.values())
+    torch.testing.assert_close(model.loss(out, labels, weights=weights), tokens + terms)
+    both = replace(out, whole_logits=out.logits + torch.tensor([0.0, 1.0, 2.0]), whole_objective=out.objective)
+    whole = (objective(both.whole_logits, labels) * weights).mean()
+    found = model.loss(both, labels, weights=weights)
+    believed = model.doubt.tokens_weight(model.compressor.progress)
+    torch.testing.assert_close(found, believed * tokens + whole + terms)
 
 
 @pytest.mark.parametrize(("labels", "told"), [([0, 3], r"\[3\]"), ([-1, 7], r"\[-1, 7\]")])

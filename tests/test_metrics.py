@@ -13,7 +13,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from dtcwsi.metrics import METRICS, difference, interval, over_folds, patient_draws, score
+from dtcwsi.metrics import METRICS, difference, holm, interval, metrics_for, over_folds, patient_draws, score
 
 AUC, ACCURACY = METRICS["auc"], METRICS["accuracy"]
 
@@ -38,7 +38,8 @@ def by_scikit_learn(labels, probabilities, weights):
         "auc": np.mean(areas),
         "average_precision": np.mean(means),
         "f1": f1_score(labels, predicted, average="macro", **how),
-        "kappa": cohen_kappa_score(labels, predicted, weights="quadratic", **how),
+        "kappa": cohen_kappa_score(labels, predicted, **how),
+        "quadratic_kappa": cohen_kappa_score(labels, predicted, weights="quadratic", **how),
         "brier": sum(briers),
     }
 
@@ -86,11 +87,22 @@ def test_slides_whose_probability_rounds_to_one_are_still_ranked():
         assert METRICS[name](np.array([0, 0, 0, 0, 1]), probabilities) == 1
 
 
-def test_kappa_forgives_neighbouring_grades_and_is_unknown_for_one():
-    labels = np.array([0, 1, 2, 2])
-    near, far = np.eye(3)[[0, 1, 2, 1]], np.eye(3)[[0, 1, 2, 0]]
-    assert 1 > METRICS["kappa"](labels, near) > METRICS["kappa"](labels, far)
-    assert math.isnan(METRICS["kappa"](np.zeros(3, int), np.eye(3)[[0, 0, 0]]))
+def test_quadratic_kappa_alone_forgives_neighbouring_grades_and_both_are_unknown_for_one():
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    near, far = np.eye(3)[[0, 0, 1, 1, 2, 1]], np.eye(3)[[0, 0, 1, 1, 2, 0]]
+    assert 1 > METRICS["quadratic_kappa"](labels, near) > METRICS["quadratic_kappa"](labels, far)
+    assert METRICS["kappa"](labels, near) == METRICS["kappa"](labels, far) == pytest.approx(0.75)
+    for name in ("kappa", "quadratic_kappa"):
+        assert math.isnan(METRICS[name](np.zeros(3, int), np.eye(3)[[0, 0, 0]]))
+
+
+@pytest.mark.parametrize(
+    ("names", "graded"),
+    [(("0", "1", "2"), True), (("-1", "0", "10"), True), (("ccrcc", "crcc", "prcc"), False), (("0", "1"), False)],
+)
+def test_quadratic_kappa_is_of_three_grades_or_more(names, graded):
+    assert ("quadratic_kappa" in metrics_for(names)) == graded
+    assert metrics_for(names).keys() | {"quadratic_kappa"} == METRICS.keys()
 
 
 def test_calibration_error_is_the_gap_between_sureness_and_share():
@@ -103,7 +115,8 @@ def test_calibration_error_is_the_gap_between_sureness_and_share():
 
 
 def test_score_names_every_metric():
-    assert score(*predictions(2, 10, 0)).keys() == METRICS.keys()
+    assert score(*predictions(3, 10, 0), "012").keys() == METRICS.keys()
+    assert score(*predictions(3, 10, 0)).keys() == METRICS.keys() - {"quadratic_kappa"}
 
 
 def test_mean_and_deviation_over_folds_skip_what_is_missing():
@@ -175,3 +188,23 @@ def test_a_model_does_not_differ_from_itself_and_nothing_is_no_difference():
     same = difference(AUC, labels, one, one, patients)
     assert (same.value, same.low, same.high) == (0, 0, 0)
     assert difference(AUC, np.zeros(5, int), one[:5], one[:5], patients[:5]) is None
+
+
+def test_p_is_twice_the_rarer_sign_of_the_drawn_differences():
+    labels = np.arange(60) % 2
+    rng, patients = np.random.default_rng(0), [str(i) for i in range(60)]
+    scores = [labels * strength + rng.normal(size=60) for strength in (2, 1.2)]
+    one, other = (np.stack([1 / (1 + np.exp(x)), 1 / (1 + np.exp(-x))], axis=1) for x in scores)
+    found = difference(AUC, labels, one, other, patients, draws=500, seed=1)
+    weights = np.concatenate(list(patient_draws(patients, 500, 1)))
+    drawn = AUC.of_draws(labels, one, weights) - AUC.of_draws(labels, other, weights)
+    assert found.value > 0
+    assert found.p == pytest.approx(2 * (1 + (drawn <= 0).sum()) / 501)
+    assert difference(AUC, labels, other, one, patients, draws=500, seed=1).p == found.p
+    assert difference(AUC, labels, one, one, patients, draws=50).p == 1
+
+
+def test_holm_corrects_as_the_worked_example_says():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []

@@ -2,12 +2,13 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from dtcwsi.aggregators import AGGREGATORS
 from dtcwsi.errors import OptionError
-from dtcwsi.recipe import COMMON, TrainingRecipe
+from dtcwsi.recipe import COMMON, TrainingRecipe, balanced_weights
 
 
 def test_the_common_recipe_is_adam_at_one_rate():
@@ -70,3 +71,13 @@ def test_lookahead_needs_timm(monkeypatch):
 def test_numbers_out_of_range_are_told(change, told):
     with pytest.raises(OptionError, match=told):
         TrainingRecipe(**change)
+
+
+def test_balanced_weights_are_those_of_scikit_learn():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    wanted = compute_class_weight("balanced", classes=np.arange(2), y=[0] * 82 + [1] * 18)
+    assert balanced_weights([0.82, 0.18]) == pytest.approx(wanted)
+    assert balanced_weights([0.5, 0.0, 0.5]) == [1, 0, 1]
+    with pytest.raises(OptionError, match="got class_weights='inverse'; expected one of: balanced, none"):
+        TrainingRecipe(class_weights="inverse")

@@ -10,7 +10,7 @@ from dtcwsi.options import options_of
 from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.registry import near
 
-__all__ = ["list_models", "model_options", "model_recipe", "model_text", "only", "parts_of"]
+__all__ = ["list_models", "model_options", "model_recipe", "model_text", "needs_whole_batches", "only", "parts_of"]
 
 
 def list_models() -> list[str]:
@@ -45,6 +45,11 @@ def model_recipe(name: str) -> TrainingRecipe | None:
     """
     recipe: TrainingRecipe | None = getattr(AGGREGATORS.get(parts_of(name)[1]), "recipe", None)
     return recipe
+
+
+def needs_whole_batches(name: str) -> bool:
+    """Tell whether a model's slides depend on each other in training.  Raises: UnknownNameError if there is none."""
+    return bool(getattr(AGGREGATORS.get(parts_of(name)[1]), "whole_batches", False))
 
 
 def _options_told_by(part: type) -> list[type]:

@@ -102,19 +102,23 @@ class Classifier(nn.Module):
             objective=aggregated.objective,
         )
 
-    def loss(self, out: Prediction, labels: Int[Tensor, "bags"]) -> Float[Tensor, ""]:
+    def loss(
+        self, out: Prediction, labels: Int[Tensor, "bags"], *, weights: Float[Tensor, "bags"] | None = None
+    ) -> Float[Tensor, ""]:
         """Add up what is minimised: the method's own objective or cross-entropy, a mean over bags, and auxiliary terms.
 
         Where ``out`` has whole bags' logits, theirs counts too and that of the tokens less or not at all, see `Doubt`.
+        ``weights`` multiply the bags' own objectives, not the auxiliary terms.
         In training, the cross-entropies are remembered until the step ends, see `set_progress`.
         Raises: UsageError if labels are not one class number of the model a bag.
         """
         self._check_labels(labels, len(out.logits))
-        total = (out.objective or _cross_entropies)(out.logits, labels).mean()
+        each = 1.0 if weights is None else weights
+        total = (each * (out.objective or _cross_entropies)(out.logits, labels)).mean()
         if self.training and self.compressor.second_look:
             self.doubt.observe(_cross_entropies(out.logits, labels))
         if out.whole_logits is not None:
-            whole = (out.whole_objective or _cross_entropies)(out.whole_logits, labels)
+            whole = each * (out.whole_objective or _cross_entropies)(out.whole_logits, labels)
             self.doubt.observe(_cross_entropies(out.whole_logits, labels), whole=True)
             total = self.doubt.tokens_weight(self.compressor.progress) * total + whole.mean()
         for term in out.losses.values():

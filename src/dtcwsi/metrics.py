@@ -6,7 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["METRICS", "Difference", "Metric", "difference", "interval", "over_folds", "patient_draws", "score"]
+__all__ = [
+    "METRICS",
+    "Difference",
+    "Metric",
+    "difference",
+    "holm",
+    "interval",
+    "metrics_for",
+    "over_folds",
+    "patient_draws",
+    "score",
+]
 
 Labels = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -17,7 +28,7 @@ _AT_ONCE = 100
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that says how good predictions are; ``text`` says which.
+    """A number that says how good predictions are; ``text`` says which, ``of_grades`` that classes must be ordered.
 
     ``of_draws`` takes labels (slides,) as class numbers, probabilities (slides, classes) and weights (draws, slides),
     how often each slide counts, and gives a value a draw, NaN where there is none.
@@ -25,6 +36,7 @@ class Metric:
 
     text: str
     of_draws: Callable[[Labels, Values, Values], Values]
+    of_grades: bool = False
 
     def __call__(self, labels: Labels, probabilities: Values) -> float:
         """Score slides that count once each; NaN if that cannot be done."""
@@ -33,16 +45,30 @@ class Metric:
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of one model minus that of another on the same slides, with its 95 % interval."""
+    """A metric of one model minus that of another on the same slides, with its 95 % interval.
+
+    ``p`` is two-sided: twice the share of draws in which the difference is 0 or of the rarer sign, at most 1.
+    """
 
     value: float
     low: float
     high: float
+    p: float
 
 
-def score(labels: Labels, probabilities: Values) -> dict[str, float]:
-    """Every metric by name."""
-    return {name: metric(labels, probabilities) for name, metric in METRICS.items()}
+def metrics_for(class_names: Sequence[str]) -> dict[str, Metric]:
+    """Choose the metrics that mean something for classes of these names.
+
+    Three classes or more, all named by whole numbers, are grades: their order counts. Others have no order, and what
+    forgives a neighbouring class would depend on how they are spelled.
+    """
+    grades = len(class_names) > 2 and all(name.lstrip("-").isdecimal() for name in class_names)
+    return {name: metric for name, metric in METRICS.items() if grades or not metric.of_grades}
+
+
+def score(labels: Labels, probabilities: Values, class_names: Sequence[str] = ()) -> dict[str, float]:
+    """Score by every metric that classes of these names have, by its name."""
+    return {name: metric(labels, probabilities) for name, metric in metrics_for(class_names).items()}
 
 
 def over_folds(values: Sequence[float]) -> tuple[float, float]:
@@ -77,14 +103,39 @@ def difference(
     """Compare two models on the same slides, drawing patients with replacement: ``one`` minus ``other``.
 
     Both are scored on the same draws, so that what makes a cohort hard cancels out. ``one`` and ``other`` are
-    probabilities (slides, classes). Returns: None if nothing can be scored.
+    probabilities (slides, classes), or (trainings, slides, classes) of as many trainings, whose mean difference it is.
+    Returns: None if nothing can be scored.
+    Source: Davison and Hinkley 1997, "Bootstrap Methods and their Application", for p with 1 added to both counts.
     """
-    found = [
-        metric.of_draws(labels, one, weights) - metric.of_draws(labels, other, weights)
-        for weights in _full_draws(labels, patients, draws, seed)
-    ]
-    low, high = _middle(np.concatenate(found))
-    return None if np.isnan(low) else Difference(metric(labels, one) - metric(labels, other), low, high)
+    pairs = list(zip(*(each if each.ndim == 3 else each[None] for each in (one, other)), strict=True))
+    once = np.ones((1, len(labels)))
+    each = (once, *_full_draws(labels, patients, draws, seed))
+    found = np.concatenate([_mean_difference(metric, labels, pairs, weights) for weights in each])
+    value, drawn = float(found[0]), found[1:][~np.isnan(found[1:])]
+    low, high = _middle(drawn)
+    if np.isnan(low):
+        return None
+    rarer = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    return Difference(value, low, high, p=min(1.0, 2 * (1 + int(rarer)) / (1 + len(drawn))))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number, so that the chance of any false finding among them keeps its bound.
+
+    Source: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
+    """
+    corrected, most = [0.0] * len(p_values), 0.0
+    for before, number in enumerate(sorted(range(len(p_values)), key=lambda number: p_values[number])):
+        most = max(most, min(1.0, (len(p_values) - before) * p_values[number]))
+        corrected[number] = most
+    return corrected
+
+
+def _mean_difference(metric: Metric, labels: Labels, pairs: Sequence[tuple[Values, Values]], weights: Values) -> Values:
+    """Average over the pairs of trainings, a value a draw."""
+    each = [metric.of_draws(labels, mine, weights) - metric.of_draws(labels, theirs, weights) for mine, theirs in pairs]
+    mean: Values = np.mean(each, axis=0)
+    return mean
 
 
 def patient_draws(patients: Sequence[str], draws: int, seed: int) -> Iterator[Values]:
@@ -130,8 +181,17 @@ def _f1(labels: Labels, probabilities: Values, weights: Values) -> Values:
 
 
 def _kappa(labels: Labels, probabilities: Values, weights: Values) -> Values:
-    counted, classes = _confusion(labels, probabilities, weights), np.arange(probabilities.shape[1])
-    cost = (classes[:, None] - classes[None, :]) ** 2.0
+    return _agreement(labels, probabilities, weights, 1 - np.eye(probabilities.shape[1]))
+
+
+def _quadratic_kappa(labels: Labels, probabilities: Values, weights: Values) -> Values:
+    grades = np.arange(probabilities.shape[1], dtype=np.float64)
+    return _agreement(labels, probabilities, weights, (grades[:, None] - grades[None, :]) ** 2)
+
+
+def _agreement(labels: Labels, probabilities: Values, weights: Values, cost: Values) -> Values:
+    """1 minus the ratio of the cost of what was confused to that of chance; ``cost`` (classes, classes)."""
+    counted = _confusion(labels, probabilities, weights)
     by_chance = counted.sum(axis=2)[:, :, None] * counted.sum(axis=1)[:, None, :]
     total = counted.sum(axis=(1, 2))
     return 1 - _ratio((cost * counted).sum(axis=(1, 2)) * total, (cost * by_chance).sum(axis=(1, 2)))
@@ -188,13 +248,15 @@ METRICS: dict[str, Metric] = {
     "auc": Metric("area under the ROC curve, a mean over classes, each against the rest", _auc),
     "average_precision": Metric("of the second of two classes, else a mean over classes", _average_precision),
     "f1": Metric("mean over classes of the harmonic mean of precision and recall", _f1),
-    "kappa": Metric("Cohen's kappa, quadratic weights: classes in their natural order are grades", _kappa),
+    "kappa": Metric("Cohen's kappa: agreement beyond chance, any confusion counting alike", _kappa),
+    "quadratic_kappa": Metric("Cohen's kappa with quadratic weights, of grades only", _quadratic_kappa, of_grades=True),
     "brier": Metric("mean squared error of the probabilities, of one class where there are two; 0 is best", _brier),
     "calibration_error": Metric("of the probability of the class predicted, 15 bins; 0 is best", _calibration_error),
 }
 """Classes that a set of slides lacks are left out of means over classes.
 
-Sources: Section 3.2 of the paper (accuracy, auc); Guo et al. 2017 (calibration_error).
+Sources: Section 3.2 of the paper (accuracy, auc); Cohen 1960 and 1968 (kappa, quadratic_kappa); Guo et al. 2017
+(calibration_error).
 """
 
 

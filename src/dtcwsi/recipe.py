@@ -1,7 +1,7 @@
 """How a model is trained: the optimiser, its learning rate over time, how long, and when to stop."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,11 @@ from torch import nn
 from dtcwsi.errors import OptionError
 from dtcwsi.options import check_number, check_share, check_whole_number, one_of
 
-__all__ = ["COMMON", "OPTIMIZERS", "SCHEDULES", "TrainingRecipe"]
+__all__ = ["CLASS_WEIGHTS", "COMMON", "OPTIMIZERS", "SCHEDULES", "TrainingRecipe", "balanced_weights"]
 
 OPTIMIZERS = ("adam", "adamw", "lookahead-radam")
 SCHEDULES = ("constant", "cosine", "linear")
+CLASS_WEIGHTS = ("none", "balanced")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,8 @@ class TrainingRecipe:
     `OPTIMIZERS`, with rate ``lr``, ``weight_decay`` and ``betas``. ``schedule`` is one of `SCHEDULES`: the rate rises
     linearly from 0 over ``warm_up_epochs``, then stays or falls to ``lr_end`` by the last of the ``epochs``.
     ``patience`` counts epochs without a better validation loss, from the end of the compression curriculum on, of plain
-    models too. ``source`` names where the protocol was published.
+    models too. ``class_weights`` is one of `CLASS_WEIGHTS`: balanced weighs every slide, in training and for the
+    validation loss, by `balanced_weights` of its class. ``source`` names where the protocol was published.
     Raises: OptionError if a value is out of range.
     """
 
@@ -39,6 +41,7 @@ class TrainingRecipe:
     lr_end: float = 0.0
     warm_up_epochs: float = 0.0
     patience: int = 10
+    class_weights: str = "none"
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -54,6 +57,7 @@ class TrainingRecipe:
         check_number("lr_end", self.lr_end, lambda rate: rate >= 0, "a number from 0 on")
         check_number("warm_up_epochs", self.warm_up_epochs, lambda epochs: epochs >= 0, "a number from 0 on")
         check_whole_number("patience", self.patience)
+        one_of("class_weights", self.class_weights, CLASS_WEIGHTS)
 
     def rate_at(self, progress: float) -> float:
         """Give the learning rate once a share ``progress``, 0 to 1, of the planned steps is done."""
@@ -84,6 +88,15 @@ class TrainingRecipe:
             ) from error
         ahead: torch.optim.Optimizer = Lookahead(torch.optim.RAdam(parameters, **given, decoupled_weight_decay=True))
         return ahead
+
+
+def balanced_weights(shares: Sequence[float]) -> list[float]:
+    """Weigh classes by their ``shares`` of the slides so that all count alike and a slide's mean weight is 1.
+
+    A class without slides weighs 0.  Source: King and Zeng 2001, "Logistic Regression in Rare Events Data".
+    """
+    there = sum(share > 0 for share in shares)
+    return [1 / (there * share) if share > 0 else 0.0 for share in shares]
 
 
 COMMON = TrainingRecipe()

@@ -141,6 +141,55 @@ def test_whole_sites_stay_together():
         assign_folds(labels, ["p"] * 60, folds=3, sites=sites)
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(st.integers(1, 8), st.integers(1, 8)), min_size=3, max_size=9), st.integers(0, 20))
+def test_no_site_is_in_two_parts_if_every_site_has_all_classes(per_site, seed):
+    labels = [label for counts in per_site for label, count in zip("ab", counts, strict=True) for _ in range(count)]
+    sites = [f"s{number}" for number, counts in enumerate(per_site) for _ in range(sum(counts))]
+    patients, folds = [str(i) for i in range(len(labels))], [int(site == "s0") for site in sites]
+    split = make_split(labels, patients, folds, 1, seed=seed, sites=sites)
+    assert sorted([*split.train, *split.val, *split.test]) == list(range(len(labels)))
+    parts = [{sites[i] for i in part} for part in (split.train, split.val, split.test)]
+    assert len(set.union(*parts)) == sum(map(len, parts))
+    assert {labels[i] for i in split.train} == {labels[i] for i in split.val} == {"a", "b"}
+
+
+def test_a_single_site_is_spared_where_no_fifth_of_them_can_be():
+    """Seven classes are at one site each, more than parts: only sites without any of them may go."""
+    labels, sites = ["a"] * 12, [f"s{number}" for number in range(12)]
+    for label, own in (("b", "s1"), ("c", "s2"), ("d", "s3"), ("e", "s4"), ("f", "s5"), ("g", "s6"), ("h", "s7")):
+        labels += [label] * 9
+        sites += [own] * 9
+    patients, folds = [str(i) for i in range(len(labels))], [int(site == "s0") for site in sites]
+    for seed in range(5):
+        split = make_split(labels, patients, folds, 1, seed=seed, sites=sites)
+        assert {sites[i] for i in split.val} <= {"s8", "s9", "s10", "s11"}
+        assert {sites[i] for i in split.train}.isdisjoint(sites[i] for i in split.val)
+
+
+def test_sites_that_validate_have_about_a_fifth_of_the_slides_and_all_classes():
+    labels, patients = cohort([60, 30], slides_per_patient=1)
+    sites = [f"s{number % 10}" for number in range(90)]
+    folds = [int(site in ("s0", "s1")) for site in sites]
+    for seed in range(5):
+        split = make_split(labels, patients, folds, 1, seed=seed, sites=sites)
+        parts = [{sites[i] for i in part} for part in (split.train, split.val, split.test)]
+        assert len(set.union(*parts)) == sum(map(len, parts)) == 10
+        assert 9 <= len(split.val) <= 18
+        assert {labels[i] for i in split.val} == {"c0", "c1"}
+        assert split == make_split(labels, patients, folds, 1, seed=seed, sites=sites)
+
+
+@pytest.mark.parametrize(
+    ("sites", "why"), [(["s0"] * 4 + ["s1"] * 12, "a single site"), (["s0"] * 4 + ["s1", "s2"] * 6, "a site a class")]
+)
+def test_patients_validate_where_no_site_can_be_spared(sites, why):
+    labels = ["a", "b"] * 8
+    split = make_split(labels, [str(i) for i in range(16)], [int(site == "s0") for site in sites], 1, sites=sites)
+    assert {sites[i] for i in split.train} & {sites[i] for i in split.val}, why
+    assert Counter(labels[i] for i in split.val) == {"a": 1, "b": 1}
+
+
 def partition(**parts):
     return Partition("file", {part: tuple(parts.get(part, ())) for part in ("train", "val", "test")})
 

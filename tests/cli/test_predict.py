@@ -1,13 +1,14 @@
 import csv
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
 from dtcwsi.bags.packing import load_bag
-from dtcwsi.metrics import METRICS
+from dtcwsi.metrics import metrics_for
 from dtcwsi.models import load
 from dtcwsi.store.features import read_features, read_header
 
@@ -146,7 +147,7 @@ def test_evaluate_prints_what_is_known_in_the_order_of_train(run, cohort, traine
         first, *rows = out.splitlines()
         return first.split("  ")[1:], [row.split()[0] for row in rows]
 
-    names = list(METRICS)
+    names = list(metrics_for("ab"))
     header, metrics = header_and_metrics(run("evaluate", trained).out)
     assert ("folds" in " ".join(header), metrics) == (True, names)
     for arguments in ((trained / "fold0",), (trained, *another_cohort(cohort, tmp_path))):
@@ -264,3 +265,19 @@ def test_outputs_that_cannot_be_written_are_refused_before_any_work(run, cohort,
         assert done.status == 2
         assert done.err.startswith("error: ")
         assert sentence in done.err
+
+
+@pytest.mark.parametrize("second", [range(8, 12), range(12, 16)], ids=["the same slides tested", "some never tested"])
+def test_folds_of_split_files_are_counted_by_partition(run, cohort, tmp_path, second):
+    for number, test in enumerate((range(8, 12), second)):
+        parts = dict.fromkeys(range(8), "train") | dict.fromkeys(test, "test")
+        rows = "".join(f"s{slide:02d},{part}\n" for slide, part in parts.items())
+        (tmp_path / f"{number}.csv").write_text("slide_id,part\n" + rows)
+    out = tmp_path / "run"
+    where = ["train", "--features", cohort / "features", "--labels", cohort / "labels.csv", "--out", out]
+    splits = ["--splits", tmp_path / "0.csv", "--splits", tmp_path / "1.csv"]
+    assert run(*where, *splits, "--model", "mean", "--epochs", "1").status == 0
+    new = cohort / "features" / "s00.h5"
+    assert "folds; train it" not in run("predict", out, new).err
+    shutil.rmtree(out / "fold1")
+    assert "has 1 of 2 folds; train it to its end" in run("predict", out, new).err

@@ -99,6 +99,22 @@ def test_the_clinical_table_of_2018_quotes_cells(written):
     assert read_source_tables([path]).diagnoses == {"TCGA-A8-A09G": ("Infiltrating duct carcinoma, NOS",)}
 
 
+def test_quotes_inside_cells_are_characters_in_the_gdcs_tables(written):
+    path = written(
+        ("case_id", "case_submitter_id", "project_id", "note", "primary_diagnosis"),
+        ("u1", "TCGA-A8-A09G", "TCGA-BRCA", '"left', "Lobular carcinoma, NOS"),
+        ("u2", "TCGA-A8-A09H", "TCGA-BRCA", '2" x 3"', 'Carcinoma, "mixed" type'),
+        ("u3", "TCGA-A8-A09I", "TCGA-BRCA", '"', '"one" and "other"'),
+        ("u4", "TCGA-A8-A09J", "TCGA-BRCA", '""', '"Carcinoma, ""mixed"" type"'),
+    )
+    assert list(read_source_tables([path]).diagnoses.values()) == [
+        ("Lobular carcinoma, NOS",),
+        ('Carcinoma, "mixed" type',),
+        ('"one" and "other"',),
+        ('Carcinoma, "mixed" type',),
+    ]
+
+
 def test_the_clinical_table_of_2019_repeats_column_names(written):
     path = written(
         (

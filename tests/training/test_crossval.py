@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -90,6 +91,21 @@ def test_sites_stay_whole_and_are_told(needle_cohort, tmp_path):
     fold_of = {row["patient_id"]: row["fold"] for row in rows_of(record.folder / "folds.csv")}
     assert len({(sites[patient], fold) for patient, fold in fold_of.items()}) == 5
     assert json.loads((record.folder / "settings.json").read_text())["group"] == "site"
+    site_of = {slide.slide_id: slide.site for slide in cohort.slides}
+    for fold in (0, 1):
+        parts = {}
+        for row in rows_of(record.folder / f"fold{fold}" / "split.csv"):
+            parts.setdefault(row["part"], set()).add(site_of[row["slide_id"]])
+        assert sum(map(len, parts.values())) == len(set.union(*parts.values())) == 5
+
+
+def test_too_few_sites_to_validate_on_are_told(needle_cohort, tmp_path):
+    cohort, events = needle_cohort(slides=24), []
+    cohort = replace(cohort, slides=tuple(replace(s, site=f"s{i // 12}") for i, s in enumerate(cohort.slides)))
+    given = {"model": "mean", "group": "site", "folds": 2, "epochs": 1}
+    cross_validate(cohort, out=tmp_path / "run", on_event=events.append, **given)
+    told = [event.message for event in events if event.kind == "fold_begins"]
+    assert all(re.search("of sites that are trained on, as there are too few: s[01]$", line) for line in told)
 
 
 @pytest.mark.parametrize(
@@ -481,3 +497,14 @@ def test_a_model_that_needs_whole_batches_takes_as_many_slides_as_fit(needle_coh
         assert run.complete
         card = json.loads((tmp_path / f"{limit}" / "fold0" / "card.json").read_text())
         assert card["recipe"]["batch_size"] == taken
+
+
+@pytest.mark.parametrize(("names", "graded"), [(("0", "1", "2"), True), (("x", "y", "z"), False)])
+def test_neighbouring_classes_are_forgiven_only_where_they_are_grades(needle_cohort, tmp_path, names, graded):
+    cohort = needle_cohort(slides=24, classes=3)
+    named = dict(zip(cohort.class_names, names, strict=True))
+    cohort = replace(cohort, slides=tuple(replace(one, label=named[one.label]) for one in cohort.slides))
+    record = cross_validate(cohort, model="mean", out=tmp_path / "run", folds=2, epochs=1)
+    assert ("quadratic_kappa" in record.metrics["metrics"]) == graded
+    assert ("quadratic_kappa" in json.loads((record.folder / "fold0" / "fold.json").read_text())["metrics"]) == graded
+    assert "kappa" in record.metrics["metrics"]

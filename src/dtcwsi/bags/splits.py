@@ -1,7 +1,6 @@
 """Who is trained on, who chooses the checkpoint, who is tested: grouped by patient."""
 
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,12 +10,12 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from dtcwsi.bags.split_files import PARTS, Partition
+from dtcwsi.bags.validation import with_validation, with_validation_sites
 from dtcwsi.errors import CohortError
 
 __all__ = ["DEFAULT_FOLDS", "Split", "assign_folds", "given_splits", "make_split"]
 
 DEFAULT_FOLDS = 5
-_VALIDATION_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -73,18 +72,27 @@ def assign_folds(
 
 
 def make_split(
-    labels: Sequence[str], patients: Sequence[str], folds: Sequence[int], fold: int, *, seed: int = 0
+    labels: Sequence[str],
+    patients: Sequence[str],
+    folds: Sequence[int],
+    fold: int,
+    *,
+    seed: int = 0,
+    sites: Sequence[str] | None = None,
 ) -> Split:
     """Split for one fold: its slides are the test part, a fifth of the other patients the validation part.
 
     The fifth is drawn class by class (a patient's class is that of most of its slides): at least one patient of each
-    class that has two. A patient without whom a class would leave training is passed over.
+    class that has two. A patient without whom a class would leave training is passed over. With ``sites`` whole sites
+    are drawn instead, or patients after all where no site can be spared, see `with_validation_sites`.
     Raises: CohortError if a class is only in the fold's own slides, or no patient is left to validate on.
     """
     _check_classes_in_training(labels, folds, [fold])
     test = tuple(i for i, number in enumerate(folds) if number == fold)
     rest = [i for i, number in enumerate(folds) if number != fold]
-    train, val = _with_validation(labels, patients, rest, np.random.default_rng([seed, fold]))
+    generator = np.random.default_rng([seed, fold])
+    parts = None if sites is None else with_validation_sites(labels, sites, rest, generator)
+    train, val = parts or with_validation(labels, patients, rest, generator)
     if not val:
         raise CohortError(_nobody_validates(fold, len(set(folds))))
     return Split(train, val, test)
@@ -112,7 +120,7 @@ def given_splits(
         _check_apart(one.name, rows, slides, patients)
         train, val, test = (rows[part] for part in PARTS)
         if not val:
-            train, val = _with_validation(labels, patients, train, np.random.default_rng([seed, fold]))
+            train, val = with_validation(labels, patients, train, np.random.default_rng([seed, fold]))
         split = Split(train, val, test)
         _check_filled(one, split, slides, labels)
         splits.append(split)
@@ -123,15 +131,6 @@ def given_splits(
             "split files that name them"
         )
     return tuple(splits)
-
-
-def _with_validation(
-    labels: Sequence[str], patients: Sequence[str], slides: Sequence[int], generator: np.random.Generator
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Set a fifth of the patients aside.  Returns: slides to train on, slides to validate on."""
-    chosen = _draw_validation(labels, patients, slides, generator)
-    train = tuple(i for i in slides if patients[i] not in chosen)
-    return train, tuple(i for i in slides if patients[i] in chosen)
 
 
 def _check_apart(name: str, rows: Mapping[str, Sequence[int]], slides: Sequence[str], patients: Sequence[str]) -> None:
@@ -157,29 +156,6 @@ def _check_filled(one: Partition, split: Split, slides: Sequence[str], labels: S
     missing = {labels[i] for i in split.test} - {labels[i] for i in split.train}
     if missing:
         raise CohortError(f"{name} tests class {min(missing)!r}, of which its training has no slide; add slides")
-
-
-def _draw_validation(
-    labels: Sequence[str], patients: Sequence[str], slides: Sequence[int], generator: np.random.Generator
-) -> set[str]:
-    counts: dict[str, Counter[str]] = {}
-    for i in slides:
-        counts.setdefault(patients[i], Counter())[labels[i]] += 1
-    of_class: dict[str, list[str]] = {}
-    for patient in sorted(counts):
-        label = min(counts[patient], key=lambda name: (-counts[patient][name], name))
-        of_class.setdefault(label, []).append(patient)
-    training = Counter(label for own in counts.values() for label in own)  # patients by class; one may count in several
-    chosen: set[str] = set()
-    for label in sorted(of_class):
-        members = of_class[label]
-        wanted = max(1, round(len(members) * _VALIDATION_SHARE)) if len(members) > 1 else 0
-        for patient in (members[i] for i in (generator.permutation(len(members)) if wanted else ())):
-            if wanted and all(training[own] > 1 for own in counts[patient]):
-                training.subtract(dict.fromkeys(counts[patient], 1))
-                chosen.add(patient)
-                wanted -= 1
-    return chosen
 
 
 def _nobody_validates(fold: int, folds: int) -> str:

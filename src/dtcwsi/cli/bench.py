@@ -1,12 +1,13 @@
 """``dtcwsi bench``: the paper's tables on your slides."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dtcwsi.cli.console import command_line, print_json, say
-from dtcwsi.cli.options import Device, Json, pick_device
+from dtcwsi.cli.options import Device, Epochs, Folds, Group, Json, MaxTokens, Recipe, Splits, pick_device
 from dtcwsi.errors import UsageError
 
 __all__ = ["run"]
@@ -23,10 +24,13 @@ def run(
     beside: Annotated[
         str, typer.Option("--beside", help="Column of the paper: tcga-nsclc, tcga-brca, tcga-rcc or panda.")
     ] = "tcga-nsclc",
-    folds: Annotated[int | None, typer.Option("--folds", help="How many folds (5, or the CSV's fold column).")] = None,
+    folds: Folds = None,
+    splits: Splits = None,
+    group: Group = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Times to repeat all folds.")] = 1,
-    recipe: Annotated[str, typer.Option("--recipe", help="common, or published: each model's own.")] = "common",
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Most epochs a fold.")] = None,
+    recipe: Recipe = None,
+    epochs: Epochs = None,
+    max_tokens: MaxTokens = None,
     patches: Annotated[int, typer.Option("--patches", min=1, help="Size of the slide that is measured.")] = 13_900,
     device: Device = None,
     as_json: Json = False,
@@ -40,24 +44,28 @@ def run(
     from dtcwsi.benchmark.tables.paper import COHORTS
     from dtcwsi.benchmark.tables.quick import QUICK, quick_cohort
     from dtcwsi.benchmark.tables.shelf import Protocol, Shelf
-    from dtcwsi.options import check_whole_number, one_of
+    from dtcwsi.options import one_of
     from dtcwsi.store.atomic import check_writable
-    from dtcwsi.training.folds import FoldChoice
-    from dtcwsi.training.plan import RECIPES
 
     chosen = TABLES[one_of("TABLE", table, TABLES)]
     one_of("beside", beside, COHORTS)
-    one_of("recipe", recipe, RECIPES)
-    FoldChoice(folds, "patient", ())
-    if epochs is not None:
-        check_whole_number("epochs", epochs)
+    given: dict[str, Any] = {
+        "folds": folds,
+        "epochs": epochs,
+        "recipe": recipe,
+        "group": group,
+        "max_tokens": max_tokens,
+    }
+    default: dict[str, Any] = {"folds": None if splits else 2, "epochs": 5} if quick else {}
+    named = {name: value for name, value in given.items() if value is not None}
+    protocol = Protocol(seeds=seeds, splits=tuple(splits or ()), **{**default, **named})
+    protocol.check()
     if quick == (cohort is not None) or (cohort is None) != (not features):
         raise UsageError("expected --cohort CSV with --features DIR, or --quick alone")
     kinds = max(chosen.encoders.values(), default=0) + 1
     if features and len(features) > kinds:
         raise UsageError(f"got {len(features)} feature folders; {table} takes {kinds}")
     check_writable(out)
-    protocol = Protocol(folds or (2 if quick else None), seeds, recipe, epochs or (5 if quick else None))
     if cohort is None or not features:
         say("quick cohort: 24 drawn slides")
         cohort, made_of = quick_cohort()
@@ -67,10 +75,11 @@ def run(
         Shelf(out / "runs", read_cohort(cohort, folder), protocol, seconds_a_patch(folder)) for folder in features
     ]
     for shelf in shelves:
-        FoldChoice(protocol.folds, "patient", ()).of(shelf.cohort, seed=0)  # told once, before any work
-    on = pick_device(device)
-    made = make_table(table, chosen, shelves, beside=beside, cohort=name, patches=patches, device=on, tell=say)
-    paths = write_table_files(made, out, command=command_line())
+        protocol.choice.of(shelf.cohort, seed=0)  # told once, before any work
+    write = partial(write_table_files, folder=out, command=command_line())
+    how: dict[str, Any] = {"beside": beside, "cohort": name, "patches": patches, "device": pick_device(device)}
+    made = make_table(table, chosen, shelves, tell=say, on_row=write, **how)
+    paths = write(made)
     if as_json:
         print_json({"complete": made.complete, "files": [str(path) for path in paths]})
     else:

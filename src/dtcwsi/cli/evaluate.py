@@ -119,7 +119,7 @@ def _tell_of_training(trained: "Run", cohort: "Cohort", labels: Path) -> None:
 
 
 def _scored(trained: "Run", cohort: "Cohort", found: "dict[str, SlidePrediction]") -> dict[str, Any]:
-    from dtcwsi.metrics import METRICS, interval
+    from dtcwsi.metrics import interval, metrics_for
 
     slides = [slide for slide in cohort.slides if slide.slide_id in found]
     truth = np.array([trained.class_names.index(slide.label) for slide in slides], np.int64)
@@ -132,7 +132,7 @@ def _scored(trained: "Run", cohort: "Cohort", found: "dict[str, SlidePrediction]
             "pooled": metric(truth, probabilities),
             "interval_95": list(interval(metric, truth, probabilities, patients)),
         }
-        for name, metric in METRICS.items()
+        for name, metric in metrics_for(trained.class_names).items()
     }
 
 

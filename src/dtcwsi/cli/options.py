@@ -13,10 +13,16 @@ __all__ = [
     "DEFAULT_WORKERS",
     "Device",
     "EncoderName",
+    "Epochs",
+    "Folds",
+    "Group",
     "Json",
+    "MaxTokens",
     "Out",
+    "Recipe",
     "RunEncoder",
     "Spacing",
+    "Splits",
     "Workers",
     "pick_device",
 ]
@@ -66,6 +72,17 @@ Device = Annotated[
     str | None,
     typer.Option("--device", help="cpu, cuda, cuda:1 ...; the first GPU if there is one.", show_default=False),
 ]
+Folds = Annotated[int | None, typer.Option("--folds", help="How many folds (5, or the CSV's fold column).")]
+Splits = Annotated[
+    list[Path] | None,
+    typer.Option("--splits", help="Split file, run or folder of CLAM's splits instead of folds."),
+]
+Group = Annotated[str | None, typer.Option("--group", help="patient, or site: what one fold keeps whole.")]
+Recipe = Annotated[
+    str | None, typer.Option("--recipe", help="common: one protocol for all models; published: the model's own.")
+]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Most epochs a fold.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Patches computed at once.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

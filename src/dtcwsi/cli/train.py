@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dtcwsi.cli.console import command_line, complain, print_json, print_table, say
-from dtcwsi.cli.options import Json
+from dtcwsi.cli.options import Epochs, Folds, Group, Json, MaxTokens, Recipe, Splits
 from dtcwsi.cli.train_settings import KNOWN, assignments, read_config, required, search_of, texts
 
 if TYPE_CHECKING:
@@ -23,22 +23,22 @@ def run(
     labels: Annotated[Path | None, typer.Option("--labels", help="CSV: slide_id,label and optional columns.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="A name of `dtcwsi models` (dtc-abmil).")] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Run folder to write.")] = None,
-    folds: Annotated[int | None, typer.Option("--folds", help="How many folds (5, or the CSV's fold column).")] = None,
-    splits: Annotated[
-        list[Path] | None, typer.Option("--splits", help="Split file, run or folder of CLAM's splits instead of folds.")
-    ] = None,
-    group: Annotated[str | None, typer.Option("--group", help="patient, or site: what one fold keeps whole.")] = None,
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", help="common: one protocol for all models; published: the model's own.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Most epochs a fold.")] = None,
+    folds: Folds = None,
+    splits: Splits = None,
+    group: Group = None,
+    recipe: Recipe = None,
+    epochs: Epochs = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Fixes folds and weights (0).")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Slides an optimiser step.")] = None,
     retention: Annotated[float | None, typer.Option("--retention", help="Final share of tokens (0.4).")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Adam's learning rate (0.001).")] = None,
     weight_decay: Annotated[float | None, typer.Option("--weight-decay", help="Adam's weight decay (0).")] = None,
     patience: Annotated[int | None, typer.Option("--patience", help="Epochs without a better validation loss.")] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Patches computed at once.")] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option("--class-weights", help="none, or balanced: rare classes count as much as common ones."),
+    ] = None,
+    max_tokens: MaxTokens = None,
     pretrain_steps: Annotated[
         int | None, typer.Option("--pretrain-steps", help="Self-supervised steps before labels: spt (0).")
     ] = None,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KNOWN", "assignments", "read_config", "required", "search_of", "texts"]
 
-_TEXTS = ("features", "labels", "model", "recipe", "group", "out", "device")
+_TEXTS = ("features", "labels", "model", "recipe", "group", "class_weights", "out", "device")
 _NUMBERS: dict[str, type[int] | type[float]] = {
     "folds": int,
     "epochs": int,

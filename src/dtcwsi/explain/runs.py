@@ -16,7 +16,7 @@ from dtcwsi.store.tables import read_rows
 __all__ = ["METRICS", "Fold", "Metric", "RunSummary", "read_run"]
 
 METRICS = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "auc": "AUC"}
-_RECIPE = ("epochs", "lr", "weight_decay", "patience", "batch_size")
+_RECIPE = ("epochs", "lr", "weight_decay", "patience", "batch_size", "class_weights")
 
 
 @dataclass(frozen=True)

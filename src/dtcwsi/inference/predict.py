@@ -1,7 +1,7 @@
 """One slide through every fold of a run."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -95,13 +95,20 @@ def load_run(folder: Path) -> Run:
         folder,
         models,
         made_by=card.get("features", {}),
-        n_folds=max(len(models), len({row["fold"] for row in cohort})),
+        n_folds=max(len(models), _planned_folds(folder, cohort)),
         folds=tuple(fold.resolve().name for fold in folds),
         seen=tuple(_seen(fold) for fold in folds),
         patients={
             row["slide_id"]: row["patient_id"] for row in cohort or read_rows(folder.resolve().parent / "folds.csv")
         },
     )
+
+
+def _planned_folds(folder: Path, cohort: Sequence[Mapping[str, str]]) -> int:
+    """Count the folds that a run is to have: the partitions of split files, which may test a slide twice or never."""
+    settings = folder / "settings.json"
+    splits = json.loads(settings.read_text(encoding="utf-8")).get("splits") if settings.is_file() else None
+    return len(splits) if splits else len({row["fold"] for row in cohort if row["fold"]})
 
 
 def _seen(fold: Path) -> frozenset[str]:

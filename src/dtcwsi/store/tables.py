@@ -98,8 +98,9 @@ class Table:
 def read_table(path: Path, *, expected: str, separator: str | None = ",", comment: str | None = None) -> Table:
     """Read a table that people made; a byte-order mark, blank lines and blanks around cells do not count.
 
-    Without a ``separator`` it is the tab where the header has one, else the comma. Lines before the header that begin
-    with ``comment`` are passed over. Of columns with one name the first counts.
+    Without a ``separator`` it is the tab where the header has one, else the comma. Between tabs a quote is a character
+    like others, as in the GDC's tables; only a cell that is quoted whole loses its quotes, as other programs write it.
+    Lines before the header that begin with ``comment`` are passed over. Of columns with one name the first counts.
     Raises: CohortError if the file is missing, empty, no text or no CSV, has no row, or a row with other cells than
     the header; ``expected`` says what it should hold.
     """
@@ -138,16 +139,30 @@ def _separator(text: str) -> str:
 
 def _numbered_lines(path: Path, text: str, separator: str) -> list[tuple[int, list[str]]]:
     """Cut a table into its rows that are not blank, each with the number of its first line."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
+    literal = separator == "\t"
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        strict=True,
+        delimiter=separator,
+        quoting=csv.QUOTE_NONE if literal else csv.QUOTE_MINIMAL,
+    )
     lines, number = [], 1
     try:
-        for line in reader:
+        for cells in reader:
+            line = [_unwrapped(cell) for cell in cells] if literal else cells
             if any(cell.strip() for cell in line):
                 lines.append((number, line))
             number = reader.line_num + 1
     except csv.Error as error:
         raise CohortError(f"{path} row {number} is no CSV ({error}); close its quotes or export it again") from error
     return lines
+
+
+def _unwrapped(cell: str) -> str:
+    """Take the quotes off a cell that is quoted whole, quotes inside it doubled."""
+    inside = cell.strip()[1:-1]
+    whole = cell.strip() == f'"{inside}"' and '"' not in inside.replace('""', "")
+    return inside.replace('""', '"') if whole else cell
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

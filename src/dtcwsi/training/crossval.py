@@ -10,41 +10,35 @@ import torch
 
 from dtcwsi.bags.cohort import Cohort
 from dtcwsi.bags.splits import Split
-from dtcwsi.errors import UsageError
+from dtcwsi.errors import DtcwsiError, UsageError
 from dtcwsi.metrics import score
 from dtcwsi.models import create_model
 from dtcwsi.options import check_whole_number
 from dtcwsi.store.atomic import check_writable, sweep, try_lock
-from dtcwsi.training.data import SlideFeatures
 from dtcwsi.training.evaluation import Evaluation, evaluate
 from dtcwsi.training.fitting import device_of
 from dtcwsi.training.fold import fit_fold
 from dtcwsi.training.folds import FoldChoice
-from dtcwsi.training.left_out import left_out, left_out_sentences, some
-from dtcwsi.training.module import Epoch
+from dtcwsi.training.left_out import left_out
 from dtcwsi.training.plan import TrainingPlan, chosen_recipe
 from dtcwsi.training.report import run_metrics
 from dtcwsi.training.run_folder import RunFolder
 from dtcwsi.training.search import Search, search_fold
+from dtcwsi.training.slides import CohortSlides
+from dtcwsi.training.telling import (
+    Tell,
+    TrainingEvent,
+    epoch_teller,
+    pretrained_teller,
+    tell_of_fold,
+    tell_of_slides,
+    trial_teller,
+)
 
 __all__ = ["RunRecord", "TrainingEvent", "cross_validate"]
 
 DEFAULT_MAX_TOKENS = 65_536
 _LARGEST_SEED = 2**32 - 1  # of NumPy and scikit-learn
-
-
-@dataclass(frozen=True)
-class TrainingEvent:
-    """Something worth telling while folds are trained.
-
-    ``kind`` is slides_left_out, mixed_patients, fold_begins, trial, pretrained, epoch, fold_ends, fold_kept (finished
-    earlier) or fold_failed.
-    """
-
-    kind: str
-    message: str
-    fold: int | None = None
-    epoch: Epoch | None = None
 
 
 @dataclass(frozen=True)
@@ -71,12 +65,12 @@ class _Run:
 
     plan: TrainingPlan
     folder: RunFolder
-    tell: Callable[[TrainingEvent], None]
+    tell: Tell
     search: Search | None
 
 
 def cross_validate(
-    cohort: Cohort,
+    cohort: Cohort | CohortSlides,
     *,
     model: str,
     out: str | Path,
@@ -92,6 +86,7 @@ def cross_validate(
     lr: float | None = None,
     weight_decay: float | None = None,
     patience: int | None = None,
+    class_weights: str | None = None,
     max_tokens: int = DEFAULT_MAX_TOKENS,
     pretrain_steps: int = 0,
     search: Search | None = None,
@@ -104,12 +99,13 @@ def cross_validate(
     checkpoint; the fold itself chooses nothing. ``folds`` is 5 unless given or fixed by the cohort's table; with
     ``group='site'`` whole sites stay together. ``splits`` are files, see `read_splits`, whose partitions are the folds.
     ``recipe`` is ``common``, one protocol for all models, or ``published``, that of the model's authors; ``epochs``,
-    ``batch_size``, ``lr``, ``weight_decay`` and ``patience`` change single numbers of it. Compression tightens over the
-    first half of the epochs. Folds that are finished under the same settings are not trained again.
+    ``batch_size``, ``lr``, ``weight_decay``, ``patience`` and ``class_weights`` change it singly. Compression tightens
+    over the first half of the epochs. Folds that are finished under the same settings are not trained again.
     ``pretrain_steps`` of a method's self-supervised phase come first, on the training slides of the fold; published
     phases are long, and by default there is none. A model that needs whole batches takes, without ``batch_size``, as
     many slides a step as always have at most ``max_tokens`` patches, if that is fewer than others take.
     ``search`` chooses options by each fold's validation part before the fold is trained with them.
+    Several trainings of one `CohortSlides` read its slides once; for a run that is finished none is read.
     Returns: metrics, and the reasons for what was left out. A failing fold does not end the others.
     Raises: CohortError if the cohort cannot be split; OptionError for a number out of range, or an optimiser that is
     not installed; OptionError or UnknownNameError for the model; UsageError if ``out`` cannot be written, holds another
@@ -120,43 +116,46 @@ def cross_validate(
     if Path(out).is_file():
         raise UsageError(f"{out} is a file; expected a folder for the run")
     check_writable(Path(out), make=False)
-    numbers = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "patience": patience}
-    fixed = {name: value for name, value in numbers.items() if value is not None}
+    changes = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "patience": patience}
+    fixed = {name: value for name, value in {**changes, "class_weights": class_weights}.items() if value is not None}
     how = chosen_recipe(recipe, model, fixed)
     check_whole_number("pretrain_steps", pretrain_steps, least=0)
     check_whole_number("seed", seed, least=0, most=_LARGEST_SEED)
     check_whole_number("max_tokens", max_tokens)
     choice = FoldChoice(folds, group, splits)
     device_of(device)
+    slides = cohort if isinstance(cohort, CohortSlides) else CohortSlides(cohort)
     with torch.random.fork_rng():  # a trial, so that a wrong option is told before slides are read
-        size = {"in_dim": cohort.in_dim, "n_classes": max(2, len(cohort.class_names))}
+        size = {"in_dim": slides.cohort.in_dim, "n_classes": max(2, len(slides.cohort.class_names))}
         trial = create_model(model, **size, **given)
         if search is not None:
             search.check(model, given, fixed, **size)
         how.optimizer_of(trial.parameters())
         if pretrain_steps:
             trial.self_supervised()
-    cohort, features = _usable(cohort, tell)
-    strangers = choice.strangers(cohort)
-    if strangers:
-        told = f"{len(strangers)} slides of the split files are not in the cohort and take no part: {some(strangers)}"
-        tell(TrainingEvent("slides_left_out", told))
-    plan = TrainingPlan(
-        cohort=cohort,
-        features=features,
-        choice=choice,
-        splits=choice.of(cohort, seed=seed),
-        model=model,
-        given=given,
-        options=trial.options,  # every option as it holds, so that a run says what made it
-        recipe=how,
-        max_tokens=max_tokens,
-        pretrain_steps=pretrain_steps,
-        search=None if search is None else search.told,
-        seed=seed,
-        device=device,
-        whole_batches=trial.whole_batches,
-    )
+
+    def planned(on: CohortSlides) -> TrainingPlan:
+        return TrainingPlan(
+            cohort=on.cohort,
+            features=on.features,
+            choice=choice,
+            splits=choice.of(on.cohort, seed=seed),
+            model=model,
+            given=given,
+            options=trial.options,  # every option as it holds, so that a run says what made it
+            recipe=how,
+            max_tokens=max_tokens,
+            pretrain_steps=pretrain_steps,
+            search=None if search is None else search.told,
+            seed=seed,
+            device=device,
+            whole_batches=trial.whole_batches,
+        )
+
+    plan = _finished_plan(slides, planned, Path(out))
+    slides = slides if plan else slides.usable
+    tell_of_slides(slides.cohort, choice, tell)
+    plan = plan or planned(slides)
     plan.check()
     folder = RunFolder(Path(out), plan.settings())
     with try_lock(folder.path / ".lock") as free:
@@ -164,7 +163,7 @@ def cross_validate(
             raise UsageError(f"another process trains into {folder.path}; wait for it or use another folder")
         folder.begin()
         sweep(folder.path)
-        folder.write_folds(cohort, plan.tested_in)
+        folder.write_folds(plan.cohort, plan.tested_in)
         return _run(_Run(plan, folder, tell, search))
 
 
@@ -193,13 +192,14 @@ def _run(run: _Run) -> RunRecord:
 def _train_fold(run: _Run, fold: int) -> dict[str, Any]:
     plan, cohort, features = run.plan, run.plan.cohort, run.plan.features
     split = plan.splits[fold]
-    run.tell(TrainingEvent("fold_begins", _begins(cohort, split, fold), fold))
+    tell_of_fold(plan, fold, run.tell)
     began, found = time.perf_counter(), {}
     if run.search is not None:
         store = run.folder.fold(fold) / "search.db"
-        chosen = search_fold(plan, run.search, fold, store, tell=_trial_teller(run, fold))
+        chosen = search_fold(plan, run.search, fold, store, tell=trial_teller(run.tell, fold))
         plan, found = chosen.plan, {"search": chosen.record}
-    module = fit_fold(plan, fold, on_epoch=_epoch_teller(run, fold), on_pretrained=_pretrained_teller(run, fold))
+    on_epoch, on_pretrained = epoch_teller(run.tell, fold, plan.recipe.epochs), pretrained_teller(run.tell, fold)
+    module = fit_fold(plan, fold, on_epoch=on_epoch, on_pretrained=on_pretrained)
     train_seconds = time.perf_counter() - began
     model, device, recipe = module.best_model(), device_of(plan.device), module.recipe
     tested = evaluate(model.to(device), features, split.test, max_tokens=recipe.max_tokens, device=device)
@@ -213,13 +213,6 @@ def _train_fold(run: _Run, fold: int) -> dict[str, Any]:
     run.folder.finish(fold, record)
     run.tell(TrainingEvent("fold_ends", f"fold {fold}: AUC {record['metrics']['auc']:.3f}", fold))
     return record
-
-
-def _begins(cohort: Cohort, split: Split, fold: int) -> str:
-    """How many slides train and validate, and which classes nothing validates."""
-    missing = sorted(set(cohort.class_names) - {cohort.labels[index] for index in split.val})
-    without = f", none of class {', '.join(missing)}" if missing else ""
-    return f"fold {fold}: {len(split.train)} slides to train on, {len(split.val)} to validate on{without}"
 
 
 def _fold_record(plan: TrainingPlan, fold: int, split: Split, tested: Evaluation) -> dict[str, Any]:
@@ -236,7 +229,7 @@ def _fold_record(plan: TrainingPlan, fold: int, split: Split, tested: Evaluation
     ]
     return {
         "predictions": predictions,
-        "metrics": {**score(tested.labels, tested.probabilities), "loss": tested.loss},
+        "metrics": {**score(tested.labels, tested.probabilities, names), "loss": tested.loss},
         "tokens_in": tested.tokens_in.tolist(),
         "tokens_out": tested.tokens_out.tolist(),
         "merged": tested.merged.tolist(),
@@ -248,46 +241,12 @@ def _fold_record(plan: TrainingPlan, fold: int, split: Split, tested: Evaluation
     }
 
 
-def _usable(cohort: Cohort, tell: Callable[[TrainingEvent], None]) -> tuple[Cohort, SlideFeatures]:
-    """Read every slide once; leave out what cannot be used, and say so."""
-    features = _features(cohort)
-    bad = {cohort.slides[index].slide_id: reason for index, reason in features.unusable().items()}
-    if bad:
-        cohort = cohort.without(bad)
-        features = _features(cohort)
-    for sentence in left_out_sentences(cohort):
-        tell(TrainingEvent("slides_left_out", sentence))
-    mixed = cohort.patients_of_several_classes
-    if mixed:
-        owners = f"{len(mixed)} patient{'s have' if len(mixed) > 1 else ' has'}"
-        tell(TrainingEvent("mixed_patients", f"{owners} slides of several classes: {some(mixed)}"))
-    return cohort, features
-
-
-def _features(cohort: Cohort) -> SlideFeatures:
-    numbers = {name: number for number, name in enumerate(cohort.class_names)}
-    return SlideFeatures(
-        [header.path for header in cohort.headers],
-        [numbers[label] for label in cohort.labels],
-        [header.n_patches for header in cohort.headers],
-    )
-
-
-def _epoch_teller(run: _Run, fold: int) -> Callable[[Epoch], None]:
-    def tell(row: Epoch) -> None:
-        message = f"fold {fold} epoch {row.epoch}/{run.plan.recipe.epochs}: validation loss {row.val_loss:.4f}"
-        run.tell(TrainingEvent("epoch", message, fold, row))
-
-    return tell
-
-
-def _pretrained_teller(run: _Run, fold: int) -> Callable[[list[float]], None]:
-    def tell(losses: list[float]) -> None:
-        told = f"{len(losses)} self-supervised steps, loss {losses[0]:.3f} to {losses[-1]:.3f}"
-        run.tell(TrainingEvent("pretrained", f"fold {fold}: {told}", fold))
-
-    return tell
-
-
-def _trial_teller(run: _Run, fold: int) -> Callable[[str], None]:
-    return lambda line: run.tell(TrainingEvent("trial", line, fold))
+def _finished_plan(
+    slides: CohortSlides, planned: Callable[[CohortSlides], TrainingPlan], out: Path
+) -> TrainingPlan | None:
+    """Find a run of these settings whose folds are all there, before any slide is read; None if one is missing."""
+    try:
+        plan = planned(slides)
+        return plan if RunFolder(out, plan.settings()).whole(len(plan.splits)) else None
+    except (DtcwsiError, OSError):  # told, if it is still so, when slides that cannot be used are left out
+        return None

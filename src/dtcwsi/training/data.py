@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 from dtcwsi.bags.packing import join, load_bag, pack
 from dtcwsi.bags.sampler import Pass
 from dtcwsi.errors import FeaturesError
+from dtcwsi.store.digest import fingerprint
 from dtcwsi.types import Bag, PackedBags
 
 __all__ = ["DEFAULT_CACHE_BYTES", "SlideBatch", "SlideFeatures", "SlidesOneByOne"]
@@ -42,7 +44,7 @@ class SlideFeatures(Dataset[SlideBatch]):
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
         self.files, self.labels, self.sizes = list(files), list(labels), list(sizes)
-        self._room = cache_bytes
+        self._room = self._cache_bytes = cache_bytes
         self._kept: dict[int, PackedBags] = {}
         self.read_seconds = 0.0
         self.reads = 0
@@ -68,6 +70,15 @@ class SlideFeatures(Dataset[SlideBatch]):
             self._room -= size
             self._kept[index] = packed
         return packed
+
+    @cached_property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Each file's `fingerprint`, taken when first asked for.  Raises: OSError if a file cannot be read."""
+        return tuple(fingerprint(path) for path in self.files)
+
+    def release(self) -> None:
+        """Forget the slides that are kept in memory."""
+        self._kept, self._room = {}, self._cache_bytes
 
     def unusable(self) -> dict[int, str]:
         """Read every slide once and say which cannot be used, and why."""

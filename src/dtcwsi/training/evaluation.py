@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -40,9 +40,18 @@ class Evaluation:
 
 
 def evaluate(
-    model: Classifier, features: SlideFeatures, slides: Sequence[int], *, max_tokens: int, device: torch.device
+    model: Classifier,
+    features: SlideFeatures,
+    slides: Sequence[int],
+    *,
+    max_tokens: int,
+    device: torch.device,
+    class_weights: Float[Tensor, "classes"] | None = None,
 ) -> Evaluation:
-    """Predict slides in passes of at most ``max_tokens`` patches; the model's mode is given back as it was."""
+    """Predict slides in passes of at most ``max_tokens`` patches; the model's mode is given back as it was.
+
+    With ``class_weights`` the loss is a mean weighted by each slide's class.
+    """
     was_training = model.training
     model.eval()
     records, fates, compress_seconds, aggregate_seconds = [], [], 0.0, 0.0
@@ -62,11 +71,12 @@ def evaluate(
     model.train(was_training)
     logits = torch.cat([record.logits for record in records]).double().cpu()
     labels = torch.tensor([features.labels[index] for index in slides])
+    weights = None if class_weights is None else class_weights.double()
     merged, pruned = torch.cat(fates, dim=1).cpu().numpy()
     return Evaluation(
         labels=labels.numpy(),
         probabilities=logits.softmax(dim=1).numpy(),
-        loss=float(torch.nn.functional.cross_entropy(logits, labels)),
+        loss=float(torch.nn.functional.cross_entropy(logits, labels, weight=weights)),
         tokens_in=torch.cat([record.tokens_in for record in records]).cpu().numpy(),
         tokens_out=torch.cat([record.tokens_out for record in records]).cpu().numpy(),
         merged=merged,

@@ -32,7 +32,13 @@ class FoldChoice:
         """Tell what is not the common way, for a run's settings."""
         if self.files:
             return {"splits": [[list(split.train), list(split.val), list(split.test)] for split in splits]}
-        return {} if self.group == "patient" else {"group": self.group}
+        return {} if self.group == "patient" else {"group": self.group, "validation": "by site"}
+
+    def shared_sites(self, cohort: Cohort, split: Split) -> tuple[str, ...]:
+        """List the sites that are in training and in validation though whole ones were asked for."""
+        if self.group != "site":
+            return ()
+        return tuple(sorted({cohort.sites[i] for i in split.train} & {cohort.sites[i] for i in split.val}))
 
     def strangers(self, cohort: Cohort) -> tuple[str, ...]:
         """List slides of the files that the cohort lacks."""
@@ -49,4 +55,5 @@ class FoldChoice:
         if sites is not None and fixed is not None:
             raise OptionError("got group='site', but the labels have a column 'fold'; leave one of the two out")
         assigned = assign_folds(labels, patients, folds=self.folds, seed=seed, fixed=fixed, sites=sites)
-        return tuple(make_split(labels, patients, assigned, fold, seed=seed) for fold in sorted(set(assigned)))
+        numbers = sorted(set(assigned))
+        return tuple(make_split(labels, patients, assigned, fold, seed=seed, sites=sites) for fold in numbers)

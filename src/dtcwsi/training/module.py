@@ -13,7 +13,7 @@ from dtcwsi.classifier import Classifier
 from dtcwsi.compressors.base import CURRICULUM_SHARE
 from dtcwsi.errors import DtcwsiError
 from dtcwsi.metrics import score
-from dtcwsi.recipe import TrainingRecipe
+from dtcwsi.recipe import TrainingRecipe, balanced_weights
 from dtcwsi.training.data import SlideBatch, SlideFeatures
 from dtcwsi.training.evaluation import evaluate
 
@@ -88,6 +88,8 @@ class TrainingModule(LightningModule):  # type: ignore[misc]  # lightning has no
         self.history: list[Epoch] = []
         self._features, self._val, self._on_epoch = features, list(val), on_epoch
         self._running, self._best, self._steps = _Running(), _Best(), 0
+        balanced = recipe.class_weights == "balanced"
+        self._class_weights = torch.tensor(balanced_weights(model.class_shares)) if balanced else None
 
     @property
     def progress(self) -> float:
@@ -111,7 +113,9 @@ class TrainingModule(LightningModule):  # type: ignore[misc]  # lightning has no
         """Add one pass's share of the batch's gradient; step when the batch ends."""
         self.model.set_progress(self.progress)
         out = self.model(batch.bags)
-        loss = self.model.loss(out, _labels(batch))
+        labels = _labels(batch)
+        weights = None if self._class_weights is None else self._class_weights.to(out.logits)[labels]
+        loss = self.model.loss(out, labels, weights=weights)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DtcwsiError(f"the loss became {value} at step {self._steps}; train with a lower learning rate")
@@ -154,7 +158,8 @@ class TrainingModule(LightningModule):  # type: ignore[misc]  # lightning has no
         return model.eval()
 
     def _row(self) -> Epoch:
-        seen = evaluate(self.model, self._features, self._val, max_tokens=self.recipe.max_tokens, device=self.device)
+        how: dict[str, Any] = {"max_tokens": self.recipe.max_tokens, "device": self.device}
+        seen = evaluate(self.model, self._features, self._val, class_weights=self._class_weights, **how)
         values = score(seen.labels, seen.probabilities)
         running, slides = self._running, max(1, self._running.slides)
         return Epoch(

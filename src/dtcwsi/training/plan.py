@@ -15,7 +15,6 @@ from dtcwsi.errors import OptionError
 from dtcwsi.models import create_model
 from dtcwsi.options import one_of
 from dtcwsi.recipe import COMMON, TrainingRecipe
-from dtcwsi.store.digest import fingerprint
 from dtcwsi.training.data import SlideFeatures
 from dtcwsi.training.folds import FoldChoice
 from dtcwsi.training.module import Recipe
@@ -91,8 +90,8 @@ class TrainingPlan:
         """Tell all that the results depend on; what few runs use is told only where it is used."""
         tested_in = self.tested_in
         slides = [
-            [slide.slide_id, slide.label, slide.patient_id, tested_in.get(row), fingerprint(header.path)]
-            for row, (slide, header) in enumerate(zip(self.cohort.slides, self.cohort.headers, strict=True))
+            [slide.slide_id, slide.label, slide.patient_id, tested_in.get(row), seen]
+            for row, (slide, seen) in enumerate(zip(self.cohort.slides, self.features.fingerprints, strict=True))
         ]
         made = {
             name: value

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from dtcwsi.bags.cohort import Cohort
-from dtcwsi.metrics import METRICS, interval, over_folds
+from dtcwsi.metrics import interval, metrics_for, over_folds
 from dtcwsi.model_folder import package_versions
 from dtcwsi.training.run_folder import RunFolder, plain
 
@@ -70,7 +70,7 @@ def _metrics(cohort: Cohort, done: list[Mapping[str, Any]], seed: int) -> dict[s
     ]
     labels, probabilities = (np.concatenate(parts) for parts in zip(*each, strict=True))
     told = {}
-    for name, metric in METRICS.items():
+    for name, metric in metrics_for(cohort.class_names).items():
         values = [metric(*fold) for fold in each]
         mean, std = over_folds(values)
         low, high = interval(metric, labels, probabilities, patients, seed=seed)

@@ -53,6 +53,11 @@ class RunFolder:
                 "use a new folder, or the same settings to go on with it"
             )
 
+    def whole(self, folds: int) -> bool:
+        """Tell whether the run is one of these settings and all its ``folds`` are finished."""
+        known = _read_json(self.path / _SETTINGS)
+        return (known or {}).get("digest") == self.digest and all(map(self.finished, range(folds)))
+
     def fold(self, number: int) -> Path:
         """Name a fold's folder."""
         return self.path / f"fold{number}"

@@ -9,22 +9,13 @@ from dtcwsi.benchmark.tables.definitions import Configuration, Table
 from dtcwsi.benchmark.tables.making import make_table
 from dtcwsi.benchmark.tables.page import write_table_files
 from dtcwsi.benchmark.tables.quick import cache_folder, quick_cohort
-from dtcwsi.benchmark.tables.shelf import Protocol, Shelf
+from dtcwsi.benchmark.tables.shelf import Shelf
+
+from .conftest import QUICK
 
 PAPER = {"A": {"panda": {"acc": 91.2, "acc_std": 0.7, "auc": 92.1}}, "B": {"panda": {"acc": 80.0, "auc": 81.5}}}
 ROWS = {"A": Configuration("mean"), "B": Configuration("random-mean", {"retention": 0.5})}
 TABLE = Table("Two rows", ROWS, PAPER, columns={"A": {"r_1": "0.74"}}, remark="Nothing else.")
-QUICK = Protocol(folds=2, epochs=1)
-
-
-@pytest.fixture(scope="session")
-def quick(tmp_path_factory):
-    return quick_cohort(tmp_path_factory.mktemp("quick"), slides=12)
-
-
-@pytest.fixture
-def shelf(quick, tmp_path):
-    return Shelf(tmp_path / "runs", read_cohort(*quick), QUICK)
 
 
 def make(shelf, table=TABLE, **given):
@@ -34,7 +25,7 @@ def make(shelf, table=TABLE, **given):
 def test_rows_have_the_papers_numbers_beside_those_of_runs(shelf):
     made = make(shelf)
     assert made.complete
-    assert (made.slides, made.patients) == (12, 8)
+    assert str(made.uses[0]) == "12 slides of 8 patients"
     row = made.rows[0]
     assert (row.name, dict(row.paper), dict(row.columns)) == ("A", PAPER["A"]["panda"], {"r_1": "0.74"})
     metrics = json.loads((shelf.folder.parent / row.runs[0] / "metrics.json").read_text())["metrics"]

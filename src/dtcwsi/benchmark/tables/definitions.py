@@ -35,7 +35,8 @@ class Table:
     """A table of the paper: ``rows`` by its row names, ``paper`` its numbers, ``metrics`` its columns.
 
     ``columns`` are further columns of a row, such as a schedule's stages; ``encoders`` the number of the feature folder
-    that a row is of, where there are several. ``remark`` says what is not as in the paper.
+    that a row is of, where there are several. ``reference`` is the row, or each row's, that others are compared with.
+    ``remark`` says what is not as in the paper.
     """
 
     title: str
@@ -44,7 +45,20 @@ class Table:
     metrics: tuple[str, ...] = _TOLD
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     encoders: Mapping[str, int] = field(default_factory=dict)
+    reference: str | Mapping[str, str] = ""
     remark: str = ""
+
+    @property
+    def against(self) -> dict[str, str]:
+        """The reference of every row that has one."""
+        if not isinstance(self.reference, str):
+            return dict(self.reference)
+        return {row: self.reference for row in self.rows if self.reference and row != self.reference}
+
+    @property
+    def compared_by(self) -> str:
+        """The metric of comparisons: the AUC, or the accuracy where the paper's table has no AUC."""
+        return "auc" if "auc" in self.metrics else "acc"
 
     @property
     def measured(self) -> bool:
@@ -92,6 +106,7 @@ TABLES: dict[str, Table] = {
             "DTC-WSI": Configuration("dtc-abmil", _R),
         },
         TABLE_1,
+        reference="DTC-WSI",
         remark="MHIM-MIL is its ABMIL variant; ToMe, random sampling and DTC-WSI stand before ABMIL. The paper names "
         "none of these choices. SPT is trained on labels alone here, without its self-supervised phase.",
     ),
@@ -99,6 +114,7 @@ TABLES: dict[str, Table] = {
         "Efficiency and accuracy by final retention",
         {f"r = {share}": Configuration("dtc-abmil", {"retention": share}) for share in (1.0, 0.7, 0.5, 0.4)},
         TABLE_2,
+        reference="r = 0.4",
         metrics=("acc", "gflop", "mil_gib", "mil_ms", "mil_speedup", *_STAGES, "full_gib", "speedup"),
         remark=_SLIDE + " FLOPs are products as torch counts them.",
     ),
@@ -113,6 +129,7 @@ TABLES: dict[str, Table] = {
             "DTC-WSI": Configuration("dtc-abmil", _R),
         },
         TABLE_3,
+        reference="DTC-WSI",
         metrics=("acc", "epoch_s", "mil_gib", *_STAGES, "full_gib"),
         remark=_SLIDE,
     ),
@@ -126,11 +143,13 @@ TABLES: dict[str, Table] = {
             "Dynamic Merge + Prune": Configuration("dtc-abmil", _R),
         },
         TABLE_4,
+        reference="Dynamic Merge + Prune",
     ),
     "table5": Table(
         "Multi-stage retention schedules",
         {name: Configuration("dtc-abmil", {"schedule": list(shares)}) for name, shares in _SCHEDULES.items()},
         TABLE_5,
+        reference="Uniform",
         columns={
             name: {f"r_{stage}": f"{share:.2f}" for stage, share in enumerate(shares, start=1)}
             for name, shares in _SCHEDULES.items()
@@ -150,6 +169,7 @@ TABLES: dict[str, Table] = {
             )
         },
         TABLE_6,
+        reference={name: f"DTC-{name}" for name in TABLE_6 if not name.startswith("DTC-")},
         metrics=("acc", "tokens", "mil_gib", *_STAGES, "full_gib"),
         encoders={name: int(name.endswith("Virchow2")) for name in TABLE_6},
         remark=_SLIDE + " The first feature folder stands beside CONCH, the second beside Virchow2, whatever made "
@@ -162,6 +182,7 @@ TABLES: dict[str, Table] = {
             "with it": Configuration("dtc-abmil", {**_R, "budget": "threshold"}),
         },
         TABLE_7,
+        reference="with it",
         metrics=("acc", "auc", "tokens", "ms"),
         remark="With a budget by ratio the printed sparsity loss is a constant and cannot change anything; both rows "
         "have a budget by threshold, whose loss pulls the share of kept tokens to r = 0.4. ms is compression and "
@@ -171,5 +192,6 @@ TABLES: dict[str, Table] = {
         "Token retention ratios",
         {f"r = {share}": Configuration("dtc-abmil", {"retention": share}) for share in (0.8, 0.7, 0.6, 0.5, 0.4, 0.3)},
         TABLE_8,
+        reference="r = 0.4",
     ),
 }

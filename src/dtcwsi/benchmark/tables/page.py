@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dtcwsi.benchmark.tables.making import MadeRow, MadeTable
+from dtcwsi.benchmark.tables.making import MadeTable
+from dtcwsi.benchmark.tables.rows import MadeRow
 from dtcwsi.model_folder import package_versions
 from dtcwsi.store.atomic import write_json, write_text
 
@@ -32,6 +33,10 @@ _WORDS = {
     "aggregate_ms": "aggregate ms",
 }
 _DIGITS = {"tokens": 2, "mil_gib": 3, "full_gib": 1, "epoch_s": 2}
+_COMPARED = (
+    "Compared: {metric} of all out-of-fold predictions together minus those of the reference on the same slides, "
+    "in points, with its 95 % interval, patients drawn with replacement; p two-sided, by Holm for all rows of the page."
+)
 
 
 def write_table_files(made: MadeTable, folder: Path, *, command: str) -> tuple[Path, ...]:
@@ -39,13 +44,16 @@ def write_table_files(made: MadeTable, folder: Path, *, command: str) -> tuple[P
 
     One row for each row of the paper's table: its name, further columns, and for every metric ``paper_<metric>``,
     ``ours_<metric>`` and ``ours_<metric>_std``; ``ours_std`` is that of the first metric, ``runs`` names the run
-    folders that ours come from, relative to ``folder``.
+    folders that ours come from, relative to ``folder``. Where rows are compared: ``reference``, ``difference_<metric>``
+    with ``_low`` and ``_high``, ``p_<metric>`` and ``p_holm_<metric>``, empty where a row could not be.
     Returns: the three paths.
     """
     rows = [_plain(made, row) for row in made.rows]
     paths = tuple(folder / f"{made.name}.{suffix}" for suffix in ("csv", "json", "md"))
     write_text(paths[0], _csv(rows))
-    facts = {name: value for name, value in asdict(made).items() if name not in ("table", "rows")}
+    facts = {name: value for name, value in asdict(made).items() if name not in ("table", "rows", "uses")}
+    used = made.uses[0]
+    facts |= {"slides": used.slides, "labelled": used.labelled, "patients": used.patients, "refused": made.refused}
     told = {**facts, "title": made.table.title, "remark": made.table.remark, "command": command}
     write_json(paths[1], {**told, "versions": package_versions(), "rows": rows})
     write_text(paths[2], _markdown(made, command))
@@ -60,7 +68,20 @@ def _plain(made: MadeTable, row: MadeRow) -> dict[str, Any]:
             told[f"paper_{metric}_std"] = row.paper[f"{metric}_std"]
         told[f"ours_{metric}"] = round(row.ours[metric], 3) if metric in row.ours else _NOT_RUN
         told[f"ours_{metric}_std"] = round(row.ours_std[metric], 3) if metric in row.ours_std else None
-    return {**told, "ours_std": told[f"ours_{made.table.metrics[0]}_std"], "runs": list(row.runs), "failed": row.failed}
+    told["ours_std"] = told[f"ours_{made.table.metrics[0]}_std"]
+    return {**told, **_compared(made, row), "runs": list(row.runs), "failed": row.failed}
+
+
+def _compared(made: MadeTable, row: MadeRow) -> dict[str, Any]:
+    """Set a row against its reference; no columns where the table has no references."""
+    if not made.table.against:
+        return {}
+    by, one = made.table.compared_by, row.compared
+    names = (f"difference_{by}", f"difference_{by}_low", f"difference_{by}_high", f"p_{by}", f"p_holm_{by}")
+    figures = (
+        (None,) * 5 if one is None else tuple(round(x, 5) for x in (one.value, one.low, one.high, one.p, one.p_holm))
+    )
+    return {"reference": made.table.against.get(row.name), **dict(zip(names, figures, strict=True))}
 
 
 def _columns(made: MadeTable, row: MadeRow) -> Mapping[str, str]:
@@ -84,6 +105,8 @@ def _markdown(made: MadeTable, command: str) -> str:
     for metric in metrics:
         word = _WORDS.get(metric, metric)
         head += [f"paper {word}", f"ours {word}"] if told[metric] else [f"ours {word}"]
+    if made.table.against:
+        head += [f"{_WORDS[made.table.compared_by].removesuffix(' (%)')} - reference", "p (Holm)"]
     head.append("runs")
     lines = [f"# {made.name[:5].title()} {made.name[5:]}: {made.table.title}", "", *_about(made, command), ""]
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -92,24 +115,49 @@ def _markdown(made: MadeTable, command: str) -> str:
         for metric in metrics:
             cells += [_figure(row.paper, metric, row.paper.get(f"{metric}_std"))] if told[metric] else []
             cells.append(_ours(row, metric))
+        cells += _against(made, row)
         lines.append("| " + " | ".join([*cells, ", ".join(f"`{run}`" for run in row.runs)]) + " |")
     lines += ["", *(f"* {row.name}: {row.failed}" for row in made.rows if row.failed)]
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _against(made: MadeTable, row: MadeRow) -> list[str]:
+    if not made.table.against:
+        return []
+    if row.compared is None:
+        return ["reference" if row.name in made.table.against.values() else "-", "-"]
+    one = row.compared
+    return [f"{one.value:+.1f} [{one.low:+.1f}, {one.high:+.1f}]", f"{one.p_holm:.2g}" if one.p_holm < 1 else "1"]
+
+
 def _about(made: MadeTable, command: str) -> list[str]:
-    folds = "the folds of its table, or five" if made.protocol["folds"] is None else f"{made.protocol['folds']} folds"
-    seeds = "one seed" if made.protocol["seeds"] == 1 else f"{made.protocol['seeds']} seeds"
-    length = "" if made.protocol["epochs"] is None else f", {made.protocol['epochs']} epochs at most"
+    protocol = made.protocol
+    seeds = "one seed" if protocol["seeds"] == 1 else f"{protocol['seeds']} seeds"
+    length = "" if protocol["epochs"] is None else f", {protocol['epochs']} epochs at most"
+    used = "; of the second features ".join(dict.fromkeys(map(str, made.uses)))
     told = [
-        f"Ours: {made.cohort}, {made.slides} slides of {made.patients} patients, {folds}, {seeds}, the "
-        f"{made.protocol['recipe']} recipe{length}; mean ± standard deviation over folds and seeds. Paper: "
+        f"Ours: {made.cohort}, {used}, {_folds(protocol)}, {seeds}, the "
+        f"{protocol['recipe']} recipe{length}; mean ± standard deviation over folds and seeds. Paper: "
         f"{made.beside.upper()}. Other slides and other features: compare orderings, not numbers.",
         "",
         f"`{command}`",
     ]
+    if made.pending:
+        verb = "is" if len(made.pending) == 1 else "are"
+        still = ", ".join(made.pending)
+        told += ["", f"Unfinished: {len(made.pending)} of {len(made.rows)} rows {verb} to come: {still}."]
+    told += [line for slide, reason in made.refused.items() for line in ("", f"Refused: {slide}: {reason}.")]
     told += ["", f"Measured: one slide of {made.measured}."] if made.measured else []
+    if any(row.compared for row in made.rows):
+        told += ["", _COMPARED.format(metric=_WORDS[made.table.compared_by].removesuffix(" (%)"))]
     return [*told, "", made.table.remark] if made.table.remark else told
+
+
+def _folds(protocol: Mapping[str, Any]) -> str:
+    if protocol["splits"]:
+        return f"the partitions of {', '.join(protocol['splits'])}"
+    folds = "the folds of its table, or five" if protocol["folds"] is None else f"{protocol['folds']} folds"
+    return folds if protocol["group"] == "patient" else f"{folds}, whole sites"
 
 
 def _ours(row: MadeRow, metric: str) -> str:

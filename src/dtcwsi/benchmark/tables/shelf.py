@@ -3,32 +3,101 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from dtcwsi.bags.cohort import Cohort
+from dtcwsi.bags.split_files import PARTS, read_splits
 from dtcwsi.benchmark.tables.definitions import Configuration
-from dtcwsi.store.digest import digest, fingerprint
-from dtcwsi.training.crossval import RunRecord, TrainingEvent, cross_validate
+from dtcwsi.catalog import needs_whole_batches
+from dtcwsi.options import check_whole_number, one_of
+from dtcwsi.store.digest import digest
+from dtcwsi.training.crossval import DEFAULT_MAX_TOKENS, RunRecord, TrainingEvent, cross_validate
+from dtcwsi.training.folds import FoldChoice
+from dtcwsi.training.plan import RECIPES
+from dtcwsi.training.slides import CohortSlides
 
-__all__ = ["Protocol", "Shelf"]
+__all__ = ["CohortUse", "Protocol", "Shelf"]
 
 
 @dataclass(frozen=True)
 class Protocol:
     """How every model of a table is trained: the paper's five folds, once or with several ``seeds``.
 
-    ``recipe`` is common, the same for all, or published, each model's own; ``epochs`` changes its length.
+    ``recipe`` is common, the same for all, or published, each model's own; ``epochs`` changes its length. ``splits``
+    and ``group`` deal the cohort out otherwise, ``max_tokens`` patches are computed at once: see `cross_validate`.
     """
 
     folds: int | None = None
     seeds: int = 1
     recipe: str = "common"
     epochs: int | None = None
+    splits: tuple[Path, ...] = ()
+    group: str = "patient"
+    max_tokens: int = DEFAULT_MAX_TOKENS
+
+    def check(self) -> None:
+        """Look at every setting before any work.  Raises: OptionError for one that is none or contradicts another."""
+        one_of("recipe", self.recipe, RECIPES)
+        check_whole_number("max_tokens", self.max_tokens)
+        if self.epochs is not None:
+            check_whole_number("epochs", self.epochs)
+        FoldChoice(self.folds, self.group, self.splits)
+
+    @property
+    def choice(self) -> FoldChoice:
+        """How the cohort is dealt out.  Raises: OptionError if that contradicts itself."""
+        return FoldChoice(self.folds, self.group, self.splits)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """All of it, for a page."""
+        return {**asdict(self), "splits": [str(path) for path in self.splits]}
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """Tell what a run follows from beside slides, model and seed; what few use is told only where it is used."""
+        told: dict[str, Any] = {"folds": self.folds, "recipe": self.recipe, "epochs": self.epochs}
+        if self.group != "patient":
+            told["group"] = self.group
+        if self.splits:
+            told["splits"] = [[one.parts[part] for part in PARTS] for one in read_splits(self.splits).partitions]
+        return told
+
+
+@dataclass(frozen=True)
+class CohortUse:
+    """How many slides are trained on, of how many patients; slides that are not, by what became of them.
+
+    ``refused`` gives the reason of each slide that should have been used.
+    """
+
+    slides: int
+    patients: int
+    refused: Mapping[str, str]
+    no_tissue: int
+    without_features: int
+
+    @property
+    def labelled(self) -> int:
+        """How many slides have a label."""
+        return self.slides + len(self.refused) + self.no_tissue + self.without_features
+
+    def __str__(self) -> str:
+        lost = {
+            "refused": len(self.refused),
+            "without tissue": self.no_tissue,
+            "without features": self.without_features,
+        }
+        told = ", ".join(f"{number} {what}" for what, number in lost.items() if number)
+        of_all = f"{self.slides} of {self.labelled} slides used ({told})," if told else f"{self.slides} slides"
+        return f"{of_all} of {self.patients} patients"
 
 
 class Shelf:
     """Run folders of a cohort under one protocol; a folder's name is its model and the digest of all that made it.
 
-    ``seconds_a_patch`` is what reading and encoding took when the features were made, if that is known.
+    Slides are read for the first run that needs them, once for all runs. ``seconds_a_patch`` is what reading and
+    encoding took when the features were made, if that is known.
     """
 
     def __init__(
@@ -36,33 +105,73 @@ class Shelf:
     ) -> None:
         self.folder, self.cohort, self.protocol = folder, cohort, protocol
         self.seconds_a_patch = dict(seconds_a_patch or {})
+        self._slides = CohortSlides(cohort)
+        self._use: CohortUse | None = None
+        self._said: set[str] = set()
         slides = [
-            [slide.slide_id, slide.label, slide.patient_id, slide.fold, fingerprint(header.path)]
-            for slide, header in zip(cohort.slides, cohort.headers, strict=True)
+            [slide.slide_id, slide.label, slide.patient_id, slide.fold, seen]
+            for slide, seen in zip(cohort.slides, self._slides.features.fingerprints, strict=True)
         ]
-        how = {name: value for name, value in asdict(protocol).items() if name != "seeds"}
-        self._made = digest(slides=slides, **how)
+        self._made = digest(slides=slides, **protocol.made)
+
+    @property
+    def use(self) -> CohortUse:
+        """What became of the cohort's slides, as the last run found it, or before any as the files' headers tell."""
+        cohort = self.cohort
+        none, away = len(cohort.no_tissue), len(cohort.without_features)
+        return self._use or CohortUse(len(cohort.slides), len(set(cohort.patients)), cohort.refused, none, away)
 
     def place(self, what: Configuration, seed: int) -> Path:
         """Name the folder of a configuration's run."""
-        made = digest(self._made, model=what.model, options=dict(what.options), seed=seed)
+        limit = self.protocol.max_tokens
+        bounds_batches = limit != DEFAULT_MAX_TOKENS and needs_whole_batches(what.model)
+        further = {"max_tokens": limit} if bounds_batches else {}
+        made = digest(self._made, model=what.model, options=dict(what.options), seed=seed, **further)
         return self.folder / f"{what.model}-{made[:10]}"
+
+    def holds(self, what: Configuration) -> bool:
+        """Tell whether a configuration's runs came to their end; whether they are whole still, `train` finds out."""
+        return all((self.place(what, seed) / "metrics.json").is_file() for seed in range(self.protocol.seeds))
 
     def train(
         self, what: Configuration, seed: int, on_event: Callable[[TrainingEvent], None] | None = None
     ) -> RunRecord:
         """Train what is missing of a configuration's run; folds that are there are read.
 
+        What events say of the cohort is said for the first run only.
         Raises: what `cross_validate` raises for the model or the cohort.
         """
-        return cross_validate(
-            self.cohort,
+        protocol = self.protocol
+        record = cross_validate(
+            self._slides,
             model=what.model,
             out=self.place(what, seed),
             options=what.options,
-            folds=self.protocol.folds,
-            recipe=self.protocol.recipe,
-            epochs=self.protocol.epochs,
+            folds=protocol.folds,
+            splits=protocol.splits,
+            group=protocol.group,
+            recipe=protocol.recipe,
+            epochs=protocol.epochs,
+            max_tokens=protocol.max_tokens,
             seed=seed,
-            on_event=on_event,
+            on_event=lambda event: self._tell(event, on_event),
         )
+        lost = record.metrics["left_out"]
+        self._use = CohortUse(
+            slides=record.metrics["n_slides"],
+            patients=record.metrics["n_patients"],
+            refused=lost["refused"],
+            no_tissue=len(lost["no_tissue"]),
+            without_features=len(lost["without_features"]),
+        )
+        return record
+
+    def _tell(self, event: TrainingEvent, on_event: Callable[[TrainingEvent], None] | None) -> None:
+        of_cohort = event.fold is None
+        if on_event is not None and not (of_cohort and event.message in self._said):
+            on_event(event)
+        self._said |= {event.message} if of_cohort else set()
+
+    def release(self) -> None:
+        """Give back the memory of slides that were read."""
+        self._slides.release()

@@ -1,0 +1,119 @@
+"""One row of a table: its runs trained or found, a slide measured where the table asks for that."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from dtcwsi.benchmark.measuring import measure
+from dtcwsi.benchmark.tables.comparing import Compared
+from dtcwsi.benchmark.tables.definitions import MEASURED, Configuration
+from dtcwsi.benchmark.tables.shelf import Shelf
+from dtcwsi.errors import DtcwsiError
+from dtcwsi.training.crossval import RunRecord, TrainingEvent
+
+__all__ = ["MadeRow", "measured_row", "trained_row", "with_speedups"]
+
+_Tell = Callable[[str], None]
+_TOLD = ("slides_left_out", "mixed_patients", "fold_ends", "fold_failed")
+
+
+@dataclass(frozen=True)
+class MadeRow:
+    """A row: the paper's numbers and ours by metric, mean and deviation over folds and seeds, and the runs' folders.
+
+    ``runs`` names the folders as a page does, relative to it. ``ours`` is empty where nothing could be run; ``failed``
+    says why, or which folds are missing. ``compared`` sets it against the table's reference.
+    """
+
+    name: str
+    columns: Mapping[str, str]
+    paper: Mapping[str, float]
+    ours: Mapping[str, float] = field(default_factory=dict)
+    ours_std: Mapping[str, float] = field(default_factory=dict)
+    runs: tuple[str, ...] = ()
+    folders: tuple[Path, ...] = ()
+    failed: str = ""
+    compared: Compared | None = None
+
+
+def trained_row(row: MadeRow, metrics: Sequence[str], what: Configuration, shelf: Shelf, tell: _Tell) -> MadeRow:
+    """Train what is missing of a row's runs, and sum their ``metrics`` up over folds and seeds.
+
+    A run that cannot be made leaves its reason in the row.
+    """
+    records, failed = [], []
+    for seed in range(shelf.protocol.seeds):
+        try:
+            record = shelf.train(what, seed, lambda event: _tell(event, tell))
+        except DtcwsiError as error:
+            failed.append(str(error))
+            continue
+        records.append(record)
+        failed += [f"fold {fold}: {why}" for fold, why in record.failed_folds.items()]
+    told = {metric: _values(records, metric) for metric in metrics}
+    return replace(
+        row,
+        ours={metric: float(np.mean(values)) for metric, values in told.items() if values},
+        ours_std={metric: float(np.std(values, ddof=1)) for metric, values in told.items() if len(values) > 1},
+        runs=tuple(f"{record.folder.parent.name}/{record.folder.name}" for record in records),
+        folders=tuple(record.folder for record in records),
+        failed="; ".join(failed),
+    )
+
+
+def measured_row(row: MadeRow, what: Configuration, shelf: Shelf, patches: int, device: str) -> MadeRow:
+    """Add what a slide of ``patches`` takes; a total only where every stage of it is known."""
+    cohort = shelf.cohort
+    size = {"in_dim": cohort.in_dim, "n_classes": len(cohort.class_names)}
+    try:
+        found = measure(what.model, what.options, patches=patches, device=device, **size)
+    except DtcwsiError as error:
+        return replace(row, failed="; ".join(filter(None, (row.failed, str(error)))))
+    mil = found.compress_ms + found.aggregate_ms
+    told = {"gflop": found.gflop, "compress_ms": found.compress_ms, "aggregate_ms": found.aggregate_ms, "mil_ms": mil}
+    if found.extra_gib is not None:
+        told["mil_gib"] = found.extra_gib
+    before = {f"{step}_ms": 1000 * patches * seconds for step, seconds in shelf.seconds_a_patch.items()}
+    told |= before
+    if before:
+        told["full_ms"] = mil + sum(before.values())
+    return replace(row, ours={**row.ours, **told})
+
+
+def with_speedups(rows: Sequence[MadeRow]) -> list[MadeRow]:
+    """Say how many times faster than the first row each one is."""
+    made = []
+    for row in rows:
+        told = {
+            name: rows[0].ours[whole] / row.ours[whole]
+            for name, whole in (("speedup", "full_ms"), ("mil_speedup", "mil_ms"))
+            if whole in rows[0].ours and whole in row.ours
+        }
+        made.append(replace(row, ours={**row.ours, **told}))
+    return made
+
+
+def _tell(event: TrainingEvent, tell: _Tell) -> None:
+    if event.kind in _TOLD:
+        tell(f"  {event.message}")
+
+
+def _values(records: Sequence[RunRecord], metric: str) -> list[float]:
+    """List a metric's values over all folds and seeds; tokens and milliseconds are told once a run."""
+    values: list[float] = []
+    for told in (record.metrics for record in records):
+        if metric in MEASURED:
+            continue
+        if metric == "tokens":
+            values += [told["tokens"]["kept_share"]] if told["tokens"] else []
+        elif metric == "ms":
+            values += [1000 * (told["seconds"]["compress"] + told["seconds"]["aggregate"])] if told["seconds"] else []
+        elif metric == "epoch_s":
+            values += [fold["train_seconds"] / fold["epochs"] for fold in told["folds"].values()]
+        else:
+            name = {"acc": "accuracy"}.get(metric, metric)
+            values += [100 * value for value in told["metrics"].get(name, {}).get("folds", []) if value is not None]
+    return [value for value in values if math.isfinite(value)]

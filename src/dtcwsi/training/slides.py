@@ -1,0 +1,39 @@
+"""A cohort's slides as all that train on them share them: nothing is read before it is needed, or twice."""
+
+from functools import cached_property
+
+from dtcwsi.bags.cohort import Cohort
+from dtcwsi.training.data import SlideFeatures
+
+__all__ = ["CohortSlides"]
+
+
+class CohortSlides:
+    """A cohort, as its tables and the headers of its files tell, with its ``features``.
+
+    Hand one to several trainings, and slides are read and fingerprinted for the first that needs it.
+    """
+
+    def __init__(self, cohort: Cohort) -> None:
+        self.cohort = cohort
+        numbers = {name: number for number, name in enumerate(cohort.class_names)}
+        self.features = SlideFeatures(
+            [header.path for header in cohort.headers],
+            [numbers[label] for label in cohort.labels],
+            [header.n_patches for header in cohort.headers],
+        )
+
+    @cached_property
+    def usable(self) -> "CohortSlides":
+        """Read every slide, and leave out those that cannot be used.  Raises: CohortError if none is left."""
+        bad = {self.cohort.slides[index].slide_id: reason for index, reason in self.features.unusable().items()}
+        if not bad:
+            return self
+        self.features.release()
+        return CohortSlides(self.cohort.without(bad))
+
+    def release(self) -> None:
+        """Give back the memory of slides that were read; they are read again when asked for."""
+        self.features.release()
+        if "usable" in self.__dict__:
+            self.usable.features.release()
