@@ -20,8 +20,8 @@ class _Clustered(Compressor):
     """Turn each bag into a fixed number of tokens, in one stage."""
 
     def __init__(self, dim: int, *, retention: float) -> None:
-        super().__init__()
-        self.dim, self.retention, self.curriculum = dim, retention, 0.0
+        super().__init__(dim)
+        self.retention, self.curriculum = retention, 0.0
         self.settings = {"retention": retention}
         self._known: dict[bytes, NDArray[np.int64]] = {}
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 import jaxtyping
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -511,8 +512,19 @@ def test_wrong_class_counts_and_progress_are_told():
     model = build("abmil")
     with pytest.raises(OptionError, match="got 2 names and 2 shares; expected 3 of each"):
         model.describe_classes(["a", "b"], [0.5, 0.5])
-    with pytest.raises(OptionError, match="got progress 1.5"):
+    with pytest.raises(OptionError, match=r"got share=nan; expected each class's share of the slides, 0 to 1"):
+        model.describe_classes(["a", "b", "c"], [0.5, float("nan"), 0.5])
+    with pytest.raises(OptionError, match=r"got progress=1.5; expected 0 to 1, the share of training that is done"):
         model.set_progress(1.5)
+
+
+def test_numbers_of_numpy_are_taken_as_options(tmp_path):
+    options = {"retention": np.float32(0.5), "stages": np.int64(2)}
+    model = dtcwsi.create_model("dtc-abmil", in_dim=DIM, n_classes=2, **options)
+    model.save(tmp_path)
+    assert dtcwsi.load(tmp_path).options["stages"] == 2
+    with pytest.raises(OptionError, match=r"got schedule\[1\]=0"):
+        dtcwsi.create_model("dtc-abmil", in_dim=DIM, n_classes=2, schedule=(0.5, 0))
 
 
 def test_importing_the_package_imports_nothing_heavy():

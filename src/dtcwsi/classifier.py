@@ -19,7 +19,7 @@ from dtcwsi.compressors.provenance import patch_stages
 from dtcwsi.errors import FeaturesError, OptionError, UsageError
 from dtcwsi.model_folder import write_model
 from dtcwsi.nn.segment import segment_ids
-from dtcwsi.options import check_whole_number
+from dtcwsi.options import check_number, check_whole_number
 from dtcwsi.pretraining import SelfSupervised, pretrain
 from dtcwsi.types import Aggregated, Bag, CompressedBags, PackedBags, Prediction
 
@@ -131,16 +131,17 @@ class Classifier(nn.Module):
         A larger number ends an optimiser step: until then all passes are compressed, and doubted, alike. A smaller one
         begins another training.
         """
-        if not 0 <= progress <= 1:
-            raise OptionError(f"got progress {progress}; expected 0 to 1, the share of training that is done")
+        progress = check_number(
+            "progress", progress, lambda share: 0 <= share <= 1, "0 to 1, the share of training that is done"
+        )
         if progress > self.compressor.progress:
             self.doubt.close_step(-sum(share * math.log(share) for share in self.class_shares if share))
         elif progress < self.compressor.progress:
             self.doubt = Doubt()
-        self.compressor.progress = float(progress)
+        self.compressor.progress = progress
         follow = getattr(self.aggregator, "set_progress", None)
         if follow is not None:
-            follow(float(progress))
+            follow(progress)
 
     def aggregate_regions(self, vectors: Float[Tensor, "regions width"]) -> Float[Tensor, "1 classes"]:
         """Give the logits of a slide whose regions of 16 x 16 patches already are vectors.
@@ -207,11 +208,14 @@ class Classifier(nn.Module):
         return self.aggregator
 
     def describe_classes(self, names: Sequence[str], shares: Sequence[float]) -> None:
-        """Record the class names and their shares among the training slides."""
+        """Record the class names and their shares among the training slides.  Raises: OptionError if these are none."""
         if len(names) != self.n_classes or len(shares) != self.n_classes:
             raise OptionError(f"got {len(names)} names and {len(shares)} shares; expected {self.n_classes} of each")
         self.class_names = tuple(names)
-        self.class_shares = tuple(float(share) for share in shares)
+        self.class_shares = tuple(
+            check_number("share", share, lambda part: 0 <= part <= 1, "each class's share of the slides, 0 to 1")
+            for share in shares
+        )
 
     def save(self, folder: str | Path, **notes: Any) -> None:
         """Write ``model.safetensors`` and ``card.json``; ``notes`` are further entries of the card.
@@ -238,10 +242,10 @@ class Classifier(nn.Module):
             )
 
     def _check_labels(self, labels: Int[Tensor, "bags"], bags: int) -> None:
-        if labels.dtype != torch.int64 or labels.shape != (bags,):
+        kind, shape = getattr(labels, "dtype", type(labels).__name__), tuple(getattr(labels, "shape", ()))
+        if kind != torch.int64 or shape != (bags,):
             raise UsageError(
-                f"got labels of {labels.dtype} and shape {tuple(labels.shape)}; expected torch.int64 and ({bags},), "
-                "one class number a bag"
+                f"got labels of {kind} and shape {shape}; expected torch.int64 and ({bags},), one class number a bag"
             )
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.n_classes:
             wrong = sorted(set(labels.tolist()) - set(range(self.n_classes)))

@@ -11,7 +11,7 @@ from dtcwsi.classifier import Classifier
 from dtcwsi.compressors import COMPRESSORS, PLAIN, create_compressor
 from dtcwsi.errors import OptionError, UsageError
 from dtcwsi.model_folder import WEIGHTS, read_card, read_weights
-from dtcwsi.options import check_options, check_whole_number, options_of
+from dtcwsi.options import check_options, check_whole_number, options_of, plain
 
 __all__ = ["create_model", "load"]
 
@@ -22,6 +22,11 @@ def create_model(name: str, *, in_dim: int, n_classes: int, **options: Any) -> C
     The aggregator's weights are drawn first, so that under one seed ``X`` and ``dtc-X`` start from the same ones.
     Raises: UnknownNameError if there is no such model; OptionError if it does not take an option.
     """
+    options = plain(options)
+    if not isinstance(name, str):
+        raise OptionError(
+            f"got a model name of type {type(name).__name__}; expected a string, see dtcwsi.list_models()"
+        )
     compressor_name, aggregator_name = parts_of(name)
     for_compressor = options_of(COMPRESSORS.get(compressor_name))
     for_aggregator = options_of(AGGREGATORS.get(aggregator_name))

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import numpy as np
+
 from dtcwsi.errors import OptionError
 from dtcwsi.registry import near
 
@@ -17,6 +19,7 @@ __all__ = [
     "check_whole_number",
     "one_of",
     "options_of",
+    "plain",
 ]
 
 
@@ -36,6 +39,19 @@ def check_options(owner: str, options: Mapping[str, Any], known: Mapping[str, An
         if name not in known:
             advice = f"near options: {near(name, known)}" if known else "it takes none"
             raise OptionError(f"{owner} takes no option {name!r}; {advice}")
+
+
+def plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Give options as Python has them, which a card can hold: numbers of numpy become Python's, tuples lists."""
+    return {name: _plain(value) for name, value in options.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(one) for one in value]
+    return value
 
 
 def check_whole_number(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:

@@ -6,6 +6,7 @@ All positions are level-0 pixels, x to the right and y down, of a patch's top-le
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import NewType, Protocol
 
@@ -42,6 +43,8 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 """What a method minimises: from logits (bags, classes) and labels (bags,) a loss of each bag (bags,)."""
 
 _FARTHEST = 100_000_000  # pixels; the cells of a batch of such slides can still be numbered
+_LARGEST = 1e17  # squares of features must stay in the range of float32
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -130,11 +133,25 @@ class Features:
 
 
 def _check_coords(coords: Tensor, name: str) -> None:
+    if coords.dtype == torch.bool or coords.is_complex():
+        raise FeaturesError(f"{name} has coords of {coords.dtype}; expected level-0 pixels, such as torch.int64")
     if not bool(torch.isfinite(coords).all()):
         raise FeaturesError(f"{name} has NaN or infinite coords; expected level-0 pixels")
     farthest = max(float(coords.max()), -float(coords.min()))
     if farthest > _FARTHEST:
         raise FeaturesError(f"{name} has coords of {farthest:.3g}; expected level-0 pixels, at most {_FARTHEST:,}")
+
+
+def _check_values(features: Tensor, name: str) -> None:
+    """Look at the largest value; only a suspect bag is looked at row by row."""
+    largest = torch.linalg.vector_norm(features, ord=math.inf) if features.numel() else features.new_zeros(())
+    if bool(largest <= _LARGEST):
+        return
+    what = f"features beyond {_LARGEST:g}" if bool(torch.isfinite(largest)) else "NaN or infinite features"
+    bad = int((~(features.abs() <= _LARGEST).all(dim=1)).sum())
+    raise FeaturesError(
+        f"{name} has {what} in {bad} of {len(features)} patches; extract the slide again, or leave these patches out"
+    )
 
 
 @dataclass(frozen=True)
@@ -143,8 +160,8 @@ class Bag:
 
     ``features`` (N, D); ``coords`` (N, 2) level-0 pixels. Without ``patch_size_level0`` the grid step is inferred from
     the coordinates (smallest positive difference between sorted unique x or y).
-    Raises: FeaturesError if shapes disagree, a value is not finite, coordinates pass 100 million pixels or the
-    patch size is below 0.
+    Raises: FeaturesError if shapes or types disagree, a value is not finite or beyond 1e17, coordinates pass 100
+    million pixels or the patch size is below 0.
     """
 
     features: Float[Tensor, "patches dim"]
@@ -161,8 +178,11 @@ class Bag:
                     f"{name} has {field_name} of type {type(value).__name__}; expected a tensor, such as "
                     "torch.from_numpy(array)"
                 )
-        if not self.features.is_floating_point():
-            raise FeaturesError(f"{name} has features of {self.features.dtype}; expected floating point: use .float()")
+        if self.features.dtype not in _FLOATS or self.features.layout != torch.strided:
+            raise FeaturesError(
+                f"{name} has features of {self.features.dtype}, {self.features.layout}; expected dense floating point "
+                "of 16 to 64 bits: use .float() or .to_dense()"
+            )
         if self.features.ndim != 2:
             raise FeaturesError(f"{name} has features of shape {tuple(self.features.shape)}; expected (patches, dim)")
         if self.coords is not None and tuple(self.coords.shape) != (len(self.features), 2):
@@ -171,20 +191,15 @@ class Bag:
                 "one row a patch"
             )
         size = self.patch_size_level0
-        if size is not None and not 0 <= size < math.inf:
+        if size is not None and not (isinstance(size, Real) and 0 <= size < math.inf):
             raise FeaturesError(
-                f"{name} has patch_size_level0 {size}; expected level-0 pixels, more than 0, or None where unknown"
+                f"{name} has patch_size_level0 {size!r}; expected level-0 pixels, more than 0, or None where unknown"
             )
+        if self.label is not None and (isinstance(self.label, bool) or not isinstance(self.label, Integral)):
+            raise FeaturesError(f"{name} has label {self.label!r}; expected a class number, or None where unknown")
         if self.coords is not None and len(self.coords):
             _check_coords(self.coords, name)
-        bad = 0
-        if not bool(torch.isfinite(self.features.sum())):  # cheap; only a suspect bag is looked at row by row
-            bad = int((~torch.isfinite(self.features).all(dim=1)).sum())
-        if bad:
-            raise FeaturesError(
-                f"{name} has NaN or infinite features in {bad} of {len(self.features)} patches; extract the "
-                "slide again, or leave these patches out"
-            )
+        _check_values(self.features, name)
 
     def __len__(self) -> int:
         return len(self.features)

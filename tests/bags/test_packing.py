@@ -1,3 +1,4 @@
+import inspect
 import math
 
 import h5py
@@ -85,7 +86,8 @@ def test_no_bag_is_refused():
 def test_nan_is_refused_and_large_sums_are_not():
     with pytest.raises(FeaturesError, match="'a' has NaN or infinite features in 1 of 2 patches"):
         Bag(torch.tensor([[1.0], [float("nan")]]), slide_id="a")
-    assert len(Bag(torch.full((4, 2), 3e38))) == 4
+    assert len(Bag(torch.full((4, 2), 6e4, dtype=torch.float16))) == 4
+    assert len(Bag(torch.full((4, 2), 1e17))) == 4
 
 
 def test_load_bag_reads_a_feature_file(tmp_path):
@@ -103,18 +105,58 @@ def test_load_bag_reads_a_feature_file(tmp_path):
     ("features", "coords", "message"),
     [
         (np.zeros((3, 4)), None, "a bag has features of type ndarray; expected a tensor, such as torch.from_numpy"),
-        (torch.zeros(3, 4, dtype=torch.int64), None, "a bag has features of torch.int64; expected floating point"),
+        (
+            torch.zeros(3, 4, dtype=torch.int64),
+            None,
+            "a bag has features of torch.int64, torch.strided; expected dense floating",
+        ),
         (torch.zeros(3, 4), np.zeros((3, 2)), "a bag has coords of type ndarray; expected a tensor"),
         (torch.zeros(3, 4), torch.full((3, 2), torch.nan), "a bag has NaN or infinite coords"),
         (torch.zeros(3, 4), torch.full((3, 2), -(1 << 40)), "a bag has coords of 1.1e.12; expected level-0 pixels, at"),
+        (torch.zeros(3, 4), torch.zeros(3, 2, dtype=torch.bool), "a bag has coords of torch.bool; expected level-0"),
+        (torch.zeros(3, 4).to_sparse(), None, "features of torch.float32, torch.sparse_coo; expected dense floating"),
+        (torch.zeros(3, 4).to(torch.float8_e5m2), None, "features of torch.float8_e5m2, torch.strided; expected dense"),
+        (torch.full((3, 4), 1e19), None, "a bag has features beyond 1e.17 in 3 of 3 patches; extract the slide again"),
     ],
 )
 def test_a_bag_of_the_wrong_kind_is_told(features, coords, message):
-    bag = object.__new__(Bag)  # the checks of types that tests add would speak first
-    for name, value in (("features", features), ("coords", coords), ("patch_size_level0", None), ("slide_id", None)):
-        object.__setattr__(bag, name, value)
     with pytest.raises(FeaturesError, match=message):
-        bag.__post_init__()
+        unchecked(features=features, coords=coords)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"patch_size_level0": "256"}, "a bag has patch_size_level0 '256'; expected level-0 pixels"),
+        ({"label": "tumour"}, "a bag has label 'tumour'; expected a class number, or None where unknown"),
+        ({"label": 1.5}, "a bag has label 1.5; expected a class number"),
+    ],
+)
+def test_what_else_a_bag_holds_is_checked(given, message):
+    with pytest.raises(FeaturesError, match=message):
+        unchecked(features=torch.zeros(3, 4), **given)
+
+
+def unchecked(**given):
+    """Make a bag without the checks of types that tests add, which would speak first."""
+    bag = object.__new__(Bag)
+    for name in ("features", "coords", "patch_size_level0", "label", "slide_id"):
+        object.__setattr__(bag, name, given.get(name))
+    bag.__post_init__()
+    return bag
+
+
+@pytest.mark.parametrize("bags", [None, iter([]), Bag(torch.zeros(2, 3)), [torch.zeros(2, 3)]])
+def test_only_lists_of_bags_are_packed(bags):
+    with pytest.raises(FeaturesError, match="expected a list of bags"):
+        inspect.unwrap(pack)(bags)
+
+
+def test_steps_too_small_to_count_cells_by_are_made_larger():
+    far = torch.tensor([[0, 0], [99_000_000, 99_000_000], [0, 1]])
+    tokens = pack([Bag(torch.zeros(3, 2), far, 1e-3)])
+    assert tokens.order is not None
+    assert tokens.order.tolist() == [0, 2, 1]
 
 
 def test_bags_without_names_are_counted():

@@ -42,5 +42,5 @@ def test_random_merging_keeps_every_patch_with_equal_weight():
 
 def test_a_schedule_that_merging_cannot_meet_is_told():
     for name in ("random-merge", "merge-only", "tome"):
-        with pytest.raises(OptionError, match=r"got schedule=\(0.4,\); a stage that only merges keeps at least 0.5"):
+        with pytest.raises(OptionError, match=r"got schedule=\[0.4\]; a stage that only merges keeps at least 0.5"):
             create_compressor(name, dim=2, schedule=(0.4,))

@@ -84,7 +84,7 @@ def test_merging_alone_always_meets_its_budget(size, retention, stages):
         ((0.0, None, None), "got retention=0.0; expected a number above 0 and at most 1"),
         ((1.5, None, None), "got retention=1.5"),
         (("half", None, None), "got retention='half'"),
-        ((None, (0.5, -1.0), None), "got schedule=-1.0"),
+        ((None, (0.5, -1.0), None), r"got schedule\[1\]=-1.0"),
         ((0.4, None, 0), "got stages=0; expected a whole number from 1 on"),
         ((0.4, None, 1.5), "got stages=1.5"),
     ],

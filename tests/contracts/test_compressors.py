@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dtcwsi.bags.packing import pack
 from dtcwsi.compressors import COMPRESSORS, create_compressor
+from dtcwsi.errors import FeaturesError, OptionError
 from dtcwsi.types import Bag
 
 DIM = 6
@@ -150,6 +151,24 @@ def test_near_ties_fall_the_same_way_in_any_batch(variant, make_bags):
 
 
 @each_variant
+def test_equal_patches_fall_the_same_way_in_any_batch_and_order(variant, make_bags):
+    generator = torch.Generator().manual_seed(0)
+    for seed in range(30):
+        bag, other = make_bags([120, 3 + seed], seed=seed, dim=64)
+        blank = torch.randperm(120, generator=generator)[:60]
+        bag = Bag(bag.features.index_copy(0, blank, bag.features[:1].expand(60, -1)), bag.coords)
+        made, mixed = build(variant, seed, dim=64, retention=0.1), torch.randperm(120, generator=generator)
+        alone, batch = made(pack([bag])), made(pack([other, bag]))
+        own = rows_of(batch.offsets, 1)
+        assert torch.equal(alone.tokens_by_stage, batch.tokens_by_stage[:, rows_of(batch.patch_offsets, 1)])
+        assert torch.equal(alone.coords, batch.coords[own])
+        torch.testing.assert_close(alone.features, batch.features[own], atol=1e-5, rtol=0)
+        if variant != "dtc, given":
+            again = made(pack([Bag(bag.features[mixed], bag.coords[mixed])]))
+            assert torch.equal(alone.tokens_by_stage[:, mixed], again.tokens_by_stage)
+
+
+@each_variant
 def test_one_thread_and_two_give_the_same(variant, make_bags):
     packed = pack(make_bags([900, 500], dim=64))
     made = build(variant, dim=64, retention=0.2)
@@ -253,4 +272,22 @@ def test_extreme_scores_stay_finite(variant, make_bags):
     slope = made.importance.first.weight.grad
     assert (slope is None) == (VARIANTS[variant][1].get("gate") == "none")  # then attention alone teaches the scorer
     for values in (tokens.features, tokens.bias, tokens.mass, tokens.score, *([] if slope is None else [slope])):
+        assert torch.isfinite(values).all()
+
+
+@each_variant
+def test_widths_that_do_not_fit_are_told(variant):
+    with pytest.raises(
+        FeaturesError, match=r"features have width 9; the compressor was built for 6; use features of that"
+    ):
+        build(variant)(pack([Bag(torch.zeros(3, 9))]))
+    name, own = VARIANTS[variant]
+    with pytest.raises(OptionError, match="got dim=0; expected a whole number from 1 on"):
+        create_compressor(name, dim=0, **own)
+
+
+@each_variant
+def test_the_largest_features_that_a_bag_takes_stay_finite(variant):
+    tokens = build(variant, dim=1536, retention=0.4)(pack([Bag(torch.full((9, 1536), 1e17))]))
+    for values in (tokens.features, tokens.bias, tokens.mass, tokens.score):
         assert torch.isfinite(values).all()

@@ -71,3 +71,9 @@ def test_a_grid_for_all_bags_needs_the_patch_size():
         cells_of(tokens, "model", from_corner=False)
     assert cells_of(tokens, "model", size=256, from_corner=False).xy.tolist() == [[4, 4]]
     assert cells_of(tokens_of([[1024, 1024]], patch_size=512.0), "model", from_corner=False).xy.tolist() == [[2, 2]]
+
+
+def test_grids_of_too_many_cells_are_told():
+    bag = Bag(torch.zeros(2, 3), torch.tensor([[0, 0], [99_000_000, 0]]), 1.0)
+    with pytest.raises(FeaturesError, match=r"hipt got a grid of 99,000,001 cells a side; expected at most 16,777,216"):
+        cells_of(create_compressor("identity", dim=3)(pack([bag])), "hipt")

@@ -207,13 +207,32 @@ def test_keys_that_do_not_fit_are_listed():
     state = drawn(clam_shapes(2, many=False))
     del state["attention_net.3.attention_c.bias"]
     state["extra.weight"] = torch.zeros(1)
-    with pytest.raises(UsageError, match=r"missing aggregator.attention.score.bias; unexpected extra.weight"):
+    with pytest.raises(UsageError, match=r"missing attention_net.3.attention_c.bias; unexpected extra.weight"):
         dtcwsi.load_official("clam-sb", state)
     del state["attention_net.0.weight"]
-    with pytest.raises(
-        UsageError, match="of CLAM-SB lacks weights or has them in another shape .'aggregator.projection"
-    ):
+    with pytest.raises(UsageError, match=r"of CLAM-SB lacks attention_net.0.weight; expected the whole of a trained"):
         dtcwsi.load_official("clam-sb", state)
     state = drawn(dsmil_shapes(2, values=False)) | {"b_classifier.fcc.bias": torch.zeros(5)}
-    with pytest.raises(UsageError, match=r"aggregator.head.bias \(5,\) for \(2,\)"):
+    with pytest.raises(UsageError, match=r"b_classifier.fcc.bias \(5,\) for \(2,\)"):
         dtcwsi.load_official("dsmil", state)
+    state = drawn(dsmil_shapes(2, values=False))
+    lacking = {key: tensor for key, tensor in state.items() if "fcc" not in key}
+    with pytest.raises(UsageError, match=r"missing b_classifier.fcc.bias, b_classifier.fcc.weight; unexpected nothing"):
+        dtcwsi.load_official("dsmil", lacking)
+    with pytest.raises(UsageError, match=r"of DSMIL has weights of other shapes: .*'i_classifier.fc.0.weight': \(\)"):
+        dtcwsi.load_official("dsmil", state | {"i_classifier.fc.0.weight": torch.tensor(1.0)})
+
+
+def test_weights_that_are_no_state_dict_of_numbers_are_told():
+    state = drawn(dsmil_shapes(2, values=False))
+    with pytest.raises(UsageError, match="got dict under 'state_dict'; expected a tensor .*; pass what is under"):
+        dtcwsi.load_official("dsmil", {"state_dict": state})
+    broken = {**state, "b_classifier.fcc.bias": torch.tensor([0.0, float("nan")])}
+    with pytest.raises(UsageError, match=r"NaN or infinite numbers in b_classifier.fcc.bias; expected finite weights"):
+        dtcwsi.load_official("dsmil", broken)
+
+
+@pytest.mark.parametrize("name", ["clam-mb", "dsmil", "transmil"])
+def test_the_method_whose_keys_fit_best_is_named(name):
+    with pytest.raises(UsageError, match="this looks like a CLAM-SB checkpoint"):
+        dtcwsi.load_official(name, drawn(clam_shapes(2, many=False)))

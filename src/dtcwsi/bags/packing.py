@@ -39,7 +39,7 @@ def pack(bags: Sequence[Bag]) -> PackedBags:
     Returns: a ragged batch; ``coords`` are dropped if any bag lacks them, the orders of the others are not.
     Raises: FeaturesError if there is no bag, or widths or number types differ.
     """
-    if isinstance(bags, Bag) or not all(isinstance(bag, Bag) for bag in bags):
+    if not isinstance(bags, Sequence) or not all(isinstance(bag, Bag) for bag in bags):
         raise FeaturesError(f"got {type(bags).__name__}; expected a list of bags: dtcwsi.pack([dtcwsi.Bag(features)])")
     return join([_pack_one(bag) for bag in bags])
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from dtcwsi.compressors.base import Compressor
-from dtcwsi.options import check_options, options_of
+from dtcwsi.options import check_options, options_of, plain
 from dtcwsi.registry import Registry
 
 __all__ = ["COMPRESSORS", "PLAIN", "Compressor", "create_compressor"]
@@ -30,7 +30,7 @@ def create_compressor(name: str, *, dim: int, **options: Any) -> Compressor:
 
     Raises: UnknownNameError if no compressor has the name; OptionError if it does not take an option.
     """
-    part = COMPRESSORS.get(name)
+    part, options = COMPRESSORS.get(name), plain(options)
     check_options(f"compressor {name!r}", options, options_of(part))
     compressor: Compressor = part(dim, **options)
     return compressor

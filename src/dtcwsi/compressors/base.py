@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dtcwsi.errors import FeaturesError
+from dtcwsi.options import check_whole_number
 from dtcwsi.types import CompressedBags, PackedBags
 
 __all__ = ["CURRICULUM_SHARE", "Compressor"]
@@ -17,6 +18,7 @@ CURRICULUM_SHARE = 0.5
 class Compressor(nn.Module, ABC):
     """Base of the compressors: tokens come in each bag's order, provenance in the order of the patches.
 
+    ``dim`` is the width of the features that it takes.
     ``fixed`` are options that a subclass has decided and no longer takes; ``settings`` are all options as they hold,
     presets resolved; ``curriculum`` is the share of training over which the budget tightens; with ``second_look``
     training sees whole bags as well while the tokens tell it nothing.
@@ -25,17 +27,23 @@ class Compressor(nn.Module, ABC):
     fixed: dict[str, Any] = {}
     second_look = False
 
-    def __init__(self) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
+        self.dim = check_whole_number("dim", dim)
         self.progress = 1.0
         self.curriculum = CURRICULUM_SHARE
         self.settings: dict[str, Any] = {}
 
     def __call__(self, bags: Any) -> CompressedBags:
-        """Run `forward`.  Raises: FeaturesError if it is given anything but a packed batch."""
+        """Run `forward`.  Raises: FeaturesError if it is given anything but a packed batch of its width."""
         if not isinstance(bags, PackedBags):
             raise FeaturesError(
                 f"a compressor got {type(bags).__name__}; expected packed bags: dtcwsi.pack([dtcwsi.Bag(features)])"
+            )
+        if bags.features.shape[1] != self.dim:
+            raise FeaturesError(
+                f"features have width {bags.features.shape[1]}; the compressor was built for {self.dim}; use features "
+                "of that width, or create the compressor with theirs"
             )
         tokens: CompressedBags = super().__call__(bags)
         return tokens

@@ -93,9 +93,8 @@ class DtcCompressor(StagedCompressor):
         second_look: bool | None = None,
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in ("self", "dim", "preset", "__class__")}
-        super().__init__()
+        super().__init__(dim)
         self.settings = options = settle(preset, given, self.fixed)
-        self.dim = dim
         self.shares = self.shares_of(options["retention"], options["schedule"], options["stages"])
         self.merge_share, self.merge_all = options["merge_share"], options["pairs"] == "all"
         self.matching = matching_of(options["matching"], options["window"])

@@ -12,10 +12,6 @@ __all__ = ["Identity"]
 class Identity(Compressor):
     """Keep every patch, in each bag's spatial order: the compressor of plain models, one stage that changes nothing."""
 
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-
     def forward(self, bags: PackedBags) -> CompressedBags:
         """Return: every patch a token of size 1, mass 1 / N and score 0."""
         rows = torch.arange(len(bags.features), device=bags.features.device)

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dtcwsi.nn.exact import wide_dtype
 from dtcwsi.nn.segment import Segments
 
 __all__ = ["MATCHINGS", "Edges", "Likeness", "Matching", "aligned", "every_other", "full", "matching_of", "window"]
@@ -64,7 +65,7 @@ class Likeness:
             [of.index_select(0, one)[:, None], of.index_select(0, other)] for of in (self.length, self.worth)
         )
         utility = self._utility(dots, *lengths, *worths)
-        return torch.round(utility * 1e7) / 1e7  # products of other blocks differ in their last bits
+        return _rounded(utility)  # products of other blocks differ in their last bits
 
     def _utility(
         self, dots: Tensor, length: Tensor, other_length: Tensor, worth: Tensor, other_worth: Tensor
@@ -103,10 +104,10 @@ def window(tokens: Segments, edges: Segments, likeness: Likeness, *, width: int)
     source = every_other(tokens, edges)
     first, last = tokens.offsets[edges.ids], tokens.offsets[edges.ids + 1]
     best, target = torch.full(source.shape, -torch.inf, dtype=torch.float64, device=source.device), source
-    for step in range(width):
+    for step in range(min(width, 2 * int(tokens.offsets.diff().amax()))):
         other = source + (step + 1 if step % 2 == 0 else -step)
         inside = (other >= first) & (other < last)
-        utility = likeness.of_pairs(source, torch.where(inside, other, source))
+        utility = _rounded(likeness.of_pairs(source, torch.where(inside, other, source)))
         better = inside & (utility > best)
         best, target = torch.where(better, utility, best), torch.where(better, other, target)
     return Edges(source, target, best)
@@ -147,6 +148,11 @@ def _look(
     better = value > best
     best.copy_(torch.where(better, value, best))
     target.copy_(torch.where(better, others[column], target))
+
+
+def _rounded(utility: Tensor) -> Tensor:
+    """Make equal what differs by float error alone."""
+    return torch.round(utility.to(wide_dtype(utility)) * 1e7) / 1e7
 
 
 def every_other(tokens: Segments, edges: Segments) -> Int[Tensor, "edges"]:

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dtcwsi.compressors.matching import Edges
+from dtcwsi.nn.exact import steps
 
 __all__ = ["Merged", "merge", "sums"]
 
@@ -16,7 +17,8 @@ class Merged:
     """Groups of tokens made one: a target and the sources of its edges.
 
     ``target`` (groups,) the token in whose place each stands; ``features`` (groups, dim); ``heaviest`` (groups,) the
-    token with the largest share; ``group`` (edges,) where each edge's source went. Shares carry no gradient:
+    token with the largest share, a target where all but float error is equal; ``group`` (edges,) where each edge's
+    source went. Shares carry no gradient:
     ``target_part`` (groups,), ``source_part`` (edges,).
     """
 
@@ -48,7 +50,8 @@ def merge(
         features = torch.lerp(target, source, part.to(source.dtype)[:, None])
         part = part.detach()
         each = torch.arange(len(part), device=part.device)
-        heaviest = torch.where(part > 0.5, edges.source, edges.target)
+        heavier = steps((source_weight - target_weight).detach()) > 0
+        heaviest = torch.where(heavier, edges.source, edges.target)
         return Merged(edges.target, features, heaviest, each, 1 - part, part)
     targets, group = torch.unique(edges.target, return_inverse=True)
     one = _an_edge_of(group, len(targets))
@@ -84,6 +87,6 @@ def _heaviest(
 ) -> Int[Tensor, "groups"]:
     """Name each group's token of the largest share; ties go to the target, then to the last source."""
     most = base_part.scatter_reduce(0, group, part, "amax")
-    wins = part == most[group]
+    wins = steps(most[group] - part) == 0
     source = torch.full_like(targets, -1).scatter_reduce(0, group[wins], edges.source[wins], "amax")
-    return torch.where(base_part >= most, targets, source)
+    return torch.where(steps(most - base_part) == 0, targets, source)

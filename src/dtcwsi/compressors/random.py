@@ -34,10 +34,10 @@ class _Chance(StagedCompressor):
         order: str = "hilbert",
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(dim)
         self.curriculum = 0.0
-        self.dim, self.order = dim, one_of("order", order, ORDERS)
-        self.seed = check_whole_number("seed", seed, least=0)
+        self.order = one_of("order", order, ORDERS)
+        self.seed = check_whole_number("seed", seed, least=0, most=2**32 - 1)
         self.shares = self.shares_of(retention, schedule, stages)
         self.settings = {**budget_of(retention, schedule, stages), "order": order, "seed": seed}
 

@@ -55,7 +55,7 @@ def cumulative_shares(retention: object, schedule: object, stages: object) -> tu
             raise OptionError(
                 f"got schedule={schedule!r}; expected a list, one share a stage, such as [0.74, 0.74, 0.74]"
             )
-        shares = [_share("schedule", share) for share in schedule]
+        shares = [_share(f"schedule[{stage}]", share) for stage, share in enumerate(schedule)]
         if stages is not None and stages != len(shares):
             raise OptionError(f"got stages={stages} and a schedule of {len(shares)} shares; leave stages out")
         return tuple(math.prod(shares[: stage + 1]) for stage in range(len(shares)))

@@ -42,9 +42,9 @@ class Tome(StagedCompressor):
         order: str = "hilbert",
         exact_ranking: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(dim)
         self.curriculum = 0.0
-        self.dim, self.order = dim, one_of("order", order, ORDERS)
+        self.order = one_of("order", order, ORDERS)
         self.exact_ranking = check_switch("exact_ranking", exact_ranking)
         self.shares = merging_shares(retention, schedule, stages)
         self.settings = {

@@ -10,6 +10,8 @@ from dtcwsi.errors import FeaturesError
 from dtcwsi.nn.segment import offsets_of, segment_ids, segment_min
 from dtcwsi.types import CompressedBags, PackedBags
 
+_MOST_CELLS = 1 << 24
+
 __all__ = ["Cells", "cells_of", "check_placed", "laid_out", "occupied", "weighed"]
 
 
@@ -43,7 +45,8 @@ def cells_of(tokens: CompressedBags, owner: str, *, size: int | None = None, fro
 
     They are counted from each bag's smallest x and y, or not ``from_corner`` but from level-0 pixel 0.
     Patches that overlap, or tokens that a compressor has moved together, may share a cell.
-    Raises: FeaturesError, in the name of the ``owner``, if there are no coordinates, or some below 0 where 0 is first.
+    Raises: FeaturesError, in the name of the ``owner``, if there are no coordinates, some below 0 where 0 is first, or
+    more cells a side than 2^24.
     """
     coords, steps = check_placed(tokens, owner)
     ids = segment_ids(tokens.offsets, len(tokens.features))
@@ -59,6 +62,11 @@ def cells_of(tokens: CompressedBags, owner: str, *, size: int | None = None, fro
     xy = (coords / step[ids, None] + 1e-6).floor().long()
     if len(xy) and int(xy.min()) < 0:
         raise FeaturesError(f"{owner} got coordinates below 0; expected level-0 pixels from the slide's corner")
+    if len(xy) and int(xy.max()) > _MOST_CELLS:
+        raise FeaturesError(
+            f"{owner} got a grid of {int(xy.max()) + 1:,} cells a side; expected at most {_MOST_CELLS:,}: give the bag "
+            "its patch_size_level0, in level-0 pixels"
+        )
     place, offsets, of_token = occupied(xy, ids, tokens.n_bags)
     share, bias = weighed(tokens.bias, of_token, len(place))
     return Cells(place, offsets, of_token, share, bias)

@@ -5,6 +5,8 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+_MOST_CELLS = 1 << 30  # a side; Hilbert ranks of more would not fit 64 bits
+
 __all__ = ["grid_cells", "hilbert_rank", "infer_step", "spatial_order", "van_der_corput"]
 
 
@@ -19,10 +21,14 @@ def infer_step(coords: NDArray[np.number]) -> float:
 
 
 def grid_cells(coords: NDArray[np.number], step: float | int) -> NDArray[np.int64]:
-    """Give each patch its (column, row) on the grid of ``step`` level-0 pixels that starts at the smallest x and y."""
+    """Give each patch its (column, row) on the grid of ``step`` level-0 pixels that starts at the smallest x and y.
+
+    Steps so small that the grid would have more than 2^30 cells a side are taken as large as that.
+    """
     if not len(coords):
         return np.zeros((0, 2), np.int64)
-    return np.asarray(np.floor((coords - coords.min(axis=0)) / step + 1e-6), np.int64)
+    apart = (coords - coords.min(axis=0)).astype(np.float64)
+    return np.asarray(np.floor(apart / max(step, apart.max() / (_MOST_CELLS - 1)) + 1e-6), np.int64)
 
 
 def hilbert_rank(cells: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -9,11 +9,11 @@ __all__ = ["ABMIL", "CLAM_MB", "CLAM_SB", "abmil_options"]
 
 _CLAM_NAMES = (
     (r"attention_net\.0\.(weight|bias)", r"projection.0.\1"),
-    (r"attention_net\.[23]\.attention_a\.0\.(weight|bias)", r"attention.hidden.\1"),
-    (r"attention_net\.[23]\.attention_b\.0\.(weight|bias)", r"attention.gate.\1"),
-    (r"attention_net\.[23]\.attention_c\.(weight|bias)", r"attention.score.\1"),
-    (r"attention_net\.[23]\.module\.0\.(weight|bias)", r"attention.hidden.\1"),
-    (r"attention_net\.[23]\.module\.[23]\.(weight|bias)", r"attention.score.\1"),
+    (r"attention_net\.[32]\.attention_a\.0\.(weight|bias)", r"attention.hidden.\1"),
+    (r"attention_net\.[32]\.attention_b\.0\.(weight|bias)", r"attention.gate.\1"),
+    (r"attention_net\.[32]\.attention_c\.(weight|bias)", r"attention.score.\1"),
+    (r"attention_net\.[32]\.module\.0\.(weight|bias)", r"attention.hidden.\1"),
+    (r"attention_net\.[32]\.module\.[32]\.(weight|bias)", r"attention.score.\1"),
     (r"classifiers\.(\d+)\.(weight|bias)", r"heads.\1.\2"),
     (r"classifiers\.(weight|bias)", r"head.\1"),
     (r"instance_classifiers\.(\d+)\.(weight|bias)", r"instance_heads.\1.\2"),

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dtcwsi.classifier import Classifier
@@ -36,9 +37,10 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
     from its shapes, other ``settings`` are options of the model. A classifier of one class (a single sigmoid) has no
     counterpart here. PANTHER's prior and its head are two state dicts there; join them: {**prior, **head}. HIPT's slide
     part alone, without keys under ``local_vit.``, gives `hipt` with ``regions="given"``: its tokens are features of
-    regions.
-    Raises: UnknownNameError if no published names are known for the model; UsageError if it is no state dict, the keys
-    are another method's, or some are missing or unexpected; OptionError if a setting is unknown.
+    regions. CLAM's ABMIL is its single branch trained on bags alone: instance classifiers in it are left out.
+    Raises: UnknownNameError if no published names are known for the model; UsageError if it is no state dict, numbers
+    are not finite, the keys are another method's, or some are missing or unexpected; OptionError if a setting is
+    unknown.
     """
     if name not in _PUBLISHED:
         raise UnknownNameError(f"no published weights are known for {name!r}; near names: {near(name, _PUBLISHED)}")
@@ -51,10 +53,14 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
     unexpected = sorted(key for key, ours in names.items() if ours is None)
     try:
         options = published.options(state)
-    except (KeyError, ValueError) as error:
+    except KeyError as error:
+        lacking = published.published_name(str(error.args[0]))
         raise UsageError(
-            f"the state dict of {published.title} lacks weights or has them in another shape ({error}); expected all"
+            f"the state dict of {published.title} lacks {lacking}; expected the whole of a trained model"
         ) from error
+    except ValueError as error:
+        got = {key: tuple(tensor.shape) for key, tensor in kept.items()}
+        raise UsageError(f"the state dict of {published.title} has weights of other shapes: {got}") from error
     if options["n_classes"] < 2:
         raise UsageError(
             f"the state dict of {published.title} is of {options['n_classes']} classes; expected 2 or more"
@@ -65,12 +71,16 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
     missing = sorted(set(wanted) - set(state))
     unexpected += sorted(set(state) - set(wanted))
     if missing or unexpected:
-        raise UsageError(
-            f"the state dict does not fit {name}: missing {', '.join(missing) or 'nothing'}; "
-            f"unexpected {', '.join(unexpected) or 'nothing'}"
-        )
+        lists = [
+            ", ".join(published.published_name(key) for key in keys) or "nothing" for keys in (missing, unexpected)
+        ]
+        raise UsageError(f"the state dict does not fit {name}: missing {lists[0]}; unexpected {lists[1]}")
     shapes = {key: (tuple(state[key].shape), tuple(wanted[key].shape)) for key in state}
-    wrong = [f"{key} {got} for {expected}" for key, (got, expected) in shapes.items() if got != expected]
+    wrong = [
+        f"{published.published_name(key)} {got} for {expected}"
+        for key, (got, expected) in shapes.items()
+        if got != expected
+    ]
     if wrong:
         raise UsageError(f"the state dict does not fit {name}: {'; '.join(wrong)}")
     model.load_state_dict(state)
@@ -83,9 +93,14 @@ def _check_state(state_dict: object) -> None:
         raise UsageError(f"got {type(state_dict).__name__}; expected a state dict, such as torch.load(path) gives")
     for key, tensor in state_dict.items():
         if not isinstance(key, str) or not isinstance(tensor, Tensor):
+            advice = f"pass what is under {key!r}" if isinstance(tensor, Mapping) else "leave out what is none"
             raise UsageError(
-                f"got {type(tensor).__name__} under {key!r}; expected a tensor under every name of the state dict"
+                f"got {type(tensor).__name__} under {key!r}; expected a tensor under every name of the state dict; "
+                f"{advice}"
             )
+    broken = [key for key, tensor in state_dict.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise UsageError(f"the state dict has NaN or infinite numbers in {', '.join(broken)}; expected finite weights")
 
 
 def _kind(name: str, state: State) -> Published:
@@ -94,6 +109,10 @@ def _kind(name: str, state: State) -> Published:
         if published.owns(state):
             return published
     others = [published for several in _PUBLISHED.values() for published in several if published.owns(state)]
-    looks = f"this looks like a {others[0].title} checkpoint" if others else f"got keys such as {sorted(state)[:3]}"
+    nearest = max(_PUBLISHED[name], key=lambda published: published.known(state))
+    if not others and 2 * nearest.known(state) > len(state):
+        return nearest  # what it lacks will be told
+    most = max(others, key=lambda published: published.known(state), default=None)
+    looks = f"this looks like a {most.title} checkpoint" if most else f"got keys such as {sorted(state)[:3]}"
     wanted = " or ".join(published.title for published in _PUBLISHED[name])
     raise UsageError(f"the state dict is not one of {wanted}: {looks}")

@@ -32,6 +32,25 @@ class Published:
         """Say whether the keys look like this implementation's."""
         return any(re.fullmatch(self.telltale, key) for key in state)
 
+    def known(self, state: State) -> int:
+        """Count the keys that are this implementation's, those left out aside."""
+        return sum(self.renamed(key) is not None and not re.fullmatch(self.ignored, key) for key in state)
+
+    def published_name(self, key: str) -> str:
+        """Give their name of a key of ours, or ours if they have none."""
+        for pattern, ours in self.names:
+            groups = re.findall(r"\((?!\?)[^()]*\)", pattern)
+            parts = re.split(r"\\\d", ours)
+            found = re.fullmatch("aggregator[.]" + "(.+)".join(map(re.escape, parts)), key)
+            if found and len(groups) == len(parts) - 1:
+                theirs = pattern
+                for group, value in zip(groups, found.groups(), strict=True):
+                    theirs = theirs.replace(group, value, 1)
+                theirs = re.sub(r"\[(.)[^]]*\]", r"\1", theirs).replace("\\.", ".")
+                if self.renamed(theirs) == key:
+                    return theirs
+        return key
+
     def renamed(self, key: str) -> str | None:
         """Give our name of a key, None if it has none."""
         for pattern, ours in self.names:
