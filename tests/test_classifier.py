@@ -523,8 +523,8 @@ def test_numbers_of_numpy_are_taken_as_options(tmp_path):
     model = dtcwsi.create_model("dtc-abmil", in_dim=DIM, n_classes=2, **options)
     model.save(tmp_path)
     assert dtcwsi.load(tmp_path).options["stages"] == 2
-    with pytest.raises(OptionError, match=r"got schedule\[1\]=0"):
-        dtcwsi.create_model("dtc-abmil", in_dim=DIM, n_classes=2, schedule=(0.5, 0))
+    with pytest.raises(OptionError, match=r"got schedule\[1\]=0.0"):
+        dtcwsi.create_model("dtc-abmil", in_dim=DIM, n_classes=2, schedule=(0.5, 0.0))
 
 
 def test_importing_the_package_imports_nothing_heavy():

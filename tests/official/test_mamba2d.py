@@ -77,8 +77,10 @@ def test_other_sizes_are_read_off_the_shapes():
 def test_weights_that_are_missing_are_told():
     state = drawn(1)
     del state["layers.layers.0.mixer.D"]
-    with pytest.raises(UsageError, match=r"missing aggregator.blocks.0.skip; unexpected nothing"):
+    with pytest.raises(UsageError, match=r"missing layers.layers.0.mixer.D; unexpected nothing"):
         dtcwsi.load_official("mamba2d", state)
     del state["layers.layers.0.mixer.A_log"]
-    with pytest.raises(UsageError, match="the state dict of 2DMambaMIL lacks weights"):
+    with pytest.raises(
+        UsageError, match=r"the state dict of 2DMambaMIL lacks layers.layers.0.mixer.A_log; expected the whole of a trained model"
+    ):
         dtcwsi.load_official("mamba2d", state)

@@ -43,7 +43,7 @@ class Published:
             parts = re.split(r"\\\d", ours)
             found = re.fullmatch("aggregator[.]" + "(.+)".join(map(re.escape, parts)), key)
             if found and len(groups) == len(parts) - 1:
-                theirs = pattern
+                theirs = re.sub(r"\(\?:[^()]*\)\?", "", pattern)
                 for group, value in zip(groups, found.groups(), strict=True):
                     theirs = theirs.replace(group, value, 1)
                 theirs = re.sub(r"\[(.)[^]]*\]", r"\1", theirs).replace("\\.", ".")
