@@ -80,7 +80,5 @@ def test_weights_that_are_missing_are_told():
     with pytest.raises(UsageError, match=r"missing layers.layers.0.mixer.D; unexpected nothing"):
         dtcwsi.load_official("mamba2d", state)
     del state["layers.layers.0.mixer.A_log"]
-    with pytest.raises(
-        UsageError, match=r"the state dict of 2DMambaMIL lacks layers.layers.0.mixer.A_log; expected the whole of a trained model"
-    ):
+    with pytest.raises(UsageError, match=r"the state dict of 2DMambaMIL lacks layers.layers.0.mixer.A_log; expected"):
         dtcwsi.load_official("mamba2d", state)
