@@ -50,9 +50,13 @@ class PlaceLayers(nn.Module):
             cast(RowNorm, norm).remember(moments)
 
     def forward(self, rows: Float[Tensor, "cells width"], levels: Levels) -> Float[Tensor, "places width"]:
-        """Make the rows of the final places."""
+        """Make the rows of the final places; without gradient ReLU is in place, which spares a copy a layer."""
         running = self.running
-        return self.further(self.first(rows, levels, running).rows, levels, running)[0]
+        if torch.is_grad_enabled() or self.training:
+            return self.further(self.first(rows, levels, running).rows, levels, running)[0]
+        for number, norm in enumerate(self.norms):
+            rows = norm(self._convolved(number, rows, levels).relu_(), running[number])[0]
+        return rows
 
     def first(
         self, rows: Float[Tensor, "cells width"], levels: Levels, running: Float[Tensor, "layers 2 width"]

@@ -1,7 +1,7 @@
 """Convolutions of 3 x 3 over whole grids, for bags that fill most of theirs: quicker there than place by place."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import conv2d
 
@@ -29,19 +29,30 @@ def convolved_whole(
 
     The same as `dtcwsi.nn.sparse.convolved` but for rounding.
     """
-    made = [rows.new_zeros(0, len(weight))]
+    made = []
     for first, last, start, end in zip(*_bounds(level), strict=True):
-        if first == last:
-            continue
-        xy = level.seen_xy[first:last]
-        columns, lines = (xy.amax(dim=0) + 1).tolist()
-        grid = rows.new_zeros(lines * columns, rows.shape[1])
-        grid[xy[:, 1] * columns + xy[:, 0]] = rows[first:last]
-        image = grid.view(1, lines, columns, -1).permute(0, 3, 1, 2)
-        whole = conv2d(image, weight, bias, stride=level.stride, padding=1)[0]
-        places = level.xy[start:end]
-        made.append(whole.permute(1, 2, 0)[places[:, 1], places[:, 0]])
-    return torch.cat(made)
+        if first < last:
+            whole = _of_bag(rows[first:last], level.seen_xy[first:last], level.stride, weight, bias)
+            made.append(_taken(whole, level.xy[start:end]))
+    return made[0] if len(made) == 1 else torch.cat([rows.new_zeros(0, len(weight)), *made])
+
+
+def _of_bag(
+    rows: Float[Tensor, "rows width"], xy: Int[Tensor, "rows 2"], stride: int, weight: Tensor, bias: Tensor
+) -> Float[Tensor, "lines columns out"]:
+    columns, lines = (xy.amax(dim=0) + 1).tolist()
+    if len(rows) < lines * columns:
+        place = xy[:, 1] * columns + xy[:, 0]
+        rows = rows.new_zeros(lines * columns, rows.shape[1]).index_copy(0, place, rows)
+    image = rows.view(1, lines, columns, -1).permute(0, 3, 1, 2)
+    return conv2d(image, weight, bias, stride=stride, padding=1)[0].permute(1, 2, 0)
+
+
+def _taken(whole: Float[Tensor, "lines columns out"], xy: Int[Tensor, "places 2"]) -> Float[Tensor, "places out"]:
+    """Take the rows of some places, which go row by row; if these are all, nothing is copied."""
+    if len(xy) == whole.shape[0] * whole.shape[1]:
+        return whole.flatten(0, 1)
+    return whole[xy[:, 1], xy[:, 0]]
 
 
 def _bounds(level: Level) -> list[list[int]]:
