@@ -60,3 +60,17 @@ def test_equal_shares_go_to_the_target():
 
 def test_sums_add_what_the_tokens_have():
     assert sums(torch.tensor([1.0, 2.0, 3.0, 4.0]), edges_of([0, 2], [1, 1])).tolist() == [1.0, 6.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("apart", [1e-12, -1e-12])
+def test_float_error_does_not_decide_who_is_heaviest(apart):
+    rows, none = torch.randn(4, 3), torch.zeros(2, dtype=torch.float64)
+    edges = Edges(torch.tensor([0, 2]), torch.tensor([1, 1]), none)
+    weights = torch.tensor([1 + apart, 1.0], dtype=torch.float64)
+    merged = merge(edges, rows[[0, 2]], rows[[1, 1]], weights, none, distinct=False)
+    assert merged.heaviest.tolist() == [2]
+    merged = merge(edges, rows[[0, 2]], rows[[1, 1]], weights, weights.new_ones(2), distinct=False)
+    assert merged.heaviest.tolist() == [1]
+    edges = Edges(torch.tensor([0, 2]), torch.tensor([1, 3]), none)
+    merged = merge(edges, rows[[0, 2]], rows[[1, 3]], weights, weights.new_ones(2), distinct=True)
+    assert merged.heaviest.tolist() == [1, 3]
