@@ -87,6 +87,21 @@ class Run:
         """Name the run; two runs of one name are the same."""
         return json.dumps([self.group, self.task, self.model, self.options, self.seed], sort_keys=True)
 
+    def name(self) -> dict[str, Any]:
+        """Give the columns that say which run it is."""
+        share = self.options.get("retention")
+        named = {"group": self.group, "task": self.task, "label": self.label, "seed": self.seed, "retention": share}
+        return {"key": self.key(), **named}
+
+    def fit(self) -> str:
+        """Name the fit; runs of several groups may be one."""
+        return fit_of(self.key())
+
+
+def fit_of(key: str) -> str:
+    """Name the fit of a row by its key."""
+    return json.dumps(json.loads(key)[1:], sort_keys=True)
+
 
 def compressed(name: str, share: float) -> dict[str, Any]:
     """Give a budget as options; full matching in float64 would take most of the time of all runs."""
@@ -231,7 +246,8 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=ROWS)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    done = {json.loads(line)["key"] for line in asked.rows.read_text().splitlines()} if asked.rows.exists() else set()
+    rows = [json.loads(line) for line in asked.rows.read_text().splitlines()] if asked.rows.exists() else []
+    done, fitted = {row["key"] for row in rows}, {fit_of(row["key"]): row for row in rows if row["key"].endswith("]")}
     bags = Bags(asked.work, asked.tiles, asked.mil, asked.demo)
     made = provenance()
     for group in asked.groups:
@@ -239,21 +255,21 @@ def main() -> None:
         for run in runs(min(seeds, asked.seeds or seeds)):
             wanted = run.task in (asked.tasks or [run.task]) and run.label in (asked.labels or [run.label])
             if wanted and run.key() not in done:
-                _do(run, bags, asked.rows, made["commit"])
-                done.add(run.key())  # groups share runs
+                same = fitted.get(run.fit())  # groups share fits
+                row = {**same, **run.name()} if same else _done(run, bags, made["commit"])
+                with asked.rows.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                done.add(run.key())
+                fitted[run.fit()] = row
 
 
-def _do(run: Run, bags: Bags, rows: Path, commit: str) -> None:
+def _done(run: Run, bags: Bags, commit: str) -> dict[str, Any]:
     recipe = RECIPES.get(run.task, RECIPE)
     splits = bags.of(run.task, run.seed)
     fitted = mean_of([fit(run.model, run.options, *split, seed=run.seed, recipe=recipe) for split in splits])
-    row = {
-        "key": run.key(),
-        "group": run.group,
-        "task": run.task,
-        "label": run.label,
-        "seed": run.seed,
-        "retention": run.options.get("retention"),
+    print(run.key(), f"{fitted.auc:.3f}", f"{fitted.seconds:.0f} s", flush=True)
+    return {
+        **run.name(),
         "auc": round(fitted.auc, 5),
         "accuracy": round(fitted.accuracy, 4),
         "tokens_in": round(fitted.tokens_in, 1),
@@ -261,18 +277,6 @@ def _do(run: Run, bags: Bags, rows: Path, commit: str) -> None:
         "train_s": round(fitted.seconds, 1),
         "commit": commit,
     }
-    with rows.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-    print(
-        run.group,
-        run.task,
-        run.label,
-        run.options,
-        run.seed,
-        f"{fitted.auc:.3f}",
-        f"{fitted.seconds:.0f} s",
-        flush=True,
-    )
 
 
 if __name__ == "__main__":
