@@ -137,19 +137,17 @@ def _on_tissue(rows: list[Row], share: float) -> str:
 
 def _rivals(rows: list[Row], label: str) -> str:
     """List where ``label`` is above dtc's default on the seeds that both have."""
-    found = []
+    found: dict[str, str] = {}
     names = {"tissue": "dtc", "mil": "dtc", "demo": "dtc", "decisions": "default"}
-    places = dict.fromkeys(
-        (row["group"], row["task"], row["retention"]) for row in rows if row["label"] == label and row["group"] in names
-    )
-    for group, task, share in places:
+    for group, task, share in dict.fromkeys((row["group"], row["task"], row["retention"]) for row in rows):
+        budget = share or {"tissue": 0.1}.get(task, 0.4)
+        if group not in names or (place := f"{task} at r = {budget:g}") in found:  # groups share fits
+            continue
         theirs = _by_seed(rows, group=group, task=task, label=label, retention=share)
-        ours = _by_seed(
-            rows, group=group, task=task, label=names[group], retention=share or {"tissue": 0.1}.get(task, 0.4)
-        )
+        ours = _by_seed(rows, group=group, task=task, label=names[group], retention=budget)
         if len(ours.keys() & theirs.keys()) > 1 and _interval(theirs, ours)[0] > 0:
-            found.append(f"{task} ({group}) {_difference(theirs, ours)}")
-    told = "; ".join(found) or "nowhere"
+            found[place] = _difference(theirs, ours)
+    told = "; ".join(f"{place} {apart}" for place, apart in found.items()) or "nowhere"
     return f"Where `{label}` is above dtc's default: {told}."
 
 

@@ -43,10 +43,14 @@ class Importance(nn.Module):
     def forward(self, tokens: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens"]:
         """Score tokens with gradient, in the precision of the weights or of autocast.
 
-        What lies between is worked out again for the gradient, not kept: the LayerNorm's rows are as large as tokens.
+        What lies between is worked out again for the gradient, a chunk at a time, not kept: the LayerNorm's rows are as
+        large as tokens, and their slopes as well.
         """
-        scores: Tensor = checkpoint(self._scores, tokens, use_reentrant=False, preserve_rng_state=False)
-        return scores
+        first = next(chunks(*tokens.shape, tokens.device), slice(0, 1))
+        parts = torch.split(tokens, first.stop)
+        return torch.cat(
+            [checkpoint(self._scores, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+        )
 
     @torch.no_grad()
     def values(self, tokens: Float[Tensor, "tokens dim"], *, with_view: bool = False) -> Measured:

@@ -49,8 +49,9 @@ def _hipt_options(state: State) -> dict[str, Any]:
 
 
 def _count(state: State, name: str) -> int:
-    """Count the layers of a name; KeyError if there is none."""
-    return sum(name.format(number) in state for number in range(len(state))) or len(state[name.format(0)])
+    if name.format(0) not in state:
+        raise KeyError(name.format(0))
+    return sum(name.format(number) in state for number in range(len(state)))
 
 
 HIPT = Published("HIPT", r"global_transformer\.layers\.\d+\.linear1\.weight", _HIPT_NAMES, _hipt_options)
