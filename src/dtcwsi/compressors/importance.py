@@ -46,7 +46,7 @@ class Importance(nn.Module):
         What lies between is worked out again for the gradient, a chunk at a time, not kept: the LayerNorm's rows are as
         large as tokens, and their slopes as well.
         """
-        first = next(chunks(*tokens.shape, tokens.device), slice(0, 1))
+        first = next(chunks(tokens.shape[0], tokens.shape[1], tokens.device), slice(0, 1))
         parts = torch.split(tokens, first.stop)
         return torch.cat(
             [checkpoint(self._scores, part, use_reentrant=False, preserve_rng_state=False) for part in parts]

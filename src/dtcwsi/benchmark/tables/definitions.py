@@ -16,7 +16,7 @@ from dtcwsi.benchmark.tables.paper import (
     Published,
 )
 
-__all__ = ["MEASURED", "TABLES", "Configuration", "Table"]
+__all__ = ["MEASURED", "TABLES", "Configuration", "Table", "scored_as"]
 
 _R = {"retention": 0.4}
 _TOLD = ("acc", "auc")
@@ -70,6 +70,12 @@ MEASURED = frozenset(
     ("gflop", "mil_gib", "compress_ms", "aggregate_ms", "mil_ms", "mil_speedup", "read_ms", "encode_ms", "full_ms")
 )
 """Columns that come from one slide of random features run through an untrained model, not from a run."""
+
+
+def scored_as(metric: str) -> str:
+    """Name the metric of `dtcwsi.metrics` that a table's column shows."""
+    return {"acc": "accuracy"}.get(metric, metric)
+
 
 _STAGES = ("read_ms", "encode_ms", "compress_ms", "aggregate_ms", "full_ms")
 _SLIDE = (

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from dtcwsi.benchmark.tables.comparing import Compared, compare_runs, corrected
-from dtcwsi.benchmark.tables.definitions import Table
+from dtcwsi.benchmark.tables.definitions import Table, scored_as
 from dtcwsi.benchmark.tables.rows import MadeRow, measured_row, trained_row, with_speedups
 from dtcwsi.benchmark.tables.shelf import CohortUse, Shelf
 
@@ -139,5 +139,5 @@ class _Making:
             reference = self.table.against[row]
             mine, theirs = self._rows[row], self._rows[reference]
             if mine.folders and theirs.folders and not (mine.failed or theirs.failed):
-                metric = {"acc": "accuracy"}.get(self.table.compared_by, self.table.compared_by)
+                metric = scored_as(self.table.compared_by)
                 self._compared[row] = compare_runs(reference, mine.folders, theirs.folders, metric)

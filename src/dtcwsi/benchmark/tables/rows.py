@@ -9,7 +9,7 @@ import numpy as np
 
 from dtcwsi.benchmark.measuring import measure
 from dtcwsi.benchmark.tables.comparing import Compared
-from dtcwsi.benchmark.tables.definitions import MEASURED, Configuration
+from dtcwsi.benchmark.tables.definitions import MEASURED, Configuration, scored_as
 from dtcwsi.benchmark.tables.shelf import Shelf
 from dtcwsi.errors import DtcwsiError
 from dtcwsi.training.crossval import RunRecord, TrainingEvent
@@ -114,6 +114,9 @@ def _values(records: Sequence[RunRecord], metric: str) -> list[float]:
         elif metric == "epoch_s":
             values += [fold["train_seconds"] / fold["epochs"] for fold in told["folds"].values()]
         else:
-            name = {"acc": "accuracy"}.get(metric, metric)
-            values += [100 * value for value in told["metrics"].get(name, {}).get("folds", []) if value is not None]
+            values += [
+                100 * value
+                for value in told["metrics"].get(scored_as(metric), {}).get("folds", [])
+                if value is not None
+            ]
     return [value for value in values if math.isfinite(value)]
