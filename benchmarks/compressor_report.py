@@ -23,7 +23,6 @@ Made by `python benchmarks/compressor_report.py`; nothing here is written by han
 weights and their order; commits in `compressor.jsonl`). Differences are to plain attention (abmil) on the same seed;
 intervals are 95 % of the mean difference (Student's t over seeds). Several processes shared two cores: seconds are
 rough.
-Rows "tokens weighed 0.3 in doubt" are of the second look as it first was (ADR 8, "also tried") and wait to be repeated.
 """
 
 

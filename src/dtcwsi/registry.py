@@ -47,6 +47,8 @@ class Registry:
 
         Raises: UnknownNameError if nothing is registered under the name.
         """
+        if not isinstance(name, str):
+            raise UnknownNameError(f"got {type(name).__name__} as the name of a {self.kind}; expected a string")
         if name in self._targets:
             module, _, attribute = self._targets[name].partition(":")
             return getattr(import_module(module), attribute)

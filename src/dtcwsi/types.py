@@ -173,7 +173,7 @@ class Bag:
     def __post_init__(self) -> None:
         name = repr(self.slide_id) if self.slide_id else "a bag"
         for field_name, value in (("features", self.features), ("coords", self.coords)):
-            if value is not None and not isinstance(value, Tensor):
+            if not isinstance(value, Tensor) and not (value is None and field_name == "coords"):
                 raise FeaturesError(
                     f"{name} has {field_name} of type {type(value).__name__}; expected a tensor, such as "
                     "torch.from_numpy(array)"

@@ -110,6 +110,7 @@ def test_load_bag_reads_a_feature_file(tmp_path):
             None,
             "a bag has features of torch.int64, torch.strided; expected dense floating",
         ),
+        (None, None, "a bag has features of type NoneType; expected a tensor"),
         (torch.zeros(3, 4), np.zeros((3, 2)), "a bag has coords of type ndarray; expected a tensor"),
         (torch.zeros(3, 4), torch.full((3, 2), torch.nan), "a bag has NaN or infinite coords"),
         (torch.zeros(3, 4), torch.full((3, 2), -(1 << 40)), "a bag has coords of 1.1e.12; expected level-0 pixels, at"),

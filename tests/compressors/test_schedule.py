@@ -85,7 +85,7 @@ def test_merging_alone_always_meets_its_budget(size, retention, stages):
         ((1.5, None, None), "got retention=1.5"),
         (("half", None, None), "got retention='half'"),
         ((None, (0.5, -1.0), None), r"got schedule\[1\]=-1.0"),
-        ((0.4, None, 0), "got stages=0; expected a whole number from 1 on"),
+        ((0.4, None, 0), "got stages=0; expected a whole number from 1 to 2048"),
         ((0.4, None, 1.5), "got stages=1.5"),
     ],
 )

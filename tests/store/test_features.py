@@ -189,6 +189,12 @@ def test_feature_files_of_a_folder_or_an_output_folder(tmp_path, rows):
         feature_files(tmp_path / "none")
     with pytest.raises(UsageError, match="holds no .h5 feature files"):
         feature_files(tmp_path)
+    (tmp_path / "labels.csv").write_text("slide_id,label")
+    with pytest.raises(UsageError, match="labels.csv is a file; expected a folder of .h5 files"):
+        feature_files(tmp_path / "labels.csv")
+    _write(tmp_path / "clam" / "h5_files" / "c.h5", rows)
+    with pytest.raises(UsageError, match="clam holds no .h5 feature files; name .*clam/h5_files"):
+        feature_files(tmp_path / "clam")
     for name in ("b", "a"):
         _write(tmp_path / "features" / "one" / f"{name}.h5", rows)
     (tmp_path / "features" / "one" / "._a.h5").write_text("a stray of another system")

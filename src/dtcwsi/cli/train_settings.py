@@ -27,6 +27,7 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "pretrain_steps": int,
     "trials": int,
 }
+_OF_TRAIN = {*_TEXTS, *_NUMBERS} - {"retention", "seed"}  # these two are options of models too
 KNOWN = (*_TEXTS, *_NUMBERS, "splits", "set", "search")
 
 
@@ -107,7 +108,13 @@ def texts(flag: str, pairs: list[str]) -> dict[str, str]:
                 "OPTION=VALUE, such as --set lam=0.7" if flag == "set" else "OPTION=VALUES, such as --search lam=0:1"
             )
             raise OptionError(f"got --{flag} {pair!r}; expected {example}")
-        options[name.strip().replace("-", "_")] = value
+        name = name.strip().replace("-", "_")
+        if name in options or not value.strip():
+            what = f"{name} twice" if name in options else f"{name} without a value"
+            raise OptionError(f"got --{flag} {what}; expected each option once, with its value")
+        if flag == "set" and name in _OF_TRAIN:
+            raise OptionError(f"got --set {name}; it is no option of a model but of train: --{name.replace('_', '-')}")
+        options[name] = value
     return options
 
 

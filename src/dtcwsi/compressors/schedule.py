@@ -16,6 +16,7 @@ __all__ = ["Step", "budget_of", "cumulative_shares", "merging_shares", "plan", "
 
 DEFAULT_RETENTION = 0.4
 DEFAULT_STAGES = 3
+_MOST_STAGES = 2048  # 1,075 halve one to nothing
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,10 @@ def cumulative_shares(retention: object, schedule: object, stages: object) -> tu
             raise OptionError(f"got stages={stages} and a schedule of {len(shares)} shares; leave stages out")
         return tuple(math.prod(shares[: stage + 1]) for stage in range(len(shares)))
     given = budget_of(retention, None, stages)
-    last, count = _share("retention", given["retention"]), check_whole_number("stages", given["stages"])
+    last, count = (
+        _share("retention", given["retention"]),
+        check_whole_number("stages", given["stages"], most=_MOST_STAGES),
+    )
     return tuple(last ** ((stage + 1) / count) for stage in range(count))
 
 

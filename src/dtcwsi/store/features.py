@@ -92,7 +92,8 @@ def feature_files(folder: Path) -> dict[str, Path]:
     Raises: UsageError if it holds none, or several encoders.
     """
     if not folder.is_dir():
-        raise UsageError(f"the features folder {folder} does not exist; expected a folder of .h5 files from extract")
+        what = "is a file" if folder.exists() else "does not exist"
+        raise UsageError(f"the features folder {folder} {what}; expected a folder of .h5 files from extract")
     files = _visible(folder)
     below = folder / "features"
     if not files and below.is_dir():
@@ -102,7 +103,9 @@ def feature_files(folder: Path) -> dict[str, Path]:
             raise UsageError(f"{folder} holds features of several encoders ({names}); name one: {encoders[0]}")
         files = _visible(encoders[0]) if encoders else []
     if not files:
-        raise UsageError(f"{folder} holds no .h5 feature files; run extract first or name the folder that holds them")
+        inside = next((path for path in sorted(folder.iterdir()) if path.is_dir() and _visible(path)), None)
+        advice = f"name {inside}" if inside else "run extract first or name the folder that holds them"
+        raise UsageError(f"{folder} holds no .h5 feature files; {advice}")
     return {path.stem: path for path in files}
 
 

@@ -10,7 +10,7 @@ import torch
 
 from dtcwsi.bags.cohort import Cohort
 from dtcwsi.bags.splits import Split
-from dtcwsi.errors import DtcwsiError, UsageError
+from dtcwsi.errors import DtcwsiError, OptionError, UsageError
 from dtcwsi.metrics import score
 from dtcwsi.models import create_model
 from dtcwsi.options import check_whole_number
@@ -112,7 +112,7 @@ def cross_validate(
     run or is in use.
     """
     tell = on_event or (lambda _: None)
-    given = {**(options or {}), **({} if retention is None else {"retention": retention})}
+    given = _options_of(model, dict(options or {}), retention)
     if Path(out).is_file():
         raise UsageError(f"{out} is a file; expected a folder for the run")
     check_writable(Path(out), make=False)
@@ -165,6 +165,18 @@ def cross_validate(
         sweep(folder.path)
         folder.write_folds(plan.cohort, plan.tested_in)
         return _run(_Run(plan, folder, tell, search))
+
+
+def _options_of(model: str, options: dict[str, Any], retention: float | None) -> dict[str, Any]:
+    """Join the options of a model.  Raises: OptionError for one that the data decide, or given twice."""
+    of_data = [name for name in ("name", "in_dim", "n_classes") if name in options]
+    if of_data:
+        raise OptionError(f"model {model!r} takes no option {of_data[0]!r} here; features and labels decide it")
+    if retention is None:
+        return options
+    if "retention" in options:
+        raise OptionError(f"got retention={retention} and, among the options, {options['retention']}; give one of them")
+    return {**options, "retention": retention}
 
 
 def _run(run: _Run) -> RunRecord:
