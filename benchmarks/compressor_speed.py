@@ -30,7 +30,7 @@ from dtcwsi.types import Bag, PackedBags
 from provenance import provenance, save
 
 SLIDE, RETENTION, MERGE_SHARE, WIDTH = 13_900, 0.4, 0.25, 64
-REPEATS = 9
+REPEATS = 31
 SIZES = (1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 
 
