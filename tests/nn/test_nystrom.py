@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from dtcwsi.nn import nystrom
-from dtcwsi.nn.nystrom import NystromAttention, convolved, iterated_times, pseudo_inverse
+from dtcwsi.nn.nystrom import NystromAttention, convolved, pseudo_inverse, times_iterated
 
 HEADS, LANDMARKS, WIDTH = 2, 4, 6
 
@@ -97,8 +97,9 @@ def test_banded_products_convolve(count: int, taps: int) -> None:
 def test_inverses_are_those_of_the_published_iteration(iterations: int) -> None:
     torch.manual_seed(0)
     matrices = torch.randn(3, 32, 32, dtype=torch.float64).mul(2).softmax(dim=2)
-    rows = torch.randn(3, 32, 5, dtype=torch.float64)
+    rows = torch.randn(3, 5, 32, dtype=torch.float64)
     found = pseudo_inverse(matrices, iterations)
     torch.testing.assert_close(found, pseudo_inverses(matrices, iterations), rtol=1e-10, atol=1e-10)
-    wanted = pseudo_inverses(matrices, iterations + 1) @ rows
-    torch.testing.assert_close(iterated_times(matrices, found, rows), wanted, rtol=1e-10, atol=1e-10)
+    for more in (0, 1, 2):
+        wanted = rows @ pseudo_inverses(matrices, iterations + more)
+        torch.testing.assert_close(times_iterated(rows, matrices, found, more), wanted, rtol=1e-10, atol=1e-10)

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, pad, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["NystromAttention", "convolved", "iterated_times", "pseudo_inverse"]
+__all__ = ["NystromAttention", "convolved", "pseudo_inverse", "times_iterated"]
 
 _KEYS_AT_ONCE, _TOKENS_AT_ONCE = 4096, 4096
+_LEFT_FOR_ONE = 2  # iterations of the inverse: three cost a training step more than they spare
 
 
 class NystromAttention(nn.Module):
@@ -40,12 +41,12 @@ class NystromAttention(nn.Module):
     ) -> Float[Tensor, "tokens width"]:
         """Attend from every token; ``bias`` is added to the logits of its key."""
         padded, reach = _with_pad(rows), self._key_bias(rows, bias)
-        query_marks, key_marks, weights, middle, inverses = self._marks(rows)
+        query_marks, key_marks, weights, middle, inverses = self._marks(rows, left=1)
         heads = []
         for some in self._heads_at_once(len(rows)):
             queries, keys, values = self._mapped(padded, self._weights()[:, some])
             reached = _attend(query_marks[some], keys, values, reach)
-            marked = iterated_times(middle[some], inverses[some], reached)
+            marked = times_iterated(reached.mT, middle[some].mT, inverses[some].mT).mT
             found = _attend(queries[:, 1:], key_marks[some], marked, weights, scale=self.scale)
             found = found + convolved(values[:, 1:], self.convolution.weight[some, 0, :, 0])
             heads.append(found.transpose(0, 1).flatten(1))
@@ -75,21 +76,24 @@ class NystromAttention(nn.Module):
         """Go from the first token over the landmarks to the tokens; pads have no value, only weight."""
         of_query, of_key, _ = self._weights()
         padded, reach = _with_pad(rows), self._key_bias(rows, bias)
-        query_marks, key_marks, weights, middle, inverses = self._marks(rows)
+        left = min(_LEFT_FOR_ONE, self.iterations)
+        query_marks, key_marks, weights, middle, inverses = self._marks(rows, left=left)
         query = linear(rows[:1], of_query.flatten(0, 1)).view(self.heads, 1, -1) * self.scale
         near = _softmax(query @ key_marks.mT, weights)
-        over = iterated_times(middle.mT, inverses.mT, near.mT).mT
+        over = times_iterated(near, middle, inverses, left)
         heads = []
         for some in self._heads_at_once(len(rows)):
             given = over[some], query_marks[some], self._mapped(padded, of_key[None, some])[0], reach
             heads.append(checkpoint(_over_landmarks, *given, use_reentrant=False)[:, 0, 1:])
         return torch.cat(heads).T
 
-    def _marks(self, rows: Float[Tensor, "tokens width"]) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
+    def _marks(
+        self, rows: Float[Tensor, "tokens width"], *, left: int
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
         """Give the landmarks' queries and keys, of means of groups of tokens; pads of 0 fill the first groups.
 
         Groups of pads alone are one landmark. Also the logs of how many each landmark is, None where all are one; how
-        they attend to each other, and the inverse of that but for its last iteration.
+        they attend to each other, and the inverse of that with ``left`` iterations to go.
         """
         group = math.ceil(len(rows) / self.landmarks)
         empty, pads = divmod(group * self.landmarks - len(rows), group)
@@ -103,7 +107,7 @@ class NystromAttention(nn.Module):
         query_marks, key_marks = marks[:, 0].transpose(0, 1) * self.scale, marks[:, 1].transpose(0, 1)
         weights = counts.log() if empty > 1 else None
         middle = _softmax(query_marks @ key_marks.mT, weights)
-        return query_marks, key_marks, weights, middle, pseudo_inverse(middle, self.iterations - 1, counts)
+        return query_marks, key_marks, weights, middle, pseudo_inverse(middle, self.iterations - left, counts)
 
     def _key_bias(self, rows: Tensor, bias: Tensor) -> Float[Tensor, "tokens_plus_one"]:
         """Put in front of the tokens' biases that of the one key that stands for all pads."""
@@ -166,15 +170,26 @@ def pseudo_inverse(
     return inverse
 
 
-def iterated_times(
+def times_iterated(
+    rows: Float[Tensor, "*heads rows size"],
     matrices: Float[Tensor, "*heads size size"],
     inverse: Float[Tensor, "*heads size size"],
-    rows: Float[Tensor, "*heads size columns"],
-) -> Float[Tensor, "*heads size columns"]:
-    """Multiply what one more iteration of `pseudo_inverse` would make by some columns, without making it."""
-    inner = 7 * rows - matrices @ (inverse @ rows)
-    inner = 15 * rows - matrices @ (inverse @ inner)
-    return inverse @ (13 * rows - matrices @ (inverse @ inner)) / 4
+    iterations: int = 1,
+) -> Float[Tensor, "*heads rows size"]:
+    """Multiply some rows by what more iterations of `pseudo_inverse` would make, without making it.
+
+    An iteration takes four products with what was before it: one spares much at a quarter of the rows, two at one row.
+    """
+    if not iterations:
+        return rows @ inverse
+
+    def before(some: Tensor) -> Tensor:
+        return times_iterated(some, matrices, inverse, iterations - 1)
+
+    first = before(rows)
+    inner = 7 * first - before(first @ matrices)
+    inner = 15 * first - before(inner @ matrices)
+    return (13 * first - before(inner @ matrices)) / 4
 
 
 def _softmax(logits: Float[Tensor, "*rows keys"], weights: Float[Tensor, "keys"] | None) -> Tensor:
