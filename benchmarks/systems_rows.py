@@ -1,11 +1,12 @@
 """Train the comparison systems by one protocol on real MIL sets, needles, the demo and real tissue; resumable.
 
 python benchmarks/systems_rows.py mil needles demo tissue --rows docs/results/systems.jsonl --work DIR
-    [--mil DIR] [--demo DIR] [--tissue DIR] [--systems NAME ...]
+    [--mil DIR] [--demo DIR] [--tissue DIR] [--systems NAME ...] [--seeds N]
 
 mil: 10-fold cross-validation, five times for ABMIL, plain and gated. needles: bags with places, 160 to train on, 200
-fresh ones to test. demo and tissue: `dtcwsi train` with its common recipe, seeds vary folds and weights; --demo is a
-folder of `dtcwsi demo`, --tissue one of `cohort_seeds.py tissue`. Every finished run is a line at once.
+fresh ones to test. demo and tissue: runs as `dtcwsi bench table1 --out DIR/demo` makes them, by the common recipe,
+seeds vary folds and weights; that command then has nothing left to train. --demo is a folder of `dtcwsi demo`, --tissue
+one of `cohort_seeds.py tissue`. Every finished run is a line at once.
 """
 
 import argparse
@@ -24,7 +25,8 @@ from dtcwsi.aggregators import AGGREGATORS
 from dtcwsi.bags.cohort import read_cohort
 from dtcwsi.benchmark.demo import lesion_scores
 from dtcwsi.benchmark.measuring import Peak
-from dtcwsi.training.crossval import cross_validate
+from dtcwsi.benchmark.tables.definitions import Configuration
+from dtcwsi.benchmark.tables.shelf import Protocol, Shelf
 from fitting import RECIPE, fit, mean_of, packed_each
 from provenance import provenance
 
@@ -33,11 +35,12 @@ SYSTEMS = {
     **{name: (name, {}) for name in AGGREGATORS.names()},
     "abmil gated": ("abmil", {"gated": True}),
     "random": ("random-abmil", {"retention": 0.4}),
-    "tome": ("tome-abmil", {"retention": 0.4, "exact_ranking": False}),
+    "tome": ("tome-abmil", {"retention": 0.4}),
     "dtc": ("dtc-abmil", {"retention": 0.4}),
 }
 MIL_RECIPE = replace(RECIPE, batch_size=4, lr=2e-4, weight_decay=5e-3)
 MIL_EPOCHS = {"elephant": 10, "fox": 40, "tiger": 40}  # by set, as its authors chose learning rates by set
+SLOW, SLOW_MIL_EPOCHS = ("transmil", "mhim-transmil", "spt", "patchgd"), 10  # these take 10 to 30 times abmil's time
 MIL_OPTIONS = {name: {"dropout": 0.5} for name in ("abmil", "abmil gated")}  # Ilse et al. drop out on these sets
 NEEDLES = "placed-64"
 SEEDS = 3
@@ -59,9 +62,9 @@ class Run:
         return json.dumps([self.group, self.task, self.system, self.seed])
 
 
-def runs_of(group: str) -> Iterator[Run]:
+def runs_of(group: str, seeds: int) -> Iterator[Run]:
     """List the runs of a group, first seeds first."""
-    for seed in range(5 if group == "mil" else SEEDS):
+    for seed in range(5 if group == "mil" else seeds):
         for system in SYSTEMS:
             if group != "mil":
                 yield Run(group, NEEDLES if group == "needles" else group, system, seed)
@@ -73,7 +76,7 @@ def on_mil(run: Run, asked: argparse.Namespace) -> dict[str, Any]:
     """Cross-validate on a small real set, features standardised by each training part."""
     name, options = SYSTEMS[run.system]
     options = {**options, **MIL_OPTIONS.get(run.system, {})}
-    recipe = replace(MIL_RECIPE, epochs=MIL_EPOCHS[run.task])
+    recipe = replace(MIL_RECIPE, epochs=SLOW_MIL_EPOCHS if run.system in SLOW else MIL_EPOCHS[run.task])
     splits = mil_sets.folds_of(asked.mil / f"{run.task}.npz", run.seed, folds=10)
     fits = [
         fit(name, options, packed_each(train), packed_each(test), seed=run.seed, recipe=recipe)
@@ -94,12 +97,10 @@ def on_needles(run: Run, _: argparse.Namespace) -> dict[str, Any]:
 
 
 def on_cohort(run: Run, asked: argparse.Namespace) -> dict[str, Any]:
-    """Cross-validate on slides, as `dtcwsi train` does."""
-    name, options = SYSTEMS[run.system]
+    """Cross-validate on slides, as `dtcwsi bench` does."""
     source = getattr(asked, run.task)
-    cohort = read_cohort(source / "labels.csv", source)
-    out = asked.work / run.task / f"{run.system.replace(' ', '-')}-{run.seed}"
-    record = cross_validate(cohort, model=name, out=out, options=options, seed=run.seed)
+    shelf = Shelf(asked.work / run.task / "runs", read_cohort(source / "labels.csv", source), Protocol())
+    record = shelf.train(Configuration(*SYSTEMS[run.system]), run.seed)
     if record.failed_folds:
         raise RuntimeError(f"folds failed: {record.failed_folds}")
     told = record.metrics
@@ -110,7 +111,7 @@ def on_cohort(run: Run, asked: argparse.Namespace) -> dict[str, Any]:
     }
     if (source / "truth").is_dir():
         features = next((source / "features").iterdir())
-        row["lesion_auroc"] = lesion_scores(out, features, source / "truth")
+        row["lesion_auroc"] = lesion_scores(record.folder, features, source / "truth")
     return row
 
 
@@ -135,10 +136,11 @@ def main() -> None:
     parser.add_argument("--demo", type=Path)
     parser.add_argument("--tissue", type=Path)
     parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS))
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="of needles, demo and tissue")
     asked = parser.parse_args()
     known = {json.loads(line)["key"] for line in asked.rows.read_text().splitlines()} if asked.rows.exists() else set()
     commit = provenance()["commit"]
-    for run in (run for group in asked.groups for run in runs_of(group)):
+    for run in (run for group in asked.groups for run in runs_of(group, asked.seeds)):
         if run.key in known or run.system not in (asked.systems or SYSTEMS):
             continue
         named = {"key": run.key, "group": run.group, "task": run.task, "system": run.system, "seed": run.seed}

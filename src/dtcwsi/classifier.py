@@ -162,6 +162,11 @@ class Classifier(nn.Module):
         return bool(getattr(self.aggregator, "whole_batches", False))
 
     @property
+    def needs_places(self) -> bool:
+        """Whether the aggregator looks at where patches lie, so that bags without coordinates are refused."""
+        return bool(getattr(self.aggregator, "needs_places", False))
+
+    @property
     def needs_prototypes(self) -> bool:
         """Whether the aggregator has prototypes, to be fitted to training patches before training."""
         return hasattr(self.aggregator, "fit_prototypes")

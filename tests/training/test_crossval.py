@@ -16,7 +16,7 @@ import dtcwsi
 from dtcwsi.aggregators.dsmil import Dsmil
 from dtcwsi.bags.cohort import read_cohort
 from dtcwsi.classifier import Classifier
-from dtcwsi.errors import CohortError, OptionError, UsageError
+from dtcwsi.errors import CohortError, FeaturesError, OptionError, UsageError
 from dtcwsi.explain.report import write_report
 from dtcwsi.metrics import METRICS
 from dtcwsi.store.atomic import try_lock
@@ -173,6 +173,23 @@ def test_a_resumed_run_with_a_self_supervised_phase_repeats_no_fold_and_gives_th
     assert "pretrain_steps" not in json.loads((tmp_path / "plain" / "settings.json").read_text())
     with pytest.raises(UsageError, match="changed: pretrain_steps"):
         cross_validate(cohort, out=folder, pretrain_steps=4, **SPT)
+
+
+@pytest.mark.parametrize(
+    ("given", "instead"),
+    [
+        ({"model": "dtc-longformer", "folds": 2}, "such as abmil"),
+        ({**SPT, "pretrain_steps": 3}, "no self-supervised phase"),
+    ],
+)
+def test_slides_without_places_are_told_before_any_fold_by_what_needs_them(needle_cohort, tmp_path, given, instead):
+    needle_cohort(slides=12)
+    with h5py.File(tmp_path / "features" / "s03.h5", "r+") as file:
+        del file["coords"]
+    cohort = read_cohort(tmp_path / "labels.csv", tmp_path / "features")
+    with pytest.raises(FeaturesError, match=f"1 of 12 feature files hold none, the first s03; .* or .*{instead}"):
+        cross_validate(cohort, out=tmp_path / "run", **given)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_published_recipe_is_the_model_s_own_but_for_what_is_asked(needle_cohort, tmp_path):

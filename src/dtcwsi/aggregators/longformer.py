@@ -1,5 +1,7 @@
 """Longformer: attention in windows of the slide's grid and a global token (Zhang et al. 2021)."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -36,6 +38,7 @@ class Longformer(nn.Module):
     added to the attention logits of its key, and tokens of one cell are averaged by them.
     """
 
+    needs_places: ClassVar[bool] = True
     recipe = TrainingRecipe(
         epochs=300,
         optimizer="adamw",

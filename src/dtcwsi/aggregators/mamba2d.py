@@ -1,6 +1,7 @@
 """2DMambaMIL: a selective scan over the slide's grid, then attention over its cells (Zhang et al. 2025)."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -40,6 +41,7 @@ class Mamba2d(nn.Module):
     cell's last patch wins.
     """
 
+    needs_places: ClassVar[bool] = True
     recipe = TrainingRecipe(
         epochs=20,
         batch_size=1,

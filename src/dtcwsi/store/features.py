@@ -34,6 +34,7 @@ __all__ = ["FeaturesHeader", "extraction_of", "feature_files", "features_writer"
 class FeaturesHeader:
     """What a feature file holds, without its numbers.
 
+    ``has_coords`` says whether it tells where patches lie.
     ``patch_size_px`` and ``patch_spacing_um`` (as asked for, not rounded to the slide's pixels) tell how the patches
     were cut, ``tissue_parameters`` (JSON) and ``min_tissue_fraction`` where. All are None in the files of other tools.
     """
@@ -42,6 +43,7 @@ class FeaturesHeader:
     path: Path
     n_patches: int
     dim: int
+    has_coords: bool = True
     encoder: str | None = None
     encoder_digest: str | None = None
     patch_size_px: int | None = None
@@ -120,7 +122,7 @@ def read_header(path: Path) -> FeaturesHeader:
     with read_hdf5(path) as file, _damage_told(path):
         rows = _dataset(path, file)
         made = {name: _plain(file.attrs[name]) for name in _MADE_BY if name in file.attrs}
-        return FeaturesHeader(path.stem, path, int(rows.shape[-2]), int(rows.shape[-1]), **made)
+        return FeaturesHeader(path.stem, path, int(rows.shape[-2]), int(rows.shape[-1]), "coords" in file, **made)
 
 
 def read_features(path: Path) -> Features:

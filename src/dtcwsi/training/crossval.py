@@ -150,6 +150,7 @@ def cross_validate(
             seed=seed,
             device=device,
             whole_batches=trial.whole_batches,
+            needs_places=trial.needs_places or pretrain_steps > 0,
         )
 
     plan = _finished_plan(slides, planned, Path(out))

@@ -11,7 +11,7 @@ from dtcwsi.bags.sampler import check_whole_batches, largest_whole_batch
 from dtcwsi.bags.splits import Split
 from dtcwsi.catalog import model_recipe
 from dtcwsi.classifier import Classifier
-from dtcwsi.errors import OptionError
+from dtcwsi.errors import FeaturesError, OptionError
 from dtcwsi.models import create_model
 from dtcwsi.options import one_of
 from dtcwsi.recipe import COMMON, TrainingRecipe
@@ -33,7 +33,7 @@ class TrainingPlan:
 
     ``splits`` has the parts of each fold, as ``choice`` deals them; ``given`` are the model's options that were named,
     ``options`` all of them as they hold; ``search`` tells what is searched before a fold is trained. ``whole_batches``
-    says that a batch must not be cut into passes.
+    says that a batch must not be cut into passes, ``needs_places`` that every slide must tell where its patches lie.
     """
 
     cohort: Cohort
@@ -50,12 +50,22 @@ class TrainingPlan:
     seed: int
     device: str
     whole_batches: bool
+    needs_places: bool
 
     def check(self) -> None:
         """Look at every fold once, before a file is written.
 
-        Raises: OptionError if a batch that must be whole is larger than a pass.
+        Raises: OptionError if a batch that must be whole is larger than a pass; FeaturesError if slides have no
+        coordinates and training needs them.
         """
+        nowhere = [header.slide_id for header in self.cohort.headers if not header.has_coords]
+        if self.needs_places and nowhere:
+            instead = "no self-supervised phase" if self.pretrain_steps else "a model that does without, such as abmil"
+            raise FeaturesError(
+                f"{self.model} needs the coordinates of patches and {len(nowhere)} of {len(self.cohort.headers)} "
+                f"feature files hold none, the first {nowhere[0]}; use features with coords (N, 2) in level-0 pixels, "
+                f"or {instead}"
+            )
         for split in self.splits:
             if self.whole_batches and self.recipe.batch_size is not None:
                 check_whole_batches(self._sizes(split), self.recipe.batch_size, self.max_tokens)
