@@ -46,7 +46,7 @@ class NystromAttention(nn.Module):
         for some in self._heads_at_once(len(rows)):
             queries, keys, values = self._mapped(padded, self._weights()[:, some])
             reached = _attend(query_marks[some], keys, values, reach)
-            marked = times_iterated(reached.mT, middle[some].mT, inverses[some].mT).mT
+            marked = times_iterated(reached.mT, middle[some].mT, inverses[some].mT).mT.contiguous()
             found = _attend(queries[:, 1:], key_marks[some], marked, weights, scale=self.scale)
             found = found + convolved(values[:, 1:], self.convolution.weight[some, 0, :, 0])
             heads.append(found.transpose(0, 1).flatten(1))
