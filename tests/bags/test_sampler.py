@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtcwsi.bags.sampler import PassSampler, cut_passes, largest_whole_batch
+from dtcwsi.bags.sampler import PassSampler, cut_passes, dealt, largest_whole_batch
 from dtcwsi.errors import OptionError
 
 
@@ -12,6 +12,29 @@ def test_passes_hold_all_slides_in_order_within_the_limit(sizes, limit):
     assert [slide for part in passes for slide in part] == list(range(len(sizes)))
     for part in passes:
         assert len(part) == 1 or sum(sizes[slide] for slide in part) <= limit
+
+
+@given(st.lists(st.integers(1, 50), max_size=20), st.integers(1, 5))
+def test_parts_hold_every_slide_once_and_differ_by_no_more_than_the_largest(sizes, parts):
+    held = dealt(range(len(sizes)), sizes, parts)
+    assert len(held) == parts
+    assert sorted(slide for part in held for slide in part) == list(range(len(sizes)))
+    assert all(part == sorted(part) for part in held)
+    filled = [sum(sizes[slide] for slide in part) for part in held]
+    assert max(filled) - min(filled) <= max(sizes, default=0)
+
+
+@given(st.integers(1, 20), st.integers(1, 6), st.integers(1, 60), st.integers(2, 4))
+def test_processes_take_each_batch_together_and_end_it_together(count, batch_size, limit, processes):
+    sizes = [7 * (slide % 5) + 1 for slide in range(count)]
+    how = {"batch_size": batch_size, "max_tokens": limit, "seed": 1}
+    whole = list(PassSampler(range(count), sizes, **how))
+    parts = [list(PassSampler(range(count), sizes, **how, part=(rank, processes))) for rank in range(processes)]
+    ends = sum(one.ends_batch for one in whole)
+    assert [sum(one.ends_batch for one in own) for own in parts] == [ends] * processes
+    taken = [slide for own in parts for one in own if one.share for slide in one.slides]
+    assert sorted(taken) == list(range(count))
+    assert sum(one.share for own in parts for one in own) == pytest.approx(sum(one.share for one in whole))
 
 
 @given(st.integers(1, 20), st.integers(1, 6), st.integers(1, 60))

@@ -9,14 +9,15 @@ from torch.utils.data import Sampler
 
 from dtcwsi.errors import OptionError
 
-__all__ = ["Pass", "PassSampler", "check_whole_batches", "cut_passes", "largest_whole_batch"]
+__all__ = ["Pass", "PassSampler", "check_whole_batches", "cut_passes", "dealt", "largest_whole_batch"]
 
 
 @dataclass(frozen=True)
 class Pass:
     """Slides computed at once: their ``share`` of the batch's slides, and whether the batch ends with them.
 
-    The sum of share x mean loss over a batch's passes is the mean loss over its slides: accumulation is exact.
+    The sum of share x mean loss over a batch's passes is the mean loss over its slides: accumulation is exact, in one
+    process or several. A pass of share 0 only ends the batch of a process that has no slide of it.
     """
 
     slides: tuple[int, ...]
@@ -38,6 +39,19 @@ def cut_passes(slides: Sequence[int], sizes: Sequence[int], max_tokens: int) -> 
         passes[-1].append(slide)
         filled += sizes[slide]
     return [tuple(part) for part in passes]
+
+
+def dealt(slides: Sequence[int], sizes: Sequence[int], parts: int) -> list[list[int]]:
+    """Deal slides out so that the parts have about as many patches: the largest first, each to the least part.
+
+    Within a part slides keep their order.
+    """
+    held, filled = [set[int]() for _ in range(parts)], [0] * parts
+    for slide in sorted(slides, key=lambda slide: (-sizes[slide], slide)):
+        least = filled.index(min(filled))
+        held[least].add(slide)
+        filled[least] += sizes[slide]
+    return [[slide for slide in slides if slide in own] for own in held]
 
 
 def largest_whole_batch(sizes: Sequence[int], max_tokens: int) -> int:
@@ -63,7 +77,7 @@ class PassSampler(Sampler[Pass]):
 
     ``slides`` are indices into ``sizes``, the patches of every slide. Without a seed they come in the order given. The
     last batch of an epoch may be smaller. ``whole_batches`` is for models whose gradient of a batch is no mean over its
-    slides: no batch may take more than one pass.
+    slides: no batch may take more than one pass. ``part`` (i, n) gives the i-th of n processes its part of every batch.
     Raises: OptionError if a size is not positive, or whole batches might not fit into a pass.
     """
 
@@ -76,13 +90,14 @@ class PassSampler(Sampler[Pass]):
         max_tokens: int,
         seed: int | None = None,
         whole_batches: bool = False,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         if batch_size < 1 or max_tokens < 1:
             raise OptionError(f"got batch_size={batch_size} and max_tokens={max_tokens}; expected numbers from 1 on")
         if whole_batches:
             check_whole_batches([sizes[slide] for slide in slides], batch_size, max_tokens)
         self._slides, self._sizes = list(slides), list(sizes)
-        self._batch_size, self._max_tokens = batch_size, max_tokens
+        self._batch_size, self._max_tokens, self._part = batch_size, max_tokens, part
         self._generator = None if seed is None else torch.Generator().manual_seed(seed)
 
     @property
@@ -96,6 +111,9 @@ class PassSampler(Sampler[Pass]):
             order = [self._slides[i] for i in torch.randperm(len(order), generator=self._generator).tolist()]
         for first in range(0, len(order), self._batch_size):
             batch = order[first : first + self._batch_size]
-            passes = cut_passes(batch, self._sizes, self._max_tokens)
+            own = batch if self._part[1] == 1 else dealt(batch, self._sizes, self._part[1])[self._part[0]]
+            passes = cut_passes(own, self._sizes, self._max_tokens)
             for number, slides in enumerate(passes, start=1):
                 yield Pass(slides, len(slides) / len(batch), number == len(passes))
+            if not passes:
+                yield Pass((batch[0],), 0.0, ends_batch=True)

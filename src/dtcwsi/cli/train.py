@@ -43,6 +43,7 @@ def run(
         int | None, typer.Option("--pretrain-steps", help="Self-supervised steps before labels: spt (0).")
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")] = None,
+    devices: Annotated[int | None, typer.Option("--devices", help="GPUs, or processes on a CPU, together (1).")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="An option of the model.")
     ] = None,

@@ -25,6 +25,7 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "patience": int,
     "max_tokens": int,
     "pretrain_steps": int,
+    "devices": int,
     "trials": int,
 }
 _OF_TRAIN = {*_TEXTS, *_NUMBERS} - {"retention", "seed"}  # these two are options of models too

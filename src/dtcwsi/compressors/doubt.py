@@ -5,6 +5,8 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
+from dtcwsi.nn.everywhere import added
+
 __all__ = ["Doubt"]
 
 _TOKENS_WEIGHT = 0.3
@@ -20,7 +22,7 @@ class Doubt:
     evidence by chance alone; where a plain model learns late in training, it could never find out what to keep from
     tokens it has already lost, and their noise would hold it back. So the loss on tokens counts nothing until whole
     bags are understood, and less than theirs until doubt ends; in the last tenth of training it counts in any case.
-    Steps are closed one by one, so that all passes of an accumulated step are of one mind.
+    Steps are closed one by one, so that all passes of an accumulated step are of one mind, and all devices.
     """
 
     def __init__(self) -> None:
@@ -57,8 +59,9 @@ class _RunningMean:
         self._count += len(losses)
 
     def close_step(self) -> float:
-        if self._sum is not None and self._count:
-            latest = float(self._sum) / self._count
+        total, count = added([0.0 if self._sum is None else float(self._sum), self._count])
+        if count:
+            latest = total / count
             self._mean = latest if math.isnan(self._mean) else _MEMORY * self._mean + (1 - _MEMORY) * latest
         self._sum, self._count = None, 0
         return self._mean

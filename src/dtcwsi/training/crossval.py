@@ -91,6 +91,7 @@ def cross_validate(
     pretrain_steps: int = 0,
     search: Search | None = None,
     device: str = "auto",
+    devices: int = 1,
     on_event: Callable[[TrainingEvent], None] | None = None,
 ) -> RunRecord:
     """Train and test a model on every fold of a cohort, and write the run folder.
@@ -105,6 +106,8 @@ def cross_validate(
     phases are long, and by default there is none. A model that needs whole batches takes, without ``batch_size``, as
     many slides a step as always have at most ``max_tokens`` patches, if that is fewer than others take.
     ``search`` chooses options by each fold's validation part before the fold is trained with them.
+    ``devices`` GPUs, or processes on a CPU, share every batch; the weights are those of one but for the order of sums
+    and what dropout draws. Each reads its own slides; a script that asks for several needs its `__main__` guarded.
     Several trainings of one `CohortSlides` read its slides once; for a run that is finished none is read.
     Returns: metrics, and the reasons for what was left out. A failing fold does not end the others.
     Raises: CohortError if the cohort cannot be split; OptionError for a number out of range, or an optimiser that is
@@ -149,6 +152,7 @@ def cross_validate(
             search=None if search is None else search.told,
             seed=seed,
             device=device,
+            devices=devices,
             whole_batches=trial.whole_batches,
             needs_places=trial.needs_places or pretrain_steps > 0,
         )

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
@@ -48,6 +49,10 @@ class SlideFeatures(Dataset[SlideBatch]):
         self._kept: dict[int, PackedBags] = {}
         self.read_seconds = 0.0
         self.reads = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is kept in memory: another process reads what it needs."""
+        return {**self.__dict__, "_kept": {}, "_room": self._cache_bytes}
 
     def __len__(self) -> int:
         return len(self.files)

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from dtcwsi.bags.sampler import PassSampler
 from dtcwsi.errors import OptionError
 from dtcwsi.training.data import SlideFeatures
+from dtcwsi.training.devices import ALONE, Place
 from dtcwsi.training.module import TrainingModule
 
 __all__ = ["device_of", "fit"]
@@ -38,8 +39,16 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
-def fit(module: TrainingModule, features: SlideFeatures, slides: Sequence[int], *, seed: int, device: str) -> None:
-    """Train until the epochs or the patience are used up.
+def fit(
+    module: TrainingModule,
+    features: SlideFeatures,
+    slides: Sequence[int],
+    *,
+    seed: int,
+    device: str,
+    place: Place = ALONE,
+) -> None:
+    """Train until the epochs or the patience are used up, on this process's part of every batch.
 
     Raises: OptionError if a batch of a model that needs whole batches might not fit into a pass; KeyboardInterrupt on
     Ctrl-C; SIGTERM goes to the handler that was there before.
@@ -52,12 +61,13 @@ def fit(module: TrainingModule, features: SlideFeatures, slides: Sequence[int], 
         max_tokens=recipe.max_tokens,
         seed=seed,
         whole_batches=module.model.whole_batches,
+        part=(place.rank, place.world),
     )
     loader = DataLoader(features, sampler=sampler, batch_size=None)
     with _quiet(), _own_signals():
         trainer = Trainer(
             accelerator=device_of(device).type,
-            devices=1,
+            **place.trainer_options(device_of(device)),
             max_epochs=recipe.epochs,
             logger=False,
             enable_checkpointing=False,
@@ -71,9 +81,10 @@ def fit(module: TrainingModule, features: SlideFeatures, slides: Sequence[int], 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence what Lightning says about the machine and about loading in the main process, which is meant."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -81,9 +92,11 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
             warnings.filterwarnings("ignore", message=".*MPS available but not used.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers.*is deprecated")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from dtcwsi.training.data import SlidesOneByOne
+from dtcwsi.training.devices import Place, helped
 from dtcwsi.training.fitting import device_of, fit
 from dtcwsi.training.module import Epoch, TrainingModule
 from dtcwsi.training.plan import TrainingPlan
@@ -23,6 +24,17 @@ def fit_fold(
 
     ``on_epoch`` hears of each epoch as it ends, ``on_pretrained`` of the losses of the self-supervised phase.
     """
+    with helped(plan.devices, device_of(plan.device), _fitted, plan, fold) as place:
+        return _fitted(plan, fold, place, on_epoch, on_pretrained)
+
+
+def _fitted(
+    plan: TrainingPlan,
+    fold: int,
+    place: Place,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    on_pretrained: Callable[[list[float]], None] = lambda _: None,
+) -> TrainingModule:
     features, split, seed = plan.features, plan.splits[fold], plan.seed_of(fold)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -33,5 +45,5 @@ def fit_fold(
         if plan.pretrain_steps:
             on_pretrained(model.to(device_of(plan.device)).pretrain(known, steps=plan.pretrain_steps, seed=seed))
         module = TrainingModule(model, plan.recipe_of(split), features, split.val, on_epoch)
-        fit(module, features, split.train, seed=seed, device=plan.device)
+        fit(module, features, split.train, seed=seed, device=plan.device, place=place)
     return module

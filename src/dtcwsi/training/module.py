@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import torch
@@ -13,8 +13,10 @@ from dtcwsi.classifier import Classifier
 from dtcwsi.compressors.base import CURRICULUM_SHARE
 from dtcwsi.errors import DtcwsiError
 from dtcwsi.metrics import score
+from dtcwsi.nn.everywhere import add_gradients, added
 from dtcwsi.recipe import TrainingRecipe, balanced_weights
 from dtcwsi.training.data import SlideBatch, SlideFeatures
+from dtcwsi.training.devices import from_first, without_joining
 from dtcwsi.training.evaluation import evaluate
 
 __all__ = ["Epoch", "Recipe", "TrainingModule"]
@@ -58,6 +60,11 @@ class _Running:
     loss: float = 0.0
     tokens_in: int = 0
     tokens_out: int = 0
+
+    def everywhere(self) -> "_Running":
+        """Add up the sums of all devices."""
+        slides, loss, tokens_in, tokens_out = added(astuple(self))
+        return _Running(int(slides), loss, int(tokens_in), int(tokens_out))
 
 
 @dataclass
@@ -112,6 +119,18 @@ class TrainingModule(LightningModule):  # type: ignore[misc]  # lightning has no
     def training_step(self, batch: SlideBatch, batch_index: int) -> None:  # noqa: ARG002
         """Add one pass's share of the batch's gradient; step when the batch ends."""
         self.model.set_progress(self.progress)
+        if batch.part.share:
+            self._add_share(batch)
+        if batch.part.ends_batch:
+            optimizer = self.optimizers()
+            add_gradients([weight for group in optimizer.param_groups for weight in group["params"]])
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.rate_at(self.progress)
+            optimizer.step()
+            optimizer.zero_grad()
+            self._steps += 1
+
+    def _add_share(self, batch: SlideBatch) -> None:
         out = self.model(batch.bags)
         labels = _labels(batch)
         weights = None if self._class_weights is None else self._class_weights.to(out.logits)[labels]
@@ -119,28 +138,28 @@ class TrainingModule(LightningModule):  # type: ignore[misc]  # lightning has no
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DtcwsiError(f"the loss became {value} at step {self._steps}; train with a lower learning rate")
-        self.manual_backward(loss * batch.part.share)
+        with without_joining(self.trainer):
+            self.manual_backward(loss * batch.part.share)
         self._count(batch, value, out.tokens_in, out.tokens_out)
-        if batch.part.ends_batch:
-            optimizer = self.optimizers()
-            for group in optimizer.param_groups:
-                group["lr"] = self.recipe.rate_at(self.progress)
-            optimizer.step()
-            optimizer.zero_grad()
-            self._steps += 1
 
     def on_train_epoch_end(self) -> None:
-        """Score the validation part, keep the best state, stop when patience is out."""
+        """Score the validation part, keep the best state, stop when patience is out; the first process does it."""
+        self._running = self._running.everywhere()
+        ended = self.trainer.is_global_zero and self._judged()
+        self._running = _Running()
+        if from_first(self.trainer, ended):
+            self.trainer.should_stop = True
+
+    def _judged(self) -> bool:
+        """Add the epoch's row.  Returns: whether patience is out."""
         row = self._row()
         if row.chosen:
             state = {key: tensor.detach().cpu().clone() for key, tensor in self.model.state_dict().items()}
             self._best = _Best(row.val_loss, row.epoch, state)
         self.history.append(row)
-        self._running = _Running()
         if self._on_epoch is not None:
             self._on_epoch(row)
-        if self._best.state and row.epoch - self._best.epoch >= self.recipe.patience:
-            self.trainer.should_stop = True
+        return bool(self._best.state) and row.epoch - self._best.epoch >= self.recipe.patience
 
     def transfer_batch_to_device(self, batch: SlideBatch, device: torch.device, dataloader_idx: int) -> SlideBatch:  # noqa: ARG002
         """Move a batch's tensors."""

@@ -16,6 +16,8 @@ from dtcwsi.models import create_model
 from dtcwsi.options import one_of
 from dtcwsi.recipe import COMMON, TrainingRecipe
 from dtcwsi.training.data import SlideFeatures
+from dtcwsi.training.devices import check_devices
+from dtcwsi.training.fitting import device_of
 from dtcwsi.training.folds import FoldChoice
 from dtcwsi.training.module import Recipe
 
@@ -49,15 +51,17 @@ class TrainingPlan:
     search: dict[str, Any] | None
     seed: int
     device: str
+    devices: int
     whole_batches: bool
     needs_places: bool
 
     def check(self) -> None:
         """Look at every fold once, before a file is written.
 
-        Raises: OptionError if a batch that must be whole is larger than a pass; FeaturesError if slides have no
-        coordinates and training needs them.
+        Raises: OptionError if a batch that must be whole is larger than a pass, or devices are not there or cannot
+        share; FeaturesError if slides have no coordinates and training needs them.
         """
+        check_devices(self.devices, device_of(self.device), whole_batches=self.whole_batches)
         nowhere = [header.slide_id for header in self.cohort.headers if not header.has_coords]
         if self.needs_places and nowhere:
             instead = "no self-supervised phase" if self.pretrain_steps else "a model that does without, such as abmil"
@@ -67,6 +71,12 @@ class TrainingPlan:
                 f"or {instead}"
             )
         for split in self.splits:
+            batch_size = self.recipe_of(split).batch_size
+            if self.devices > batch_size:
+                raise OptionError(
+                    f"got devices={self.devices} and batches of {batch_size}; expected a slide a device or more: use "
+                    "fewer devices or a larger batch size"
+                )
             if self.whole_batches and self.recipe.batch_size is not None:
                 check_whole_batches(self._sizes(split), self.recipe.batch_size, self.max_tokens)
 
@@ -110,6 +120,8 @@ class TrainingPlan:
         }
         if self.pretrain_steps:
             made["pretrain_steps"] = self.pretrain_steps
+        if self.devices > 1:
+            made["devices"] = self.devices  # each draws its own dropout
         if self.search is not None:
             made["search"] = self.search
         if self.whole_batches:
