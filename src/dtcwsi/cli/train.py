@@ -7,7 +7,7 @@ import typer
 
 from dtcwsi.cli.console import command_line, complain, print_json, print_table, say
 from dtcwsi.cli.options import Epochs, Folds, Group, Json, MaxTokens, Recipe, Splits
-from dtcwsi.cli.train_settings import KNOWN, assignments, read_config, required, search_of, texts
+from dtcwsi.cli.train_settings import KNOWN, assignments, read_config, required, search_of, texts, trackers_of
 
 if TYPE_CHECKING:
     from dtcwsi.training.crossval import RunRecord, TrainingEvent
@@ -54,6 +54,9 @@ def run(
         ),
     ] = None,
     trials: Annotated[int | None, typer.Option("--trials", help="Trainings a fold to search with (20).")] = None,
+    track: Annotated[
+        list[str] | None, typer.Option("--track", help="tensorboard (default), wandb or mlflow; none for no curves.")
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="YAML with any of these options.")] = None,
     as_json: Json = False,
 ) -> int:
@@ -62,6 +65,7 @@ def run(
     from dtcwsi.explain.report import write_report
     from dtcwsi.store.features import extraction_of
     from dtcwsi.training.crossval import cross_validate
+    from dtcwsi.training.tracking import Tracking
 
     given = locals()
     flags = {name: given[name] for name in KNOWN if name not in ("set", "search") and given[name] is not None}
@@ -69,13 +73,20 @@ def run(
     settings = {**_DEFAULTS, **from_file, **flags}
     for name in ("set", "search"):
         settings.pop(name, None)
+    trackers = trackers_of(settings.pop("track", None))
     where = {name: Path(required(settings, name)) for name in ("features", "labels", "out")}
     options = {**from_file.get("set", {}), **assignments("set", set_ or [])}
     space = {**from_file.get("search", {}), **texts("search", search or [])}
     wanted = search_of(space, settings.pop("trials", None))
     cohort = read_cohort(where["labels"], where["features"])
+    tracking = Tracking(trackers, where["out"], complain)
+
+    def hear(event: "TrainingEvent") -> None:
+        narrate(event)
+        tracking.hear(event)
+
     rest = {name: value for name, value in settings.items() if name not in where}
-    record = cross_validate(cohort, out=where["out"], options=options, search=wanted, on_event=narrate, **rest)
+    record = cross_validate(cohort, out=where["out"], options=options, search=wanted, on_event=hear, **rest)
     title = f"{settings['model']} on {where['labels'].name}"
     if record.metrics["metrics"]:
         write_report(

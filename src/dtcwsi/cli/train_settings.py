@@ -11,7 +11,7 @@ from dtcwsi.registry import near
 if TYPE_CHECKING:
     from dtcwsi.training.search import Search
 
-__all__ = ["KNOWN", "assignments", "read_config", "required", "search_of", "texts"]
+__all__ = ["KNOWN", "assignments", "read_config", "required", "search_of", "texts", "trackers_of"]
 
 _TEXTS = ("features", "labels", "model", "recipe", "group", "class_weights", "out", "device")
 _NUMBERS: dict[str, type[int] | type[float]] = {
@@ -29,7 +29,7 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "trials": int,
 }
 _OF_TRAIN = {*_TEXTS, *_NUMBERS} - {"retention", "seed"}  # these two are options of models too
-KNOWN = (*_TEXTS, *_NUMBERS, "splits", "set", "search")
+KNOWN = (*_TEXTS, *_NUMBERS, "splits", "track", "set", "search")
 
 
 def required(settings: dict[str, Any], name: str) -> Any:
@@ -67,8 +67,8 @@ def _config_value(path: Path, name: str, value: Any) -> Any:
             example = "{lam: 0.7}" if name == "set" else "{lam: '0:1'}"
             raise OptionError(f"the config {path} has {name}={value!r}; expected options such as '{name}: {example}'")
         return {str(option).replace("-", "_"): setting for option, setting in value.items()}
-    if name == "splits":
-        return [str(file) for file in (value if isinstance(value, list) else [value])]
+    if name in ("splits", "track"):
+        return [str(entry) for entry in (value if isinstance(value, list) else [value])]
     if name in _TEXTS and not isinstance(value, str):
         raise OptionError(f"the config {path} has {name}={value!r}; expected text, in quotes if it looks like a number")
     return _config_number(path, name, value) if name in _NUMBERS else value
@@ -117,6 +117,15 @@ def texts(flag: str, pairs: list[str]) -> dict[str, str]:
             raise OptionError(f"got --set {name}; it is no option of a model but of train: --{name.replace('_', '-')}")
         options[name] = value
     return options
+
+
+def trackers_of(names: list[str] | None) -> list[str]:
+    """Name the trackers asked for: TensorBoard if none is.  Raises: OptionError if none goes with others."""
+    if names is None:
+        return ["tensorboard"]
+    if "none" in names and len(names) > 1:
+        raise OptionError(f"got --track {' --track '.join(names)}; none goes with no other")
+    return [name for name in names if name != "none"]
 
 
 def search_of(space: dict[str, Any], trials: int | None) -> "Search | None":

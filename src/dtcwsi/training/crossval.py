@@ -167,6 +167,8 @@ def cross_validate(
         if not free:
             raise UsageError(f"another process trains into {folder.path}; wait for it or use another folder")
         folder.begin()
+        if not folder.whole(len(plan.splits)):
+            folder.note_start()
         sweep(folder.path)
         folder.write_folds(plan.cohort, plan.tested_in)
         return _run(_Run(plan, folder, tell, search))

@@ -14,15 +14,18 @@ from dtcwsi.errors import UsageError
 from dtcwsi.models import load
 from dtcwsi.store.atomic import plain, write_json, write_text
 from dtcwsi.store.digest import digest
+from dtcwsi.training.environment import this_start
 from dtcwsi.training.module import Epoch
 
 __all__ = ["RunFolder", "plain"]
 
-_SETTINGS, _FOLD = "settings.json", "fold.json"
+_SETTINGS, _FOLD, _STARTS = "settings.json", "fold.json", "environment.json"
 
 
 class RunFolder:
     """A run's folder: ``settings.json``, ``folds.csv``, ``predictions.csv``, ``metrics.json`` and one folder a fold.
+
+    ``environment.json`` tells of every start that trained folds: command, versions, commit.
 
     A fold is finished when its ``fold.json``, written last, bears the digest of the run's settings
     and its model can be loaded.
@@ -52,6 +55,11 @@ class RunFolder:
                 f"{self.path} is a run of other settings (changed: {', '.join(changed) or 'unknown'}); "
                 "use a new folder, or the same settings to go on with it"
             )
+
+    def note_start(self) -> None:
+        """Add this process to those that worked on the run."""
+        starts = (_read_json(self.path / _STARTS) or {}).get("starts", [])
+        write_json(self.path / _STARTS, {"starts": [*starts, this_start()]})
 
     def whole(self, folds: int) -> bool:
         """Tell whether the run is one of these settings and all its ``folds`` are finished."""

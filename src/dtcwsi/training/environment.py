@@ -1,0 +1,45 @@
+"""What a training was started with, so that it can be started again."""
+
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dtcwsi.model_folder import package_versions
+
+__all__ = ["this_start"]
+
+
+def this_start() -> dict[str, Any]:
+    """Tell the command of this process, where and when it runs, and the versions of all that computes.
+
+    ``commit`` is that of the source code, None where it is no checkout.
+    """
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.orig_argv),
+        "folder": str(Path.cwd()),
+        "commit": _commit(Path(__file__).resolve().parents[3]),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": package_versions(),
+    }
+
+
+def _commit(source: Path) -> str | None:
+    if not (source / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
