@@ -129,6 +129,22 @@ def test_evaluate_prints_the_run_and_scores_another_cohort(run, cohort, trained,
     assert "go together" in half.err
 
 
+def test_evaluate_decides_at_the_thresholds_that_the_run_chose(run, cohort, trained, tmp_path):
+    frozen = json.loads((trained / "metrics.json").read_text())["thresholds"]
+    assert set(frozen) == {"half", "youden", "sensitivity_95"}
+    external = another_cohort(cohort, tmp_path)
+    for folder in (trained, trained / "fold0"):
+        told = json.loads(run("evaluate", folder, *external, "--json").out)
+        assert told["positive"] == "b"
+        assert {name: one["threshold"] for name, one in told["decisions"].items()} == frozen
+        assert told["decisions"]["half"]["sensitivity"]["value"] > 0.5
+    shown = run("evaluate", trained, *external)
+    assert "b is predicted from a threshold on, as the run's out-of-fold predictions chose it" in shown.err
+    header, *rows = shown.out.split("\n\n")[1].splitlines()
+    assert header.split() == ["threshold", "at", "sensitivity", "specificity", "ppv", "npv"]
+    assert [row.split()[0] for row in rows] == ["half", "youden", "sensitivity_95"]
+
+
 def test_evaluate_takes_one_fold_and_names_what_it_leaves_out(run, cohort, trained, tmp_path):
     fold = run("evaluate", trained / "fold0", "--json")
     assert fold.status == 0
@@ -144,7 +160,7 @@ def test_evaluate_takes_one_fold_and_names_what_it_leaves_out(run, cohort, train
 
 def test_evaluate_prints_what_is_known_in_the_order_of_train(run, cohort, trained, tmp_path):
     def header_and_metrics(out):
-        first, *rows = out.splitlines()
+        first, *rows = out.split("\n\n")[0].splitlines()
         return first.split("  ")[1:], [row.split()[0] for row in rows]
 
     names = list(metrics_for("ab"))

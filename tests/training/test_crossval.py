@@ -24,6 +24,7 @@ from dtcwsi.training import crossval
 from dtcwsi.training.crossval import cross_validate
 from dtcwsi.training.plan import default_batch_size
 
+FILES = {"settings.json", "folds.csv", "predictions.csv", "metrics.json", "environment.json"}
 QUICK = {"model": "dtc-abmil", "folds": 2, "epochs": 2}
 
 
@@ -233,9 +234,7 @@ def test_the_run_folder_is_whole(run):
     cohort, record = run
     names = {path.relative_to(record.folder).as_posix() for path in record.folder.rglob("*") if path.is_file()}
     in_fold = ("card.json", "model.safetensors", "split.csv", "history.csv", "fold.json")
-    assert names - {".lock"} == {"settings.json", "folds.csv", "predictions.csv", "metrics.json"} | {
-        f"fold{fold}/{name}" for fold in (0, 1) for name in in_fold
-    }
+    assert names - {".lock"} == FILES | {f"fold{fold}/{name}" for fold in (0, 1) for name in in_fold}
     folds = {row["slide_id"]: row for row in rows_of(record.folder / "folds.csv")}
     assert [folds[slide.slide_id]["label"] for slide in cohort.slides] == list(cohort.labels)
     for fold in (0, 1):

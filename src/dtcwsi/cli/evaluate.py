@@ -25,7 +25,7 @@ def run(
     labels: Annotated[Path | None, typer.Option("--labels", help="Labels of another cohort.")] = None,
     as_json: Json = False,
 ) -> int:
-    """Print a run's out-of-fold figures, or score its folds' mean on an external cohort."""
+    """Print a run's out-of-fold figures, or score its folds' mean, at its thresholds too, on an external cohort."""
     if (features is None) != (labels is None):
         raise UsageError("--features and --labels go together; give both for another cohort, none for the run's own")
     if features is None or labels is None:
@@ -84,8 +84,20 @@ def _external(run: Path, features: Path, labels: Path, *, as_json: bool) -> int:
         raise DtcwsiError(f"none of {count(len(cohort.headers), 'slide')} could be scored; the reasons are above")
     warnings = {slide_id: one.warning for slide_id, one in found.items() if one.warning}
     told = {"n_slides": len(found), "failed": failed, "warnings": warnings, **left_out}
-    _print({"metrics": _scored(trained, cohort, found), **told}, as_json=as_json)
+    _print({**_scored(trained, cohort, found, _thresholds(run)), **told}, as_json=as_json)
     return 1 if failed else 0
+
+
+def _thresholds(run: Path) -> dict[str, float]:
+    """Give the thresholds that the whole run's out-of-fold predictions chose; a fold of it keeps them."""
+    from dtcwsi.thresholds import THRESHOLDS
+
+    whole = run.parent if (run / "fold.json").is_file() else run
+    try:
+        found: dict[str, float] = json.loads((whole / "metrics.json").read_text(encoding="utf-8"))["thresholds"]
+    except (OSError, ValueError, KeyError):  # of several classes, or of an earlier version
+        return {}
+    return {name: found[name] for name in THRESHOLDS if name in found}
 
 
 def _unseeing(trained: "Run", slide_id: str) -> "Run":
@@ -118,14 +130,17 @@ def _tell_of_training(trained: "Run", cohort: "Cohort", labels: Path) -> None:
         )
 
 
-def _scored(trained: "Run", cohort: "Cohort", found: "dict[str, SlidePrediction]") -> dict[str, Any]:
+def _scored(
+    trained: "Run", cohort: "Cohort", found: "dict[str, SlidePrediction]", thresholds: dict[str, float]
+) -> dict[str, Any]:
     from dtcwsi.metrics import interval, metrics_for
+    from dtcwsi.thresholds import decisions
 
     slides = [slide for slide in cohort.slides if slide.slide_id in found]
     truth = np.array([trained.class_names.index(slide.label) for slide in slides], np.int64)
     probabilities = np.stack([found[slide.slide_id].probabilities for slide in slides])
     patients = [slide.patient_id for slide in slides]
-    return {
+    metrics = {
         name: {
             "mean": None,
             "std": None,
@@ -134,6 +149,10 @@ def _scored(trained: "Run", cohort: "Cohort", found: "dict[str, SlidePrediction]
         }
         for name, metric in metrics_for(trained.class_names).items()
     }
+    if not thresholds:
+        return {"metrics": metrics}
+    decided = decisions(thresholds, truth, probabilities, patients)
+    return {"metrics": metrics, "positive": trained.class_names[1], "decisions": decided}
 
 
 def _print(metrics: dict[str, Any], *, as_json: bool) -> None:
@@ -141,4 +160,24 @@ def _print(metrics: dict[str, Any], *, as_json: bool) -> None:
         print_json(metrics)
         return
     print_table(*metrics_table(metrics))
+    if "decisions" in metrics:
+        print()
+        print_table(*_decisions_table(metrics["decisions"]))
+        say(f"{metrics['positive']} is predicted from a threshold on, as the run's out-of-fold predictions chose it")
     say(count(metrics["n_slides"], "slide"))
+
+
+def _decisions_table(decided: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    shares = [name for name in next(iter(decided.values())) if name != "threshold"]
+    rows = [
+        [name, f"{told['threshold']:.3f}", *(_with_interval(told[share]) for share in shares)]
+        for name, told in decided.items()
+    ]
+    return ["threshold", "at", *shares], rows
+
+
+def _with_interval(told: dict[str, Any]) -> str:
+    low, high = told["interval_95"]
+    if told["value"] is None or low is None:
+        return "n/a" if told["value"] is None else f"{told['value']:.3f}"
+    return f"{told['value']:.3f} ({low:.3f} to {high:.3f})"

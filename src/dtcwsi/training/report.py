@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dtcwsi.bags.cohort import Cohort
 from dtcwsi.metrics import interval, metrics_for, over_folds
 from dtcwsi.model_folder import package_versions
+from dtcwsi.thresholds import chosen_thresholds
 from dtcwsi.training.run_folder import RunFolder, plain
 
 __all__ = ["run_metrics"]
@@ -23,6 +25,7 @@ def run_metrics(
     Of each metric: the folds' values, their mean and standard deviation, the value over all out-of-fold predictions
     pooled, and its 95 % interval by drawing patients; None where there is no such number. Tokens and seconds are means
     per tested slide: patches in, tokens out, patches merged into tokens of several and pruned; seconds of each step.
+    Of two classes also the `thresholds` that all out-of-fold predictions choose, for other cohorts to keep.
     """
     done = [records[fold] for fold in sorted(records)]
     told = {
@@ -33,6 +36,7 @@ def run_metrics(
         "n_patients": len(set(cohort.patients)),
         "n_folds": len(records) + len(failed),
         "metrics": _metrics(cohort, done, seed),
+        **({"thresholds": chosen_thresholds(*_pooled(cohort, done))} if done and len(cohort.class_names) == 2 else {}),
         "tokens": _tokens(done),
         "seconds": _seconds(done),
         "folds": {
@@ -58,17 +62,10 @@ def _metrics(cohort: Cohort, done: list[Mapping[str, Any]], seed: int) -> dict[s
     """Score the folds' predictions, which say all, whatever metrics there were when they were written."""
     if not done:
         return {}
-    numbers = {name: number for number, name in enumerate(cohort.class_names)}
     patient_of = {slide.slide_id: slide.patient_id for slide in cohort.slides}
     patients = [patient_of[row["slide_id"]] for record in done for row in record["predictions"]]
-    each = [
-        (
-            np.array([numbers[row["label"]] for row in record["predictions"]], dtype=np.int64),
-            np.array([row["probabilities"] for row in record["predictions"]], dtype=np.float64),
-        )
-        for record in done
-    ]
-    labels, probabilities = (np.concatenate(parts) for parts in zip(*each, strict=True))
+    each = [_pooled(cohort, [record]) for record in done]
+    labels, probabilities = _pooled(cohort, done)
     told = {}
     for name, metric in metrics_for(cohort.class_names).items():
         values = [metric(*fold) for fold in each]
@@ -82,6 +79,14 @@ def _metrics(cohort: Cohort, done: list[Mapping[str, Any]], seed: int) -> dict[s
             "interval_95": [low, high],
         }
     return told
+
+
+def _pooled(cohort: Cohort, done: list[Mapping[str, Any]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Give class numbers and probabilities of all slides that folds tested."""
+    numbers = {name: number for number, name in enumerate(cohort.class_names)}
+    rows = [row for record in done for row in record["predictions"]]
+    labels = np.array([numbers[row["label"]] for row in rows], dtype=np.int64)
+    return labels, np.array([row["probabilities"] for row in rows], dtype=np.float64)
 
 
 def _tokens(done: list[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dtcwsi.thresholds import chosen_thresholds, decisions
+
+
+def shares(labels, probabilities, threshold):
+    found = probabilities[:, 1] >= threshold
+    return found[labels == 1].mean(), (~found)[labels == 0].mean()
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), min_size=2, max_size=30))
+def test_thresholds_are_the_best_that_a_search_over_all_finds(slides):
+    labels = np.array([int(label) for label, _ in slides])
+    sure = np.array([level / 12 for _, level in slides])
+    probabilities = np.stack([1 - sure, sure], axis=1)
+    found = chosen_thresholds(labels, probabilities)
+    if len(set(labels.tolist())) == 1:
+        assert found == {"half": 0.5}
+        return
+    every = np.linspace(-0.01, 1.01, 1000)
+    best = max(sum(shares(labels, probabilities, one)) for one in every)
+    assert sum(shares(labels, probabilities, found["youden"])) == pytest.approx(best)
+    assert shares(labels, probabilities, found["sensitivity_95"])[0] >= 0.95
+    assert shares(labels, probabilities, found["sensitivity_95"] + 1e-6)[0] < 0.95
+
+
+def test_decisions_count_what_the_threshold_finds_and_leaves():
+    labels = np.array([1, 1, 1, 0, 0, 0, 0, 0])
+    sure = np.array([0.9, 0.6, 0.2, 0.7, 0.3, 0.1, 0.1, 0.1])
+    probabilities = np.stack([1 - sure, sure], axis=1)
+    told = decisions({"own": 0.6, "never": 1.1}, labels, probabilities, [f"p{number}" for number in range(8)])
+    assert told["own"]["threshold"] == 0.6
+    values = {name: told["own"][name]["value"] for name in ("sensitivity", "specificity", "ppv", "npv")}
+    assert values == pytest.approx({"sensitivity": 2 / 3, "specificity": 4 / 5, "ppv": 2 / 3, "npv": 4 / 5})
+    low, high = told["own"]["specificity"]["interval_95"]
+    assert 0 <= low < 4 / 5 < high <= 1
+    assert told["never"]["ppv"] == {"value": None, "interval_95": [None, None]}
