@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from composed_slides import compose_cohort
+from dtcwsi.benchmark.cohorts.composed import compose_cohort
 from provenance import provenance, save
 
 MODELS = ("abmil", "mean", "dtc-abmil")

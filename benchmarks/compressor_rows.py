@@ -18,8 +18,8 @@ import torch
 
 import demo_bags
 import mil_sets
-import needles
 import tissue_bags
+from dtcwsi.benchmark.cohorts import needles
 from dtcwsi.types import PackedBags
 from fitting import RECIPE, fit, mean_of, packed_each
 from provenance import provenance

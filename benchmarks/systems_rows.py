@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 import mil_sets
-import needles
 from compressor_speed import alone
 from dtcwsi.aggregators import AGGREGATORS
 from dtcwsi.bags.cohort import read_cohort
+from dtcwsi.benchmark.cohorts import needles
 from dtcwsi.benchmark.demo import lesion_scores
 from dtcwsi.benchmark.measuring import Peak
 from dtcwsi.benchmark.tables.definitions import Configuration

@@ -16,7 +16,13 @@ __all__ = ["run"]
 def run(
     table: Annotated[str, typer.Argument(metavar="TABLE", help="table1 to table8.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the table and for runs, which tables share.")],
-    cohort: Annotated[Path | None, typer.Option("--cohort", metavar="CSV", help="Labels table of your cohort.")] = None,
+    cohort: Annotated[
+        str | None,
+        typer.Option("--cohort", metavar="CSV|NAME", help="Your labels table; or demo, needle, tissue, elephant ..."),
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Tiles of tissue; elephant.npz, fox.npz, tiger.npz.")
+    ] = None,
     features: Annotated[
         list[Path] | None, typer.Option("--features", help="Its feature files; for table6 of two encoders.")
     ] = None,
@@ -42,7 +48,6 @@ def run(
     from dtcwsi.benchmark.tables.making import make_table
     from dtcwsi.benchmark.tables.page import write_table_files
     from dtcwsi.benchmark.tables.paper import COHORTS
-    from dtcwsi.benchmark.tables.quick import QUICK, quick_cohort
     from dtcwsi.benchmark.tables.shelf import Protocol, Shelf
     from dtcwsi.options import one_of
     from dtcwsi.store.atomic import check_writable
@@ -60,19 +65,22 @@ def run(
     named = {name: value for name, value in given.items() if value is not None}
     protocol = Protocol(seeds=seeds, splits=tuple(splits or ()), **{**default, **named})
     protocol.check()
-    if quick == (cohort is not None) or (cohort is None) != (not features):
-        raise UsageError("expected --cohort CSV with --features DIR, or --quick alone")
+    by_name = cohort is not None and not features and not Path(cohort).is_file()
+    if quick == (cohort is not None) or (quick or by_name) != (not features) or (source is not None and not by_name):
+        raise UsageError(
+            "expected --cohort CSV with --features DIR, --cohort NAME, with --from if it is made from something, or "
+            "--quick alone"
+        )
     kinds = max(chosen.encoders.values(), default=0) + 1
     if features and len(features) > kinds:
         raise UsageError(f"got {len(features)} feature folders; {table} takes {kinds}")
     check_writable(out)
+    labels, name = Path(cohort or ""), Path(cohort or "").stem
     if cohort is None or not features:
-        say("quick cohort: 24 drawn slides")
-        cohort, made_of = quick_cohort()
+        labels, made_of, name = _made(cohort, source, out)
         features = [made_of]
-    name = QUICK if quick else cohort.stem
     shelves = [
-        Shelf(out / "runs", read_cohort(cohort, folder), protocol, seconds_a_patch(folder)) for folder in features
+        Shelf(out / "runs", read_cohort(labels, folder), protocol, seconds_a_patch(folder)) for folder in features
     ]
     for shelf in shelves:
         protocol.choice.of(shelf.cohort, seed=0)  # told once, before any work
@@ -86,3 +94,17 @@ def run(
         print(paths[-1].read_text(encoding="utf-8"), end="")
     say(f"written: {', '.join(str(path) for path in paths)}")
     return 0 if made.complete else 1
+
+
+def _made(cohort: str | None, source: Path | None, out: Path) -> tuple[Path, Path, str]:
+    """Make the tiny cohort, or one by name.  Returns: labels table, feature folder, what it is."""
+    from dtcwsi.benchmark.cohorts.named import NAMED, make_named
+    from dtcwsi.benchmark.tables.quick import QUICK, quick_cohort
+    from dtcwsi.options import one_of
+
+    if cohort is None:
+        say("quick cohort: 24 drawn slides")
+        return (*quick_cohort(), QUICK)
+    one_of("cohort", cohort, NAMED)
+    say(f"cohort {cohort}: {NAMED[cohort].text}")
+    return (*make_named(cohort, source, out / "cohorts" / cohort), f"{cohort}: {NAMED[cohort].text}")

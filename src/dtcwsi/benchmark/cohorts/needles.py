@@ -6,7 +6,9 @@ import torch
 
 from dtcwsi.types import Bag
 
-CLUSTERS = 12
+__all__ = ["TASKS", "NeedleTask", "draw_bags"]
+
+_CLUSTERS = 12
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ TASKS = {
 def draw_bags(task: NeedleTask, count: int, *, seed: int, world: int) -> list[Bag]:
     """Draw labelled bags; ``world`` fixes the cluster and needle centres, ``seed`` the bags."""
     centres = torch.Generator().manual_seed(world)
-    background = torch.randn(CLUSTERS, task.dim, generator=centres)
+    background = torch.randn(_CLUSTERS, task.dim, generator=centres)
     kinds = task.strength * torch.randn(2, task.dim, generator=centres)
     generator = torch.Generator().manual_seed(seed)
     return [_draw(task, number % 2, background, kinds, generator) for number in range(count)]
@@ -56,7 +58,7 @@ def _draw(
     size = int(torch.randint(task.tokens[0], task.tokens[1] + 1, (), generator=generator))
     low, high = (max(1, round(size * end)) if end < 1 else int(end) for end in task.needles)
     count = int(torch.randint(low, high + 1, (), generator=generator))
-    shares = torch.rand(CLUSTERS, generator=generator)
+    shares = torch.rand(_CLUSTERS, generator=generator)
     cluster = torch.multinomial(shares, size, replacement=True, generator=generator)
     coords = None
     if task.placed:

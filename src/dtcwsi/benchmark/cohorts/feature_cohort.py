@@ -1,0 +1,33 @@
+"""Bags that never were slides, in the files that training reads."""
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from dtcwsi.store.atomic import write_text
+from dtcwsi.store.hdf5 import write_hdf5
+from dtcwsi.types import Bag
+
+__all__ = ["write_feature_cohort"]
+
+
+def write_feature_cohort(out: Path, bags: Iterable[Bag]) -> None:
+    """Write ``features/given/ID.h5`` for each labelled bag, and ``labels.csv``, last; every bag is a patient."""
+    folder = out / "features" / "given"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, bag in enumerate(bags):
+        slide_id = f"bag{number:04d}"
+        with write_hdf5(folder / f"{slide_id}.h5", {}) as file:
+            file["features"] = bag.features.numpy().astype(np.float32)
+            if bag.coords is not None:
+                file["coords"] = bag.coords.numpy().astype(np.int64)
+        rows.append((slide_id, f"class {bag.label}", slide_id))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("slide_id", "label", "patient_id"))
+    writer.writerows(rows)
+    write_text(out / "labels.csv", text.getvalue())

@@ -1,0 +1,88 @@
+"""Cohorts that the paper's tables can be made on by name."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtcwsi.benchmark.cohorts.composed import compose_cohort
+from dtcwsi.benchmark.cohorts.feature_cohort import write_feature_cohort
+from dtcwsi.benchmark.cohorts.mil_sets import write_mil_set
+from dtcwsi.benchmark.cohorts.needles import TASKS, draw_bags
+from dtcwsi.encoders import load_encoder
+from dtcwsi.errors import UsageError
+from dtcwsi.extraction import Extraction, run_extraction
+from dtcwsi.slides import find_slides
+from dtcwsi.slides.synthetic import write_cohort
+
+__all__ = ["NAMED", "Named", "make_named"]
+
+_ENCODER = "efficientnet-lite0"
+_NEEDLES = 120
+
+
+@dataclass(frozen=True)
+class Named:
+    """A cohort by name: ``text`` says what it is, ``source`` what it is made from, empty if it is drawn.
+
+    ``make`` gets the source and the folder for the cohort, and leaves ``labels.csv`` and ``features`` there.
+    """
+
+    text: str
+    source: str
+    make: Callable[[Path | None, Path], object]
+
+
+def make_named(name: str, source: Path | None, out: Path) -> tuple[Path, Path]:
+    """Make a named cohort in a folder, or find it done.  Returns: labels table, feature folder.
+
+    Raises: UsageError if it needs a source and has none, or the other way round, or the source is another thing.
+    """
+    named = NAMED[name]
+    if named.source and source is None:
+        raise UsageError(f"the cohort {name} is made from {named.source}; name it with --from")
+    if source is not None and not named.source:
+        raise UsageError(f"the cohort {name} is drawn and takes no --from")
+    if source is not None and not source.exists():
+        raise UsageError(f"{source} does not exist; expected {named.source}")
+    if not (out / "labels.csv").is_file() or not (out / "features").is_dir():
+        named.make(source, out)
+    return out / "labels.csv", out
+
+
+def _demo(_: Path | None, out: Path) -> None:
+    write_cohort(out, slides=60, side_px=4096, difficulty=0.5, workers=1)
+    _extract(out)
+
+
+def _needles(_: Path | None, out: Path) -> None:
+    write_feature_cohort(out, draw_bags(TASKS["placed-64"], _NEEDLES, seed=0, world=0))
+
+
+def _tissue(tiles: Path | None, out: Path) -> None:
+    assert tiles is not None
+    compose_cohort(tiles, out, seed=0)
+    _extract(out)
+
+
+def _mil_set(path: Path | None, out: Path) -> None:
+    assert path is not None
+    write_mil_set(path, out)
+
+
+def _extract(out: Path) -> None:
+    run_extraction(find_slides([out / "slides"]), Extraction(out=out, encoder=load_encoder(_ENCODER), workers=1))
+
+
+NAMED: Mapping[str, Named] = {
+    "demo": Named("60 drawn slides, the cohort of `dtcwsi demo`", "", _demo),
+    "needle": Named("120 drawn bags of 200 to 600 tokens, one to three of which tell the class", "", _needles),
+    "tissue": Named(
+        "60 slides composed of real tiles, in five pools that share none",
+        "a folder with lung_n, lung_aca and lung_scc, as of LC25000",
+        _tissue,
+    ),
+    **{
+        name: Named(f"{name}, 200 bags (Andrews et al. 2002), features standardised", f"{name}.npz", _mil_set)
+        for name in ("elephant", "fox", "tiger")
+    },
+}
