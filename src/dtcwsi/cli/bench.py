@@ -12,9 +12,11 @@ from dtcwsi.errors import UsageError
 
 __all__ = ["run"]
 
+_DIM = 512
+
 
 def run(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="table1 to table8.")],
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="table1 to table8, or efficiency.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the table and for runs, which tables share.")],
     cohort: Annotated[
         str | None,
@@ -37,7 +39,11 @@ def run(
     recipe: Recipe = None,
     epochs: Epochs = None,
     max_tokens: MaxTokens = None,
-    patches: Annotated[int, typer.Option("--patches", min=1, help="Size of the slide that is measured.")] = 13_900,
+    patches: Annotated[
+        list[int] | None,
+        typer.Option("--patches", min=1, help="Size of the slide that is measured (13,900); efficiency takes several."),
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option("--model", help="A model that efficiency measures.")] = None,
     device: Device = None,
     as_json: Json = False,
 ) -> int:
@@ -52,7 +58,13 @@ def run(
     from dtcwsi.options import one_of
     from dtcwsi.store.atomic import check_writable
 
-    chosen = TABLES[one_of("TABLE", table, TABLES)]
+    if table == "efficiency":
+        if quick or cohort or features:
+            raise UsageError("efficiency takes no cohort: slides are of random features")
+        return _efficiency(out, model, patches, pick_device(device), as_json=as_json)
+    chosen = TABLES[one_of("TABLE", table, (*TABLES, "efficiency"))]
+    if model or len(patches or []) > 1:
+        raise UsageError(f"{table} takes one --patches and no --model; these are for efficiency")
     one_of("beside", beside, COHORTS)
     given: dict[str, Any] = {
         "folds": folds,
@@ -85,7 +97,12 @@ def run(
     for shelf in shelves:
         protocol.choice.of(shelf.cohort, seed=0)  # told once, before any work
     write = partial(write_table_files, folder=out, command=command_line())
-    how: dict[str, Any] = {"beside": beside, "cohort": name, "patches": patches, "device": pick_device(device)}
+    how: dict[str, Any] = {
+        "beside": beside,
+        "cohort": name,
+        "patches": (patches or [13_900])[0],
+        "device": pick_device(device),
+    }
     made = make_table(table, chosen, shelves, tell=say, on_row=write, **how)
     paths = write(made)
     if as_json:
@@ -94,6 +111,32 @@ def run(
         print(paths[-1].read_text(encoding="utf-8"), end="")
     say(f"written: {', '.join(str(path) for path in paths)}")
     return 0 if made.complete else 1
+
+
+def _efficiency(out: Path, models: list[str] | None, sizes: list[int] | None, device: str, *, as_json: bool) -> int:
+    """Measure models over sizes; the files are written anew after every figure."""
+    import torch
+
+    from dtcwsi.benchmark.efficiency import MODELS, SIZES, measure_costs, write_costs
+    from dtcwsi.catalog import parts_of
+    from dtcwsi.store.atomic import check_writable
+
+    for name in models or ():
+        parts_of(name)  # told before any work
+    check_writable(out)
+    facts = f"{_DIM} features, {device}, {torch.get_num_threads()} threads, float32, default options"
+    costs = []
+    for cost in measure_costs(models or MODELS, sizes or SIZES, in_dim=_DIM, device=device):
+        costs.append(cost)
+        say(f"{cost.model}, {cost.patches:,} patches: {cost.failed or f'{cost.mil_ms:.0f} ms'}")
+        paths = write_costs(costs, out, facts=facts, command=command_line())
+    failed = [cost for cost in costs if cost.failed]
+    if as_json:
+        print_json({"complete": not failed, "files": [str(path) for path in paths]})
+    else:
+        print(paths[-1].read_text(encoding="utf-8"), end="")
+    say(f"written: {', '.join(str(path) for path in paths)}")
+    return 1 if failed else 0
 
 
 def _made(cohort: str | None, source: Path | None, out: Path) -> tuple[Path, Path, str]:
