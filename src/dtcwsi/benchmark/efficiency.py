@@ -103,4 +103,7 @@ def _exponent(costs: Sequence[Cost], model: str) -> float | None:
         for cost in costs
         if cost.model == model and cost.mil_ms and cost.patches >= _LINEAR_FROM
     ]
-    return float(np.polyfit(*zip(*known, strict=True), 1)[0]) if len(known) > 1 else None
+    if len(known) < 2:
+        return None
+    sizes, times = np.array(known).T
+    return float(np.polyfit(sizes, times, 1)[0])

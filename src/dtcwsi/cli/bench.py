@@ -97,12 +97,8 @@ def run(
     for shelf in shelves:
         protocol.choice.of(shelf.cohort, seed=0)  # told once, before any work
     write = partial(write_table_files, folder=out, command=command_line())
-    how: dict[str, Any] = {
-        "beside": beside,
-        "cohort": name,
-        "patches": (patches or [13_900])[0],
-        "device": pick_device(device),
-    }
+    how: dict[str, Any] = {"beside": beside, "cohort": name, "device": pick_device(device)}
+    how |= {"patches": patches[0]} if patches else {}
     made = make_table(table, chosen, shelves, tell=say, on_row=write, **how)
     paths = write(made)
     if as_json:
