@@ -21,6 +21,10 @@ def fails(place):
     raise ValueError(f"no room for {place.rank}")
 
 
+def is_killed(place):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def waits(place):
     time.sleep(60)
 
@@ -52,6 +56,19 @@ def test_what_another_process_meets_is_told():
             raise RuntimeError("connection closed by peer")
 
     with pytest.raises(DtcwsiError, match="training process 1 of 2 failed: ValueError: no room for 1"):
+        breaks_off()
+
+
+def test_a_process_that_was_killed_is_told():
+    def breaks_off():
+        with helped(2, CPU, is_killed):
+            for helper in multiprocessing.active_children():
+                helper.join()
+            raise RuntimeError("connection closed by peer")
+
+    with pytest.raises(
+        DtcwsiError, match="training process 1 of 2 ended with exit code -9, perhaps for want of memory"
+    ):
         breaks_off()
 
 

@@ -2,9 +2,10 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -72,7 +73,7 @@ def helped(devices: int, device: torch.device, part: Callable[..., object], *giv
     port, context = _free_port(), get_context("spawn")
     told = context.SimpleQueue()
     helpers = [
-        context.Process(target=_help, args=(told, part, given, Place(rank, devices, port)), daemon=True)
+        context.Process(target=_help, args=(told, part, given, Place(rank, devices, port), device), daemon=True)
         for rank in range(1, devices)
     ]
     try:
@@ -83,14 +84,27 @@ def helped(devices: int, device: torch.device, part: Callable[..., object], *giv
         for helper in helpers:
             helper.join(_SECONDS_TO_END)
     except RuntimeError as error:  # perhaps a connection that broke off, which has a reason on the other side
-        if told.empty():
+        reason = _why_ended(helpers) if told.empty() else told.get()
+        if reason is None:
             raise
-        raise DtcwsiError(told.get()) from error
+        raise DtcwsiError(reason) from error
     finally:
         _part_ways()
         for helper in helpers:
             helper.terminate()
             helper.join()
+
+
+def _why_ended(helpers: Sequence[BaseProcess]) -> str | None:
+    """Name a process that something killed; None if all are there."""
+    for rank, helper in enumerate(helpers, start=1):
+        helper.join(1)
+        if helper.exitcode:
+            return (
+                f"training process {rank} of {len(helpers) + 1} ended with exit code {helper.exitcode}, perhaps for "
+                "want of memory; use fewer devices or lower max_tokens"
+            )
+    return None
 
 
 def without_joining(trainer: "Trainer") -> AbstractContextManager[Any]:
@@ -105,8 +119,10 @@ def from_first(trainer: "Trainer", value: bool) -> bool:  # noqa: FBT001  # what
     return bool(trainer.strategy.broadcast(value))
 
 
-def _help(told: Any, part: Callable[..., object], given: tuple[Any, ...], place: Place) -> None:
-    """Do a part in a process of its own; what goes wrong is told to the first."""
+def _help(told: Any, part: Callable[..., object], given: tuple[Any, ...], place: Place, device: torch.device) -> None:
+    """Do a part in a process of its own, on the device of its rank; what goes wrong is told to the first."""
+    if device.type == "cuda":
+        torch.cuda.set_device(place.rank)
     torch.set_num_threads(max(1, torch.get_num_threads() // place.world))
     try:
         part(*given, place)
