@@ -19,7 +19,8 @@ def chosen_thresholds(labels: Labels, probabilities: Values) -> dict[str, float]
 
     ``labels`` (slides,), ``probabilities`` (slides, 2), of slides that no model of them was trained on.
     Returns: ``half``, 0.5; ``youden``, of the largest sum of sensitivity and specificity, of several the nearest to
-    0.5; ``sensitivity_95``, the largest that finds 95 % of the second class. Without slides of both, ``half`` alone.
+    0.5; ``sensitivity_95``, the largest that finds 95 % of the second class. The latter two lie midway between slides;
+    without slides of both classes there is ``half`` alone.
     Source: Youden 1950, "Index for Rating Diagnostic Tests".
     """
     found, positive = {"half": 0.5}, labels == 1
@@ -29,11 +30,11 @@ def chosen_thresholds(labels: Labels, probabilities: Values) -> dict[str, float]
     cuts = np.unique(values)
     between = np.concatenate([cuts[:1], (cuts[1:] + cuts[:-1]) / 2])
     above = values[None, :] >= between[:, None]
-    worth = above[:, positive].mean(axis=1) - above[:, ~positive].mean(axis=1)
+    sensitivity = above[:, positive].mean(axis=1)
+    worth = sensitivity - above[:, ~positive].mean(axis=1)
     best = between[worth >= worth.max() - 1e-12]
     found["youden"] = float(best[np.abs(best - 0.5).argmin()])
-    keeps = np.sort(values[positive])[::-1]
-    found["sensitivity_95"] = float(keeps[int(np.ceil(_SENSITIVITY * len(keeps))) - 1])
+    found["sensitivity_95"] = float(between[sensitivity >= _SENSITIVITY].max())
     return found
 
 

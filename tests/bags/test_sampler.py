@@ -30,6 +30,8 @@ def test_processes_take_each_batch_together_and_end_it_together(count, batch_siz
     how = {"batch_size": batch_size, "max_tokens": limit, "seed": 1}
     whole = list(PassSampler(range(count), sizes, **how))
     parts = [list(PassSampler(range(count), sizes, **how, part=(rank, processes))) for rank in range(processes)]
+    assert len({len(own) for own in parts}) == 1
+    assert all(len({one.ends_batch for one in turn}) == 1 for turn in zip(*parts, strict=True))
     ends = sum(one.ends_batch for one in whole)
     assert [sum(one.ends_batch for one in own) for own in parts] == [ends] * processes
     taken = [slide for own in parts for one in own if one.share for slide in one.slides]

@@ -31,10 +31,10 @@ def waits(place):
 
 @pytest.mark.parametrize("model", ["abmil", "dtc-abmil"])
 def test_two_processes_give_the_weights_of_one(needle_cohort, tmp_path, model):
-    cohort = needle_cohort(slides=14, slides_per_patient=1)
+    cohort = needle_cohort(slides=24, slides_per_patient=1)
     weights, histories = [], []
     for devices in (1, 2):
-        how = {"folds": 2, "epochs": 3, "batch_size": 2, "max_tokens": 100, "device": "cpu", "devices": devices}
+        how = {"folds": 2, "epochs": 3, "batch_size": 5, "max_tokens": 100, "device": "cpu", "devices": devices}
         record = cross_validate(cohort, model=model, out=tmp_path / f"{devices}", **how)
         assert record.complete
         weights.append(load_file(record.folder / "fold1" / "model.safetensors"))
@@ -92,7 +92,8 @@ def test_one_device_starts_nothing():
         assert place is ALONE
 
 
-def test_the_others_end_when_the_first_is_killed(needle_cohort, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_others_end_when_the_first_is_ended(needle_cohort, tmp_path, number):
     needle_cohort(slides=12)
     code = textwrap.dedent("""
         import sys
@@ -111,13 +112,13 @@ def test_the_others_end_when_the_first_is_killed(needle_cohort, tmp_path):
     (tmp_path / "train.py").write_text(code)
     first = subprocess.Popen([sys.executable, "train.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert first.stdout.readline() == "epoch\n"
-    others = [int(number) for number in children_of(first.pid)]
+    others = [int(child) for child in children_of(first.pid)]
     assert others
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    first.send_signal(number)
+    first.wait(30)
     first.stdout.close()
     for _ in range(300):
-        if not any(alive(number) for number in others):
+        if not any(alive(child) for child in others):
             return
         time.sleep(0.1)
     pytest.fail("a helper lives on")

@@ -17,7 +17,7 @@ class Pass:
     """Slides computed at once: their ``share`` of the batch's slides, and whether the batch ends with them.
 
     The sum of share x mean loss over a batch's passes is the mean loss over its slides: accumulation is exact, in one
-    process or several. A pass of share 0 only ends the batch of a process that has no slide of it.
+    process or several. A pass of share 0 computes nothing: all processes of a batch take as many passes.
     """
 
     slides: tuple[int, ...]
@@ -111,9 +111,10 @@ class PassSampler(Sampler[Pass]):
             order = [self._slides[i] for i in torch.randperm(len(order), generator=self._generator).tolist()]
         for first in range(0, len(order), self._batch_size):
             batch = order[first : first + self._batch_size]
-            own = batch if self._part[1] == 1 else dealt(batch, self._sizes, self._part[1])[self._part[0]]
-            passes = cut_passes(own, self._sizes, self._max_tokens)
-            for number, slides in enumerate(passes, start=1):
-                yield Pass(slides, len(slides) / len(batch), number == len(passes))
-            if not passes:
-                yield Pass((batch[0],), 0.0, ends_batch=True)
+            rank, processes = self._part
+            parts = [batch] if processes == 1 else dealt(batch, self._sizes, processes)
+            passes = [cut_passes(part, self._sizes, self._max_tokens) for part in parts]
+            most = max(map(len, passes))
+            for number in range(most):
+                slides = passes[rank][number] if number < len(passes[rank]) else ()
+                yield Pass(slides or (batch[0],), len(slides) / len(batch), number + 1 == most)

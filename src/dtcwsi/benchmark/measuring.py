@@ -6,6 +6,8 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dtcwsi.bags.packing import pack
+from dtcwsi.errors import DtcwsiError
 from dtcwsi.models import create_model
 from dtcwsi.store.features import extraction_of
 from dtcwsi.store.tables import read_rows
@@ -79,10 +82,17 @@ def measure(
 ) -> Measured:
     """Build a model in a process of its own and run one slide of random features on a square grid through it.
 
-    Raises: what `create_model` raises for the model or its options.
+    Raises: what `create_model` raises for the model or its options; DtcwsiError if the process was ended, as for want
+    of memory.
     """
-    with get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measured, (model, dict(options), in_dim, n_classes, patches, device, repeats))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        work = pool.submit(_measured, model, dict(options), in_dim, n_classes, patches, device, repeats)
+        try:
+            return work.result()
+        except BrokenProcessPool as error:
+            raise DtcwsiError(
+                f"the process that measured {model} on {patches:,} patches was ended, perhaps for want of memory"
+            ) from error
 
 
 def seconds_a_patch(features: Path) -> dict[str, float]:

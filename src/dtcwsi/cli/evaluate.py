@@ -92,7 +92,7 @@ def _thresholds(run: Path) -> dict[str, float]:
     """Give the thresholds that the whole run's out-of-fold predictions chose; a fold of it keeps them."""
     from dtcwsi.thresholds import THRESHOLDS
 
-    whole = run.parent if (run / "fold.json").is_file() else run
+    whole = run.resolve().parent if (run / "fold.json").is_file() else run
     try:
         found: dict[str, float] = json.loads((whole / "metrics.json").read_text(encoding="utf-8"))["thresholds"]
     except (OSError, ValueError, KeyError):  # of several classes, or of an earlier version

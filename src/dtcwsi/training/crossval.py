@@ -160,7 +160,9 @@ def cross_validate(
     plan = _finished_plan(slides, planned, Path(out))
     slides = slides if plan else slides.usable
     tell_of_slides(slides.cohort, choice, tell)
-    plan = plan or planned(slides)
+    if plan is None:
+        plan = planned(slides)
+        plan.check_devices()
     plan.check()
     folder = RunFolder(Path(out), plan.settings())
     with try_lock(folder.path / ".lock") as free:

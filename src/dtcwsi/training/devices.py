@@ -2,9 +2,12 @@
 
 import os
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ALONE", "Place", "check_devices", "from_first", "helped", "without_joining"]
 
-_SECONDS_TO_END = 10
+_SECONDS_TO_END = 5
+_SECONDS_BETWEEN_LOOKS = 0.05
 _SET_BY_LIGHTNING = ("MASTER_ADDR", "MASTER_PORT")
 
 
@@ -71,14 +75,15 @@ def helped(devices: int, device: torch.device, part: Callable[..., object], *giv
         yield ALONE
         return
     port, context = _free_port(), get_context("spawn")
-    told = context.SimpleQueue()
+    ready, told = context.SimpleQueue(), context.SimpleQueue()
     helpers = [
-        context.Process(target=_help, args=(told, part, given, Place(rank, devices, port), device), daemon=True)
+        context.Process(target=_help, args=(ready, told, part, given, Place(rank, devices, port), device), daemon=True)
         for rank in range(1, devices)
     ]
     try:
         for helper in helpers:
             helper.start()
+        _await(ready, helpers)
         with _threads_shared(device, devices), _environment_kept():
             yield Place(0, devices, port)
         for helper in helpers:
@@ -92,7 +97,26 @@ def helped(devices: int, device: torch.device, part: Callable[..., object], *giv
         _part_ways()
         for helper in helpers:
             helper.terminate()
+            helper.join(_SECONDS_TO_END)
+            helper.kill()
             helper.join()
+
+
+def _await(ready: Any, helpers: Sequence[BaseProcess]) -> None:
+    """Wait until all helpers have begun: what ends before they meet would be waited for.
+
+    Raises: DtcwsiError if one has ended.
+    """
+    begun = 0
+    while begun < len(helpers):
+        while not ready.empty():
+            ready.get()
+            begun += 1
+        if begun < len(helpers) and not all(helper.is_alive() for helper in helpers):
+            reason = _why_ended(helpers)
+            if reason is not None:
+                raise DtcwsiError(f"{reason}; a script that trains on several devices needs its __main__ guarded")
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 def _why_ended(helpers: Sequence[BaseProcess]) -> str | None:
@@ -119,8 +143,12 @@ def from_first(trainer: "Trainer", value: bool) -> bool:  # noqa: FBT001  # what
     return bool(trainer.strategy.broadcast(value))
 
 
-def _help(told: Any, part: Callable[..., object], given: tuple[Any, ...], place: Place, device: torch.device) -> None:
+def _help(
+    ready: Any, told: Any, part: Callable[..., object], given: tuple[Any, ...], place: Place, device: torch.device
+) -> None:
     """Do a part in a process of its own, on the device of its rank; what goes wrong is told to the first."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    ready.put(place.rank)
     if device.type == "cuda":
         torch.cuda.set_device(place.rank)
     torch.set_num_threads(max(1, torch.get_num_threads() // place.world))
@@ -132,6 +160,13 @@ def _help(told: Any, part: Callable[..., object], given: tuple[Any, ...], place:
         told.put(f"training process {place.rank} of {place.world} failed: {type(error).__name__}: {error}")
     finally:
         _part_ways()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _part_ways() -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
@@ -74,8 +74,21 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            callbacks=[_PlainSigterm(signal.getsignal(signal.SIGTERM))] if place.world > 1 else [],
         )
         trainer.fit(module, loader)
+
+
+class _PlainSigterm(Callback):  # type: ignore[misc]  # lightning has no stubs here
+    """Give SIGTERM its handler back while several processes train: Lightning's waits for all of them."""
+
+    def __init__(self, before: Any) -> None:
+        self._before = before
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Undo what Lightning has set."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._before)
 
 
 @contextmanager

@@ -55,13 +55,16 @@ class TrainingPlan:
     whole_batches: bool
     needs_places: bool
 
+    def check_devices(self) -> None:
+        """Check that there are as many devices as share a batch.  Raises: OptionError if there are not."""
+        check_devices(self.devices, device_of(self.device), whole_batches=self.whole_batches)
+
     def check(self) -> None:
         """Look at every fold once, before a file is written.
 
-        Raises: OptionError if a batch that must be whole is larger than a pass, or devices are not there or cannot
-        share; FeaturesError if slides have no coordinates and training needs them.
+        Raises: OptionError if a batch that must be whole is larger than a pass, or devices cannot share it;
+        FeaturesError if slides have no coordinates and training needs them.
         """
-        check_devices(self.devices, device_of(self.device), whole_batches=self.whole_batches)
         nowhere = [header.slide_id for header in self.cohort.headers if not header.has_coords]
         if self.needs_places and nowhere:
             instead = "no self-supervised phase" if self.pretrain_steps else "a model that does without, such as abmil"

@@ -7,11 +7,12 @@ import pytest
 import tifffile
 
 from dtcwsi.bags.cohort import read_cohort
+from dtcwsi.benchmark.cohorts import named
 from dtcwsi.benchmark.cohorts.composed import compose_cohort
 from dtcwsi.benchmark.cohorts.mil_sets import write_mil_set
 from dtcwsi.benchmark.cohorts.named import make_named
 from dtcwsi.cli.main import status_of
-from dtcwsi.errors import UsageError
+from dtcwsi.errors import DtcwsiError, UsageError
 from dtcwsi.store.features import read_features
 
 
@@ -65,6 +66,41 @@ def test_needles_are_drawn_with_places_and_both_classes(tmp_path):
     assert (tmp_path / "again" / "features" / "given" / cohort.headers[0].path.name).read_bytes() == first
 
 
+def test_a_cohort_that_was_killed_in_the_making_is_made_whole(tmp_path, monkeypatch):
+    def killed(out, bags):
+        (out / "features" / "given").mkdir(parents=True)
+        (out / "labels.csv").write_text("slide_id,label\n")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(named, "write_feature_cohort", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make_named("needle", None, tmp_path / "made")
+    labels, folder = make_named("needle", None, tmp_path / "made")
+    assert len(read_cohort(labels, folder).slides) == 120
+
+
+def test_a_cohort_of_another_source_is_told(bags_of_elephants, tmp_path):
+    path, *_ = bags_of_elephants
+    make_named("elephant", path, tmp_path / "made")
+    other = path.rename(tmp_path / "other.npz")
+    with pytest.raises(UsageError, match=r"was made from .*elephant.npz; name another --out or delete it"):
+        make_named("elephant", other, tmp_path / "made")
+
+
+def test_slides_that_cannot_be_extracted_are_told(tmp_path, monkeypatch):
+    def drawn(out, **_):
+        (out / "slides").mkdir(exist_ok=True)
+        (out / "slides" / "a.tif").write_bytes(b"no slide")
+        (out / "labels.csv").write_text("slide_id,label\na,b\n")
+
+    monkeypatch.setattr(named, "write_cohort", drawn)
+    monkeypatch.setattr(named, "_ENCODER", "colour-texture")
+    for _ in range(2):  # it is no whole cohort afterwards either
+        with pytest.raises(DtcwsiError, match=r"1 of 1 slides could not be extracted, the first a \("):
+            make_named("demo", None, tmp_path / "made")
+
+
 def test_slides_are_composed_of_tiles_of_one_pool(tmp_path):
     shades = {}
     for kind, name in enumerate(("lung_n", "lung_aca", "lung_scc")):
@@ -102,6 +138,23 @@ def test_files_that_are_no_mil_set_are_told(tmp_path, arrays, told):
     with pytest.raises(UsageError, match=told):
         write_mil_set(tmp_path / "fox.npz", tmp_path / "made")
     assert not (tmp_path / "made").exists()
+
+
+def test_files_that_are_no_archive_are_told(tmp_path):
+    np.save(tmp_path / "fox.npy", np.zeros(3))
+    (tmp_path / "fox.npz").write_bytes(b"PK\x03\x04 cut off")
+    for name in ("fox.npy", "fox.npz"):
+        with pytest.raises(UsageError, match="cannot be read"):
+            write_mil_set(tmp_path / name, tmp_path / "made")
+
+
+def test_tiles_of_another_size_are_told(tmp_path):
+    for name in ("lung_n", "lung_aca", "lung_scc"):
+        (tmp_path / name).mkdir()
+        for number in range(10):
+            cv2.imwrite(str(tmp_path / name / f"{number}.jpeg"), np.zeros((96, 64, 3), np.uint8))
+    with pytest.raises(UsageError, match=r"jpeg has 64 x 96 px; expected 768 x 768 px"):
+        compose_cohort(tmp_path, tmp_path / "made", seed=0)
 
 
 def test_too_few_tiles_are_told(tmp_path):

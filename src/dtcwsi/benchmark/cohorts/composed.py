@@ -6,6 +6,7 @@ arXiv 1912.12142), one of each group of augmented copies.
 """
 
 import csv
+import io
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from dtcwsi.errors import UsageError
 from dtcwsi.slides.pyramid import write_pyramid
+from dtcwsi.store.atomic import write_text
 
 __all__ = ["compose_cohort"]
 
@@ -29,7 +31,8 @@ def compose_cohort(tiles: Path, out: Path, *, seed: int, slides_a_class_and_pool
     """Write ``slides/ID.tif`` and ``labels.csv`` (slide_id, label, patient_id, fold); finished slides are kept.
 
     A slide is 6 x 5 tiles of 768 px, of which one or two (3.3 or 6.7 %) are of its carcinoma, the rest normal lung.
-    Raises: UsageError if ``tiles`` lacks a folder of 10 tiles or more, two a pool, of normal lung or of a carcinoma.
+    Raises: UsageError if ``tiles`` lacks a folder of 10 tiles or more, two a pool, of normal lung or of a carcinoma, or
+    a tile is of another size.
     """
     rng = np.random.default_rng(seed)
     for name in (_NORMAL, *_CLASSES.values()):
@@ -47,10 +50,11 @@ def compose_cohort(tiles: Path, out: Path, *, seed: int, slides_a_class_and_pool
                 if not path.exists():
                     write_pyramid(path, _paint(chosen), spacing_um=_SPACING_UM)
                 rows.append((slide_id, label, f"pool{pool}", pool))
-    with (out / "labels.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("slide_id", "label", "patient_id", "fold"))
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("slide_id", "label", "patient_id", "fold"))
+    writer.writerows(rows)
+    write_text(out / "labels.csv", text.getvalue())
 
 
 def _deal(paths: list[Path], rng: np.random.Generator) -> list[list[Path]]:
@@ -72,7 +76,11 @@ def _paint(chosen: list[tuple[Path, int]]) -> NDArray[np.uint8]:
     """Paint a slide's pixels: the tiles in a grid, white glass around."""
     picture = np.full((_ROWS * _TILE_PX + 2 * _MARGIN_PX, _COLUMNS * _TILE_PX + 2 * _MARGIN_PX, 3), 245, np.uint8)
     for place, (path, turn) in enumerate(chosen):
-        tile = np.rot90(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB), turn % 4)
+        read = cv2.imread(str(path))
+        if read is None or read.shape != (_TILE_PX, _TILE_PX, 3):
+            what = "cannot be read" if read is None else f"has {read.shape[1]} x {read.shape[0]} px"
+            raise UsageError(f"the tile {path} {what}; expected {_TILE_PX} x {_TILE_PX} px")
+        tile = np.rot90(cv2.cvtColor(read, cv2.COLOR_BGR2RGB), turn % 4)
         tile = tile[:, ::-1] if turn >= 4 else tile
         top, left = (_MARGIN_PX + _TILE_PX * step for step in divmod(place, _COLUMNS))
         picture[top : top + _TILE_PX, left : left + _TILE_PX] = tile

@@ -1,6 +1,7 @@
 """Real multiple-instance sets (Andrews et al. 2002: elephant, fox, tiger) as feature files."""
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -25,9 +26,10 @@ def write_mil_set(path: Path, out: Path) -> None:
     try:
         with np.load(path) as arrays:
             features, bag, label = (np.asarray(arrays[name]) for name in _ARRAYS)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise UsageError(f"{path} cannot be read ({error}); expected an .npz with features, bag and label") from error
-    if features.ndim != 2 or bag.shape != features.shape[:1] or set(bag.tolist()) != set(range(len(label))):
+    shaped = features.ndim == 2 and label.ndim == 1 and bag.shape == features.shape[:1]
+    if not shaped or set(bag.tolist()) != set(range(len(label))):
         raise UsageError(
             f"{path} has features {features.shape}, bag {bag.shape} and label {label.shape}; expected "
             "(instances, dim), (instances,) with every number of a bag, and (bags,)"

@@ -1,5 +1,6 @@
 """Cohorts that the paper's tables can be made on by name."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,11 @@ from dtcwsi.benchmark.cohorts.feature_cohort import write_feature_cohort
 from dtcwsi.benchmark.cohorts.mil_sets import write_mil_set
 from dtcwsi.benchmark.cohorts.needles import TASKS, draw_bags
 from dtcwsi.encoders import load_encoder
-from dtcwsi.errors import UsageError
+from dtcwsi.errors import DtcwsiError, UsageError
 from dtcwsi.extraction import Extraction, run_extraction
 from dtcwsi.slides import find_slides
 from dtcwsi.slides.synthetic import write_cohort
+from dtcwsi.store.atomic import write_json
 
 __all__ = ["NAMED", "Named", "make_named"]
 
@@ -35,7 +37,9 @@ class Named:
 def make_named(name: str, source: Path | None, out: Path) -> tuple[Path, Path]:
     """Make a named cohort in a folder, or find it done.  Returns: labels table, feature folder.
 
-    Raises: UsageError if it needs a source and has none, or the other way round, or the source is another thing.
+    A killed making goes on where it was.
+    Raises: UsageError if it needs a source and has none, or the other way round, or the source is another thing, or the
+    folder holds a cohort of another source; DtcwsiError if a slide could not be extracted.
     """
     named = NAMED[name]
     if named.source and source is None:
@@ -44,8 +48,15 @@ def make_named(name: str, source: Path | None, out: Path) -> tuple[Path, Path]:
         raise UsageError(f"the cohort {name} is drawn and takes no --from")
     if source is not None and not source.exists():
         raise UsageError(f"{source} does not exist; expected {named.source}")
-    if not (out / "labels.csv").is_file() or not (out / "features").is_dir():
+    made_of, note = "" if source is None else str(source.resolve()), out / "source.json"
+    known = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {"source": made_of, "whole": False}
+    if known["source"] != made_of:
+        raise UsageError(f"{out} was made from {known['source']}; name another --out or delete it")
+    if not known["whole"]:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(note, {"source": made_of, "whole": False})
         named.make(source, out)
+        write_json(note, {"source": made_of, "whole": True})
     return out / "labels.csv", out
 
 
@@ -70,7 +81,14 @@ def _mil_set(path: Path | None, out: Path) -> None:
 
 
 def _extract(out: Path) -> None:
-    run_extraction(find_slides([out / "slides"]), Extraction(out=out, encoder=load_encoder(_ENCODER), workers=1))
+    slides = find_slides([out / "slides"])
+    summary = run_extraction(slides, Extraction(out=out, encoder=load_encoder(_ENCODER), workers=1))
+    if summary.failed:
+        slide_id, step, reason = summary.failed[0]
+        raise DtcwsiError(
+            f"{len(summary.failed)} of {len(slides)} slides could not be extracted, the first {slide_id} ({step}: "
+            f"{reason}); run the same command again"
+        )
 
 
 NAMED: Mapping[str, Named] = {
