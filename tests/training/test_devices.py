@@ -53,28 +53,42 @@ def test_two_processes_give_the_weights_of_one(needle_cohort, tmp_path):
     assert "MASTER_PORT" not in os.environ
 
 
-def test_what_another_process_meets_is_told():
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        (fails, "training process 1 of 2 failed: ValueError: no room for 1"),
+        (is_killed, "training process 1 of 2 ended with exit code -9, perhaps for want of memory"),
+    ],
+)
+def test_what_another_process_meets_is_told(part, told):
     def breaks_off():
-        with helped(2, CPU, fails):
+        with helped(2, CPU, part):
             for helper in multiprocessing.active_children():
                 helper.join()
             raise RuntimeError("connection closed by peer")
 
-    with pytest.raises(DtcwsiError, match="training process 1 of 2 failed: ValueError: no room for 1"):
+    with pytest.raises(DtcwsiError, match=told):
         breaks_off()
 
 
-def test_a_process_that_was_killed_is_told():
-    def breaks_off():
-        with helped(2, CPU, is_killed):
-            for helper in multiprocessing.active_children():
-                helper.join()
-            raise RuntimeError("connection closed by peer")
+class EndsWhenSent:
+    """What ends the process that unpickles it, before that has begun."""
 
-    with pytest.raises(
-        DtcwsiError, match="training process 1 of 2 ended with exit code -9, perhaps for want of memory"
-    ):
-        breaks_off()
+    def __init__(self, status):
+        self.status = status
+
+    def __reduce__(self):
+        return os._exit, (self.status,)
+
+
+@pytest.mark.parametrize(("status", "told"), [(0, "ended before it began"), (3, "ended with exit code 3")])
+def test_a_process_that_never_begins_is_told_and_not_waited_for(status, told):
+    def begins():
+        with helped(2, CPU, fails, EndsWhenSent(status)):
+            pytest.fail("a process that is not there was met")
+
+    with pytest.raises(DtcwsiError, match=f"{told}.*needs its __main__ guarded"):
+        begins()
 
 
 def test_the_others_end_with_the_block_and_threads_are_given_back():

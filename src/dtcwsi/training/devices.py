@@ -51,17 +51,15 @@ class Place:
 ALONE = Place()
 
 
-def check_devices(devices: int, device: torch.device, *, whole_batches: bool) -> int:
+def check_devices(devices: int, device: torch.device, *, whole_batches: bool) -> None:
     """Check that a model can be trained on so many devices.  Raises: OptionError if it cannot."""
-    check_whole_number("devices", devices)
-    if devices == 1:
-        return devices
+    if check_whole_number("devices", devices) == 1:
+        return
     if whole_batches:
         raise OptionError(f"got devices={devices}; use one, as this model's slides depend on each other in training")
     there = {"cpu": devices, "cuda": torch.cuda.device_count()}.get(device.type, 1)
     if devices > there:
         raise OptionError(f"got devices={devices} and there are {there} of {device.type}; use as many or fewer")
-    return devices
 
 
 @contextmanager
@@ -107,15 +105,14 @@ def _await(ready: Any, helpers: Sequence[BaseProcess]) -> None:
 
     Raises: DtcwsiError if one has ended.
     """
-    begun = 0
-    while begun < len(helpers):
+    begun = set[int]()
+    while len(begun) < len(helpers):
+        ended = {rank for rank, helper in enumerate(helpers, start=1) if not helper.is_alive()}
         while not ready.empty():
-            ready.get()
-            begun += 1
-        if begun < len(helpers) and not all(helper.is_alive() for helper in helpers):
-            reason = _why_ended(helpers)
-            if reason is not None:
-                raise DtcwsiError(f"{reason}; a script that trains on several devices needs its __main__ guarded")
+            begun.add(ready.get())
+        if ended - begun:
+            reason = _why_ended(helpers) or "a training process ended before it began"
+            raise DtcwsiError(f"{reason}; a script that trains on several devices needs its __main__ guarded")
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
