@@ -1,11 +1,12 @@
 """Train the comparison systems by one protocol on real MIL sets, needles, the demo and real tissue; resumable.
 
-python benchmarks/systems_rows.py mil needles demo tissue --rows docs/results/systems.jsonl --work DIR
-    [--mil DIR] [--demo DIR] [--tissue DIR] [--systems NAME ...] [--seeds N]
+python benchmarks/systems_rows.py mil needles demo tissue demo-published tissue-published --rows
+    docs/results/systems.jsonl --work DIR [--mil DIR] [--demo DIR] [--tissue DIR] [--systems NAME ...] [--seeds N]
 
 mil: 10-fold cross-validation, five times for ABMIL, plain and gated. needles: bags with places, 160 to train on, 200
-fresh ones to test. demo and tissue: runs as `dtcwsi bench table1 --out DIR/demo` makes them, by the common recipe,
-seeds vary folds and weights; that command then has nothing left to train. --demo is a folder of `dtcwsi demo`, --tissue
+fresh ones to test. demo and tissue: runs as `dtcwsi bench table1 --out DIR/demo` makes them, by the common recipe
+or, for the groups called published, `--recipe published --epochs 20`; seeds vary folds and weights; that command then
+has nothing left to train. --demo is a folder of `dtcwsi demo`, --tissue
 one of `cohort_seeds.py tissue`. Every finished run is a line at once.
 """
 
@@ -43,6 +44,8 @@ MIL_EPOCHS = {"elephant": 10, "fox": 40, "tiger": 40}  # by set, as its authors 
 SLOW, SLOW_MIL_EPOCHS = ("transmil", "mhim-transmil", "spt", "patchgd"), 10  # these take 10 to 30 times abmil's time
 MIL_OPTIONS = {name: {"dropout": 0.5} for name in ("abmil", "abmil gated")}  # Ilse et al. drop out on these sets
 NEEDLES = "placed-64"
+PUBLISHED = "-published"  # groups trained by each model's own recipe, all for as many epochs
+PUBLISHED_EPOCHS = 20
 SEEDS = 3
 
 
@@ -67,7 +70,7 @@ def runs_of(group: str, seeds: int) -> Iterator[Run]:
     for seed in range(5 if group == "mil" else seeds):
         for system in SYSTEMS:
             if group != "mil":
-                yield Run(group, NEEDLES if group == "needles" else group, system, seed)
+                yield Run(group, NEEDLES if group == "needles" else group.removesuffix(PUBLISHED), system, seed)
             elif system not in NEED_PLACES and (seed == 0 or system.startswith("abmil")):
                 yield from (Run(group, task, system, seed) for task in mil_sets.SETS)
 
@@ -99,7 +102,9 @@ def on_needles(run: Run, _: argparse.Namespace) -> dict[str, Any]:
 def on_cohort(run: Run, asked: argparse.Namespace) -> dict[str, Any]:
     """Cross-validate on slides, as `dtcwsi bench` does."""
     source = getattr(asked, run.task)
-    shelf = Shelf(asked.work / run.task / "runs", read_cohort(source / "labels.csv", source), Protocol())
+    own = Protocol(recipe="published", epochs=PUBLISHED_EPOCHS)
+    protocol = own if run.group.endswith(PUBLISHED) else Protocol()
+    shelf = Shelf(asked.work / run.task / "runs", read_cohort(source / "labels.csv", source), protocol)
     record = shelf.train(Configuration(*SYSTEMS[run.system]), run.seed)
     if record.failed_folds:
         raise RuntimeError(f"folds failed: {record.failed_folds}")
@@ -115,7 +120,8 @@ def on_cohort(run: Run, asked: argparse.Namespace) -> dict[str, Any]:
     return row
 
 
-TASKS = {"mil": on_mil, "needles": on_needles, "demo": on_cohort, "tissue": on_cohort}
+COHORTS = ("demo", "tissue", "demo" + PUBLISHED, "tissue" + PUBLISHED)
+TASKS = {"mil": on_mil, "needles": on_needles, **dict.fromkeys(COHORTS, on_cohort)}
 
 
 def done(run: Run, asked: argparse.Namespace) -> dict[str, Any]:

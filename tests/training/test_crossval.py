@@ -14,6 +14,7 @@ import torch
 
 import dtcwsi
 from dtcwsi.aggregators.dsmil import Dsmil
+from dtcwsi.aggregators.mean import MeanPooling
 from dtcwsi.bags.cohort import read_cohort
 from dtcwsi.classifier import Classifier
 from dtcwsi.errors import CohortError, FeaturesError, OptionError, UsageError
@@ -22,7 +23,7 @@ from dtcwsi.metrics import METRICS
 from dtcwsi.store.atomic import try_lock
 from dtcwsi.training import crossval
 from dtcwsi.training.crossval import cross_validate
-from dtcwsi.training.plan import default_batch_size
+from dtcwsi.training.plan import chosen_recipe, default_batch_size
 
 FILES = {"settings.json", "folds.csv", "predictions.csv", "metrics.json", "environment.json"}
 QUICK = {"model": "dtc-abmil", "folds": 2, "epochs": 2}
@@ -193,7 +194,7 @@ def test_slides_without_places_are_told_before_any_fold_by_what_needs_them(needl
     assert not (tmp_path / "run").exists()
 
 
-def test_the_published_recipe_is_the_model_s_own_but_for_what_is_asked(needle_cohort, tmp_path):
+def test_the_published_recipe_is_the_model_s_own_but_for_what_is_asked(needle_cohort, tmp_path, monkeypatch):
     cohort = needle_cohort(slides=12)
     record = cross_validate(cohort, model="dtc-dsmil", out=tmp_path / "run", folds=2, recipe="published", epochs=2)
     card = json.loads((record.folder / "fold0" / "card.json").read_text())
@@ -206,6 +207,8 @@ def test_the_published_recipe_is_the_model_s_own_but_for_what_is_asked(needle_co
     assert settings["schedule"] == "cosine"
     assert "source" not in settings  # its wording changes no result
     assert "Adaptations" in card["about"]
+    assert (chosen_recipe("published", "mean", {}).lr, chosen_recipe("published", "max", {}).epochs) == (5e-4, 20)
+    monkeypatch.delattr(MeanPooling, "recipe")  # as an aggregator of somebody's own
     with pytest.raises(OptionError, match="recipe='published', but mean was published with none; use 'common'"):
         cross_validate(cohort, model="mean", out=tmp_path / "other", recipe="published")
     with pytest.raises(OptionError, match="got recipe='publised'; expected one of: common, published"):

@@ -1,8 +1,11 @@
 """Max pooling: the floor under every method that looks for one patch."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
+from dtcwsi.aggregators.abmil import Abmil
 from dtcwsi.nn.projection import projection_of
 from dtcwsi.nn.segment import segment_argmax
 from dtcwsi.types import Aggregated, CompressedBags
@@ -18,6 +21,8 @@ class MaxPooling(nn.Module):
     ``projection`` is the width of the Linear + ReLU in front, None for none; ``dropout`` acts on the projected tokens.
     Raises: OptionError if an option is out of range.
     """
+
+    recipe = replace(Abmil.recipe, source="none of its own: that of abmil, over which it is the floor")
 
     def __init__(self, in_dim: int, n_classes: int, *, projection: int | None = 512, dropout: float = 0.0) -> None:
         super().__init__()

@@ -1,8 +1,11 @@
 """Mean pooling: the floor under every method that attends."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
+from dtcwsi.aggregators.abmil import Abmil
 from dtcwsi.nn.projection import projection_of
 from dtcwsi.nn.segment import segment_pool, segment_softmax
 from dtcwsi.types import Aggregated, CompressedBags
@@ -16,6 +19,8 @@ class MeanPooling(nn.Module):
     ``projection`` is the width of the Linear + ReLU in front, None for none; ``dropout`` acts on the projected tokens.
     Raises: OptionError if an option is out of range.
     """
+
+    recipe = replace(Abmil.recipe, source="none of its own: that of abmil, over which it is the floor")
 
     def __init__(self, in_dim: int, n_classes: int, *, projection: int | None = 512, dropout: float = 0.0) -> None:
         super().__init__()
