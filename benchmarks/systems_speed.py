@@ -1,10 +1,11 @@
 """Time and memory of the comparison systems beside their published code, both sides in turns in one run.
 
-python benchmarks/systems_speed.py --published DIR [--systems NAME ...] [--sizes N ...] --out FILE
+python benchmarks/systems_speed.py --published DIR [--systems NAME ...] [--sizes N ...] [--inference] --out FILE
 
 DIR holds checkouts named CLAM, dsmil-wsi, TransMIL, PANTHER, MHIM-MIL (branch v1), HIPT, vision-longformer, 2DMamba,
-fastglioma and PatchGD; of a system whose checkout is not there ours is measured alone. What those need besides torch
-(nystrom-attention, einops, pandas) is installed by hand. One slide of random features, 512 wide, on a square grid for
+fastglioma and PatchGD; of a system whose checkout is not there ours is measured alone, and so is tome-abmil, for its
+matching over the whole matrix of similarities. What those need besides torch (nystrom-attention, einops, pandas) is
+installed by hand. One slide of random features, 512 wide, on a square grid for
 systems that look at places, in the order given for others; two threads, float32: inference and a training step (loss
 and gradients, no optimiser), medians in turns; memory is the peak of what a process of its own has allocated beyond the
 start, in its first call. A side that fails, or takes longer than --limit seconds, has its reason in the row.
@@ -32,15 +33,18 @@ from published import PUBLISHED, Call
 
 DIM, LARGEST_GIB, MOST_REPEATS, SECONDS_A_ROW = 512, 20, 9, 30
 SIZES = (5000, 13_900, 100_000)
+TOME = "tome-abmil"
 EXTRAS = {
     "transmil": {"dtc-transmil r=0.4": {"retention": 0.4}},
     "clam-sb": {
         "dtc-clam-sb r=0.1": {"retention": 0.1},
         "dtc-clam-sb r=0.1 float32 scores": {"retention": 0.1, "exact_ranking": False},
     },
+    TOME: {"tome-abmil float32 scores": {"exact_ranking": False}},
 }
 PLACED = ("hipt", "longformer", "mamba2d", "spt", "patchgd")
 OPTIONS: dict[str, dict[str, Any]] = {
+    TOME: {"retention": 0.4},
     "clam-sb": {"instance_loss": "ce"},
     "clam-mb": {"instance_loss": "ce"},
     "longformer": {"relative": False},
@@ -67,9 +71,9 @@ def sides(system: str, published: Path, patches: int, *, training: bool) -> dict
     torch.set_num_threads(2)
     torch.manual_seed(0)
     rows, given = torch.randn(patches, DIM), OPTIONS.get(system, {})
-    folder, build = PUBLISHED[system]
     made: dict[str, Callable[[], Call]] = {}
-    if (published / folder).is_dir():
+    folder, build = PUBLISHED.get(system, ("", None))
+    if build and (published / folder).is_dir():
         made["published"] = partial(build, published / folder, system, rows, training=training)
     made[system] = partial(ours, system, rows, training=training, **given)
     for label, budget in EXTRAS.get(system, {}).items():
@@ -120,8 +124,9 @@ def main() -> None:
     """Measure system by system, size by size; rows of the same name are replaced."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--published", type=Path, required=True)
-    parser.add_argument("--systems", nargs="+", choices=list(PUBLISHED), default=list(PUBLISHED))
+    parser.add_argument("--systems", nargs="+", choices=[*PUBLISHED, TOME], default=list(PUBLISHED))
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
+    parser.add_argument("--inference", action="store_true", help="no training steps")
     parser.add_argument("--limit", type=float, default=180, help="most seconds of a call")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
@@ -129,7 +134,7 @@ def main() -> None:
     made = provenance(dim=DIM, threads=2)
     for system in asked.systems:
         for patches in asked.sizes:
-            for training in (False, True):
+            for training in (False,) if asked.inference else (False, True):
                 row = {"system": system, "patches": patches, "training": training, "commit": made["commit"]}
                 row |= measured(system, asked.published, patches, training=training, limit=asked.limit)
                 same = ("system", "patches", "training")

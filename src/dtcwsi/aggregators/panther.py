@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from dtcwsi.nn.attention import predicted_map
+from dtcwsi.nn.chunks import chunks
 from dtcwsi.nn.segment import segment_ids, segment_shares, segment_sum
 from dtcwsi.options import check_number, check_share, check_whole_number, one_of
 from dtcwsi.recipe import TrainingRecipe
@@ -19,7 +20,6 @@ from dtcwsi.types import Aggregated, CompressedBags
 __all__ = ["Panther"]
 
 _HEADS = ("linear", "per-prototype")
-_CHUNK = 2048
 
 
 class Panther(nn.Module):
@@ -146,15 +146,15 @@ class _Prior:
     def step(
         self, mixture: _Mixture, rows: Float[Tensor, "tokens dim"], weight: Float[Tensor, "tokens"]
     ) -> tuple[_Mixture, Float[Tensor, "tokens prototypes"]]:
-        """Say whose each token is, then fit the mixture to them; squares exist for a few thousand tokens at a time."""
+        """Say whose each token is, then fit the mixture to them; squares exist for a chunk of tokens at a time."""
         total, seen = mixture[0].new_full(mixture[0].shape, self.weight), self.weight * self.means
         seen_squares = self.weight * (self.variances + self.means**2)
-        owners = []
-        for part, counted in zip(torch.split(rows, _CHUNK), torch.split(weight, _CHUNK), strict=True):
-            centred = part - self.middle
+        owners = [rows.new_empty(0, len(self.means))]
+        for part in chunks(rows.shape[0], rows.shape[1], rows.device):
+            centred = rows[part] - self.middle
             squares = centred * centred
             owners.append(_responsibilities(centred, squares, *mixture))
-            shares = owners[-1] * counted[:, None]
+            shares = owners[-1] * weight[part, None]
             total = total + shares.sum(dim=0)
             seen, seen_squares = seen + shares.T @ centred, seen_squares + shares.T @ squares
         mean = seen / total[:, None]
