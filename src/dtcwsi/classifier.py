@@ -163,8 +163,8 @@ class Classifier(nn.Module):
 
     @property
     def needs_places(self) -> bool:
-        """Whether the aggregator looks at where patches lie, so that bags without coordinates are refused."""
-        return bool(getattr(self.aggregator, "needs_places", False))
+        """Whether a part looks at where patches lie, so that bags without coordinates are refused."""
+        return any(bool(getattr(part, "needs_places", False)) for part in (self.compressor, self.aggregator))
 
     @property
     def needs_prototypes(self) -> bool:

@@ -13,7 +13,7 @@ from dtcwsi.compressors.identity import Identity
 from dtcwsi.compressors.importance import Importance
 from dtcwsi.compressors.matching import Edges, Likeness, matching_of
 from dtcwsi.compressors.ordering import order_of
-from dtcwsi.compressors.position import POSITION_WIDTH, positions
+from dtcwsi.compressors.position import PLACED, POSITION_WIDTH, positions
 from dtcwsi.compressors.provenance import Provenance
 from dtcwsi.compressors.pruning import gate
 from dtcwsi.compressors.randomness import drawn
@@ -109,6 +109,11 @@ class DtcCompressor(StagedCompressor):
             exact=options["exact_ranking"],
             level=options["budget"] == "threshold",
         )
+
+    @property
+    def needs_places(self) -> bool:
+        """Whether ``position`` is of coordinates, so that bags without them are refused."""
+        return self.settings["position"] in PLACED
 
     def shares_of(self, retention: object, schedule: object, stages: object) -> tuple[float, ...]:
         """Work out the share of patches left after each stage."""

@@ -10,10 +10,11 @@ from dtcwsi.errors import FeaturesError
 from dtcwsi.nn.segment import Segments, segment_min
 from dtcwsi.types import PackedBags
 
-__all__ = ["POSITIONS", "POSITION_WIDTH", "positions"]
+__all__ = ["PLACED", "POSITIONS", "POSITION_WIDTH", "positions"]
 
 POSITION_WIDTH = {"none": 0, "paper": 1, "xy": 2, "sinusoidal": 16}
 POSITIONS = tuple(POSITION_WIDTH)
+PLACED = ("xy", "sinusoidal")  # these need coordinates
 
 
 def positions(

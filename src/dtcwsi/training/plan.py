@@ -67,7 +67,8 @@ class TrainingPlan:
         """
         nowhere = [header.slide_id for header in self.cohort.headers if not header.has_coords]
         if self.needs_places and nowhere:
-            instead = "no self-supervised phase" if self.pretrain_steps else "a model that does without, such as abmil"
+            without = "a model that does without, such as abmil or position=none"
+            instead = "no self-supervised phase" if self.pretrain_steps else without
             raise FeaturesError(
                 f"{self.model} needs the coordinates of patches and {len(nowhere)} of {len(self.cohort.headers)} "
                 f"feature files hold none, the first {nowhere[0]}; use features with coords (N, 2) in level-0 pixels, "
