@@ -20,7 +20,7 @@ def run(
     out: Annotated[Path, typer.Option("--out", help="Folder for the table and for runs, which tables share.")],
     cohort: Annotated[
         str | None,
-        typer.Option("--cohort", metavar="CSV|NAME", help="Your labels table; or demo, needle, tissue, elephant ..."),
+        typer.Option("--cohort", metavar="CSV|NAME", help="Your labels table; or demo, cells, needle, tissue, elephant ..."),
     ] = None,
     source: Annotated[
         Path | None, typer.Option("--from", help="Tiles of tissue; elephant.npz, fox.npz, tiger.npz.")

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,11 @@ from dtcwsi.types import Bag
 __all__ = ["write_feature_cohort"]
 
 
-def write_feature_cohort(out: Path, bags: Iterable[Bag]) -> None:
-    """Write ``features/given/ID.h5`` for each labelled bag, and ``labels.csv``, last; every bag is a patient."""
+def write_feature_cohort(out: Path, bags: Iterable[Bag], classes: Sequence[str] = ()) -> None:
+    """Write ``features/given/ID.h5`` for each labelled bag, and ``labels.csv``, last; every bag is a patient.
+
+    ``classes`` names the labels, which are called class 0, class 1 ... without.
+    """
     folder = out / "features" / "given"
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -25,7 +28,10 @@ def write_feature_cohort(out: Path, bags: Iterable[Bag]) -> None:
             file["features"] = bag.features.numpy().astype(np.float32)
             if bag.coords is not None:
                 file["coords"] = bag.coords.numpy().astype(np.int64)
-        rows.append((slide_id, f"class {bag.label}", slide_id))
+            if bag.patch_size_level0 is not None:
+                file["coords"].attrs["patch_size_level0"] = bag.patch_size_level0
+        assert bag.label is not None
+        rows.append((slide_id, classes[bag.label] if classes else f"class {bag.label}", slide_id))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("slide_id", "label", "patient_id"))

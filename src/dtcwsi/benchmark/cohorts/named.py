@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dtcwsi.benchmark.cohorts.cells import write_cell_cohort
 from dtcwsi.benchmark.cohorts.composed import compose_cohort
 from dtcwsi.benchmark.cohorts.feature_cohort import write_feature_cohort
 from dtcwsi.benchmark.cohorts.mil_sets import write_mil_set
@@ -69,6 +70,10 @@ def _needles(_: Path | None, out: Path) -> None:
     write_feature_cohort(out, draw_bags(TASKS["placed-64"], _NEEDLES, seed=0, world=0))
 
 
+def _cells(_: Path | None, out: Path) -> None:
+    write_cell_cohort(out, load_encoder(_ENCODER))
+
+
 def _tissue(tiles: Path | None, out: Path) -> None:
     assert tiles is not None
     compose_cohort(tiles, out, seed=0)
@@ -94,6 +99,7 @@ def _extract(out: Path) -> None:
 NAMED: Mapping[str, Named] = {
     "demo": Named("60 drawn slides, the cohort of `dtcwsi demo`", "", _demo),
     "needle": Named("120 drawn bags of 200 to 600 tokens, one to three of which tell the class", "", _needles),
+    "cells": Named("60 drawn smears of 200 to 500 single-cell crops, 2 to 5 % of which tell the class", "", _cells),
     "tissue": Named(
         "60 slides composed of real tiles, in five pools that share none",
         "a folder with lung_n, lung_aca and lung_scc, as of LC25000",
