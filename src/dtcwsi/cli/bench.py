@@ -20,7 +20,9 @@ def run(
     out: Annotated[Path, typer.Option("--out", help="Folder for the table and for runs, which tables share.")],
     cohort: Annotated[
         str | None,
-        typer.Option("--cohort", metavar="CSV|NAME", help="Your labels table; or demo, cells, needle, tissue, elephant ..."),
+        typer.Option(
+            "--cohort", metavar="CSV|NAME", help="Your labels table; or demo, cells, needle, tissue, elephant ..."
+        ),
     ] = None,
     source: Annotated[
         Path | None, typer.Option("--from", help="Tiles of tissue; elephant.npz, fox.npz, tiger.npz.")
@@ -45,22 +47,31 @@ def run(
     ] = None,
     model: Annotated[list[str] | None, typer.Option("--model", help="A model that efficiency measures.")] = None,
     device: Device = None,
+    devices: Annotated[int, typer.Option("--devices", min=1, help="GPUs, or processes on a CPU, a training.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", min=0, help="Trainings at a time; 0: one a GPU, or else a core.")] = 1,
     as_json: Json = False,
 ) -> int:
     """Make a table of the paper, its numbers beside yours: CSV, JSON and a page; resumable fold by fold."""
+    import torch
+
     from dtcwsi.bags.cohort import read_cohort
     from dtcwsi.benchmark.measuring import seconds_a_patch
     from dtcwsi.benchmark.tables.definitions import TABLES
+    from dtcwsi.benchmark.tables.jobs import jobs_wanted
     from dtcwsi.benchmark.tables.making import make_table
     from dtcwsi.benchmark.tables.page import write_table_files
     from dtcwsi.benchmark.tables.paper import COHORTS
     from dtcwsi.benchmark.tables.shelf import Protocol, Shelf
     from dtcwsi.options import one_of
     from dtcwsi.store.atomic import check_writable
+    from dtcwsi.training.devices import check_devices
 
     if table == "efficiency":
-        if quick or cohort or features:
-            raise UsageError("efficiency takes no cohort: slides are of random features")
+        trains = (cohort, source, features, folds, splits, group, recipe, epochs, max_tokens)
+        if quick or any(trains) or (seeds, devices, jobs) != (1, 1, 1):
+            raise UsageError(
+                "efficiency trains nothing and slides are of random features; it takes --model, --patches and --device"
+            )
         return _efficiency(out, model, patches, pick_device(device), as_json=as_json)
     chosen = TABLES[one_of("TABLE", table, (*TABLES, "efficiency"))]
     if model or len(patches or []) > 1:
@@ -86,18 +97,25 @@ def run(
     kinds = max(chosen.encoders.values(), default=0) + 1
     if features and len(features) > kinds:
         raise UsageError(f"got {len(features)} feature folders; {table} takes {kinds}")
+    used = pick_device(device)
+    if devices > 1 and jobs != 1:
+        raise UsageError(
+            "got --devices and --jobs; expected one: devices share a training, jobs are trainings at a time"
+        )
+    check_devices(devices, torch.device(used), whole_batches=False)
     check_writable(out)
     labels, name = Path(cohort or ""), Path(cohort or "").stem
     if cohort is None or not features:
         labels, made_of, name = _made(cohort, source, out)
         features = [made_of]
+    on: dict[str, Any] = {"device": device or "auto", "devices": devices}
     shelves = [
-        Shelf(out / "runs", read_cohort(labels, folder), protocol, seconds_a_patch(folder)) for folder in features
+        Shelf(out / "runs", read_cohort(labels, folder), protocol, seconds_a_patch(folder), **on) for folder in features
     ]
     for shelf in shelves:
         protocol.choice.of(shelf.cohort, seed=0)  # told once, before any work
     write = partial(write_table_files, folder=out, command=command_line())
-    how: dict[str, Any] = {"beside": beside, "cohort": name, "device": pick_device(device)}
+    how: dict[str, Any] = {"beside": beside, "cohort": name, "device": used, "jobs": jobs_wanted(jobs, used)}
     how |= {"patches": patches[0]} if patches else {}
     made = make_table(table, chosen, shelves, tell=say, on_row=write, **how)
     paths = write(made)

@@ -8,6 +8,7 @@ import torch
 
 from dtcwsi.benchmark.tables.comparing import Compared, compare_runs, corrected
 from dtcwsi.benchmark.tables.definitions import Table, scored_as
+from dtcwsi.benchmark.tables.jobs import trained_ahead
 from dtcwsi.benchmark.tables.rows import MadeRow, measured_row, trained_row, with_speedups
 from dtcwsi.benchmark.tables.shelf import CohortUse, Shelf
 
@@ -52,6 +53,7 @@ def make_table(
     cohort: str,
     patches: int = 13_900,
     device: str = "cpu",
+    jobs: int = 1,
     tell: Callable[[str], None] = lambda _: None,
     on_row: Callable[[MadeTable], object] = lambda _: None,
 ) -> MadeTable:
@@ -59,6 +61,7 @@ def make_table(
 
     ``shelves`` hold the runs on each kind of features; a row of a kind that is not there is not run. A row that fails
     is told and does not end the others. Tables that measure do so with one slide of ``patches`` on ``device``.
+    ``jobs`` runs are trained at a time, see `trained_ahead`.
     Rows whose runs are finished come first; ``on_row`` gets the table with all of these, then after every further row.
     """
     making = _Making(name, table, shelves, beside, cohort, patches, device, tell)
@@ -67,9 +70,11 @@ def make_table(
         making.make(row)
     if finished:
         on_row(making.told())
-    for row in making.to_do:
-        making.make(row)
-        on_row(making.told())
+    left = [(table.encoders.get(row, 0), table.rows[row]) for row in making.to_do]
+    with trained_ahead(shelves, left, jobs if left else 1, all_first=table.measured):  # a clock wants quiet
+        for row in making.to_do:
+            making.make(row)
+            on_row(making.told())
     return making.told()
 
 

@@ -1,6 +1,6 @@
 """Runs kept by what made them, so that tables share what they have in common and nothing is trained twice."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,10 @@ from dtcwsi.training.folds import FoldChoice
 from dtcwsi.training.plan import RECIPES
 from dtcwsi.training.slides import CohortSlides
 
-__all__ = ["CohortUse", "Protocol", "Shelf"]
+__all__ = ["CohortUse", "Protocol", "Shelf", "Trained"]
+
+Trained = tuple[RunRecord, Sequence[TrainingEvent]]
+"""A run, and what was said while it was trained."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +100,23 @@ class Shelf:
     """Run folders of a cohort under one protocol; a folder's name is its model and the digest of all that made it.
 
     Slides are read for the first run that needs them, once for all runs. ``seconds_a_patch`` is what reading and
-    encoding took when the features were made, if that is known.
+    encoding took when the features were made, if that is known. ``device`` and ``devices`` train: see `cross_validate`.
+    ``ahead`` holds, by folder, the runs that others train for it: see `trained_ahead`.
     """
 
     def __init__(
-        self, folder: Path, cohort: Cohort, protocol: Protocol, seconds_a_patch: Mapping[str, float] | None = None
+        self,
+        folder: Path,
+        cohort: Cohort,
+        protocol: Protocol,
+        seconds_a_patch: Mapping[str, float] | None = None,
+        *,
+        device: str = "auto",
+        devices: int = 1,
     ) -> None:
         self.folder, self.cohort, self.protocol = folder, cohort, protocol
+        self.device, self.devices = device, devices
+        self.ahead: dict[Path, Callable[[], Trained]] = {}
         self.seconds_a_patch = dict(seconds_a_patch or {})
         self._slides = CohortSlides(cohort)
         self._use: CohortUse | None = None
@@ -113,6 +126,10 @@ class Shelf:
             for slide, seen in zip(cohort.slides, self._slides.features.fingerprints, strict=True)
         ]
         self._made = digest(slides=slides, **protocol.made)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what others train: another process has nobody to wait for."""
+        return {**self.__dict__, "ahead": {}}
 
     @property
     def use(self) -> CohortUse:
@@ -136,26 +153,16 @@ class Shelf:
     def train(
         self, what: Configuration, seed: int, on_event: Callable[[TrainingEvent], None] | None = None
     ) -> RunRecord:
-        """Train what is missing of a configuration's run; folds that are there are read.
+        """Train what is missing of a configuration's run, or wait for who does; folds that are there are read.
 
         What events say of the cohort is said for the first run only.
         Raises: what `cross_validate` raises for the model or the cohort.
         """
-        protocol = self.protocol
-        record = cross_validate(
-            self._slides,
-            model=what.model,
-            out=self.place(what, seed),
-            options=what.options,
-            folds=protocol.folds,
-            splits=protocol.splits,
-            group=protocol.group,
-            recipe=protocol.recipe,
-            epochs=protocol.epochs,
-            max_tokens=protocol.max_tokens,
-            seed=seed,
-            on_event=lambda event: self._tell(event, on_event),
-        )
+        place = self.place(what, seed)
+        ahead = self.ahead.pop(place, None)
+        record, events = ahead() if ahead else (self._trained(what, seed, place, on_event), ())
+        for event in events:
+            self._tell(event, on_event)
         lost = record.metrics["left_out"]
         self._use = CohortUse(
             slides=record.metrics["n_slides"],
@@ -165,6 +172,27 @@ class Shelf:
             without_features=len(lost["without_features"]),
         )
         return record
+
+    def _trained(
+        self, what: Configuration, seed: int, place: Path, on_event: Callable[[TrainingEvent], None] | None
+    ) -> RunRecord:
+        protocol = self.protocol
+        return cross_validate(
+            self._slides,
+            model=what.model,
+            out=place,
+            options=what.options,
+            folds=protocol.folds,
+            splits=protocol.splits,
+            group=protocol.group,
+            recipe=protocol.recipe,
+            epochs=protocol.epochs,
+            max_tokens=protocol.max_tokens,
+            seed=seed,
+            device=self.device,
+            devices=self.devices,
+            on_event=lambda event: self._tell(event, on_event),
+        )
 
     def _tell(self, event: TrainingEvent, on_event: Callable[[TrainingEvent], None] | None) -> None:
         of_cohort = event.fold is None
