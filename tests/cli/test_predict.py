@@ -145,6 +145,16 @@ def test_evaluate_decides_at_the_thresholds_that_the_run_chose(run, cohort, trai
     assert [row.split()[0] for row in rows] == ["half", "youden", "sensitivity_95"]
 
 
+def test_evaluate_says_when_a_run_is_too_old_for_thresholds(run, cohort, trained, tmp_path):
+    old = shutil.copytree(trained, tmp_path / "old")
+    metrics = json.loads((old / "metrics.json").read_text())
+    del metrics["thresholds"]
+    (old / "metrics.json").write_text(json.dumps(metrics))
+    told = run("evaluate", old, *another_cohort(cohort, tmp_path))
+    assert told.status == 0
+    assert "is of a version that chose no thresholds; train it anew" in told.err
+
+
 def test_evaluate_takes_one_fold_and_names_what_it_leaves_out(run, cohort, trained, tmp_path):
     fold = run("evaluate", trained / "fold0", "--json")
     assert fold.status == 0

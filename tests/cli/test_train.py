@@ -220,6 +220,7 @@ def test_a_byte_order_mark_is_no_error(run, cohort, tmp_path):
         (["--config", "nowhere.yaml"], "the config nowhere.yaml cannot be read"),
         (["--model", "abmil", "--pretrain-steps", "5"], "abmil has no self-supervised phase; spt has"),
         (["--pretrain-steps", "-1"], "got pretrain_steps=-1; expected a whole number from 0 on"),
+        (["--track", "off"], "got track='off'; expected one of: mlflow, none, tensorboard, wandb"),
     ],
 )
 def test_bad_options_get_one_sentence(run, cohort, tmp_path, arguments, sentence):

@@ -84,7 +84,10 @@ def _external(run: Path, features: Path, labels: Path, *, as_json: bool) -> int:
         raise DtcwsiError(f"none of {count(len(cohort.headers), 'slide')} could be scored; the reasons are above")
     warnings = {slide_id: one.warning for slide_id, one in found.items() if one.warning}
     told = {"n_slides": len(found), "failed": failed, "warnings": warnings, **left_out}
-    _print({**_scored(trained, cohort, found, _thresholds(run)), **told}, as_json=as_json)
+    thresholds = _thresholds(run)
+    if not thresholds and len(trained.class_names) == 2:
+        say(f"{run} is of a version that chose no thresholds; train it anew for decisions at thresholds")
+    _print({**_scored(trained, cohort, found, thresholds), **told}, as_json=as_json)
     return 1 if failed else 0
 
 

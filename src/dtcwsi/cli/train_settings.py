@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dtcwsi.errors import OptionError, UsageError
+from dtcwsi.options import one_of
 from dtcwsi.registry import near
 
 if TYPE_CHECKING:
@@ -120,9 +121,13 @@ def texts(flag: str, pairs: list[str]) -> dict[str, str]:
 
 
 def trackers_of(names: list[str] | None) -> list[str]:
-    """Name the trackers asked for: TensorBoard if none is.  Raises: OptionError if none goes with others."""
+    """Name the trackers asked for: TensorBoard if none is.  Raises: OptionError for one that is none of them."""
+    from dtcwsi.training.tracking import TRACKERS
+
     if names is None:
         return ["tensorboard"]
+    for name in names:
+        one_of("track", name, (*TRACKERS, "none"))
     if "none" in names and len(names) > 1:
         raise OptionError(f"got --track {' --track '.join(names)}; none goes with no other")
     return [name for name in names if name != "none"]
