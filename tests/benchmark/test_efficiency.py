@@ -41,7 +41,7 @@ def test_the_power_is_that_of_times_and_what_failed_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (["efficiency", "--quick"], "efficiency trains nothing and slides are of random features"),
+        (["efficiency", "--quick"], "efficiency trains nothing, its slides are random features"),
         (["efficiency", "--folds", "2"], "it takes --model, --patches and --device"),
         (["table1", "--quick", "--jobs", "2", "--devices", "2"], "got --devices and --jobs; expected one"),
         (["efficiency", "--model", "abmill"], "no model is called 'abmill'; near names: abmil"),

@@ -1,5 +1,7 @@
 """``dtcwsi bench``: the paper's tables on your slides."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,10 +15,14 @@ from dtcwsi.errors import UsageError
 __all__ = ["run"]
 
 _DIM = 512
+_UNTRAINED = {
+    "claims": "claims are held against the tables in --out, and take nothing else",
+    "efficiency": "efficiency trains nothing, its slides are random features; it takes --model, --patches and --device",
+}
 
 
 def run(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="table1 to table8, or efficiency.")],
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="table1 to table8, claims, or efficiency.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the table and for runs, which tables share.")],
     cohort: Annotated[
         str | None,
@@ -52,8 +58,6 @@ def run(
     as_json: Json = False,
 ) -> int:
     """Make a table of the paper, its numbers beside yours: CSV, JSON and a page; resumable fold by fold."""
-    import torch
-
     from dtcwsi.bags.cohort import read_cohort
     from dtcwsi.benchmark.measuring import seconds_a_patch
     from dtcwsi.benchmark.tables.definitions import TABLES
@@ -64,16 +68,17 @@ def run(
     from dtcwsi.benchmark.tables.shelf import Protocol, Shelf
     from dtcwsi.options import one_of
     from dtcwsi.store.atomic import check_writable
-    from dtcwsi.training.devices import check_devices
 
-    if table == "efficiency":
-        trains = (cohort, source, features, folds, splits, group, recipe, epochs, max_tokens)
-        if quick or any(trains) or (seeds, devices, jobs) != (1, 1, 1):
-            raise UsageError(
-                "efficiency trains nothing and slides are of random features; it takes --model, --patches and --device"
-            )
+    one_of("TABLE", table, (*TABLES, *_UNTRAINED))
+    of_training = (cohort, source, features, folds, splits, group, recipe, epochs, max_tokens)
+    trains = quick or any(of_training) or (seeds, devices, jobs) != (1, 1, 1)
+    if table in _UNTRAINED:
+        if trains or (table == "claims" and (model or patches or device)):
+            raise UsageError(_UNTRAINED[table])
+        if table == "claims":
+            return _claims(out, as_json=as_json)
         return _efficiency(out, model, patches, pick_device(device), as_json=as_json)
-    chosen = TABLES[one_of("TABLE", table, (*TABLES, "efficiency"))]
+    chosen = TABLES[table]
     if model or len(patches or []) > 1:
         raise UsageError(f"{table} takes one --patches and no --model; these are for efficiency")
     one_of("beside", beside, COHORTS)
@@ -88,21 +93,11 @@ def run(
     named = {name: value for name, value in given.items() if value is not None}
     protocol = Protocol(seeds=seeds, splits=tuple(splits or ()), **{**default, **named})
     protocol.check()
-    by_name = cohort is not None and not features and not Path(cohort).is_file()
-    if quick == (cohort is not None) or (quick or by_name) != (not features) or (source is not None and not by_name):
-        raise UsageError(
-            "expected --cohort CSV with --features DIR, --cohort NAME, with --from if it is made from something, or "
-            "--quick alone"
-        )
+    _check_sources(cohort, source, features, quick=quick)
     kinds = max(chosen.encoders.values(), default=0) + 1
     if features and len(features) > kinds:
         raise UsageError(f"got {len(features)} feature folders; {table} takes {kinds}")
-    used = pick_device(device)
-    if devices > 1 and jobs != 1:
-        raise UsageError(
-            "got --devices and --jobs; expected one: devices share a training, jobs are trainings at a time"
-        )
-    check_devices(devices, torch.device(used), whole_batches=False)
+    used = _checked_device(device, devices, jobs)
     check_writable(out)
     labels, name = Path(cohort or ""), Path(cohort or "").stem
     if cohort is None or not features:
@@ -118,13 +113,52 @@ def run(
     how: dict[str, Any] = {"beside": beside, "cohort": name, "device": used, "jobs": jobs_wanted(jobs, used)}
     how |= {"patches": patches[0]} if patches else {}
     made = make_table(table, chosen, shelves, tell=say, on_row=write, **how)
-    paths = write(made)
+    _show(write(made), {"complete": made.complete}, as_json=as_json)
+    return 0 if made.complete else 1
+
+
+def _check_sources(cohort: str | None, source: Path | None, features: list[Path] | None, *, quick: bool) -> None:
+    """Check that slides are named in one way.  Raises: UsageError if they are not."""
+    by_name = cohort is not None and not features and not Path(cohort).is_file()
+    if quick == (cohort is not None) or (quick or by_name) != (not features) or (source is not None and not by_name):
+        raise UsageError(
+            "expected --cohort CSV with --features DIR, --cohort NAME, with --from if it is made from something, or "
+            "--quick alone"
+        )
+
+
+def _checked_device(device: str | None, devices: int, jobs: int) -> str:
+    """Choose the device, and check that there are as many.  Raises: UsageError or OptionError if there are not."""
+    import torch
+
+    from dtcwsi.training.devices import check_devices
+
+    used = pick_device(device)
+    if devices > 1 and jobs != 1:
+        raise UsageError(
+            "got --devices and --jobs; expected one: devices share a training, jobs are trainings at a time"
+        )
+    check_devices(devices, torch.device(used), whole_batches=False)
+    return used
+
+
+def _show(paths: Sequence[Path], told: dict[str, Any], *, as_json: bool) -> None:
+    """Print a page, or what a script wants to know, and say where the files are."""
     if as_json:
-        print_json({"complete": made.complete, "files": [str(path) for path in paths]})
+        print_json({**told, "files": [str(path) for path in paths]})
     else:
         print(paths[-1].read_text(encoding="utf-8"), end="")
     say(f"written: {', '.join(str(path) for path in paths)}")
-    return 0 if made.complete else 1
+
+
+def _claims(out: Path, *, as_json: bool) -> int:
+    """Hold the paper's claims against the tables of a folder."""
+    from dtcwsi.benchmark.tables.claims import judge_claims, write_claims
+
+    judged = judge_claims(out)
+    paths = write_claims(judged, out, command=command_line())
+    _show(paths, {"claims": [asdict(one) for one in judged]}, as_json=as_json)
+    return 0
 
 
 def _efficiency(out: Path, models: list[str] | None, sizes: list[int] | None, device: str, *, as_json: bool) -> int:
@@ -144,13 +178,9 @@ def _efficiency(out: Path, models: list[str] | None, sizes: list[int] | None, de
         costs.append(cost)
         say(f"{cost.model}, {cost.patches:,} patches: {cost.failed or f'{cost.mil_ms:.0f} ms'}")
         paths = write_costs(costs, out, facts=facts, command=command_line())
-    failed = [cost for cost in costs if cost.failed]
-    if as_json:
-        print_json({"complete": not failed, "files": [str(path) for path in paths]})
-    else:
-        print(paths[-1].read_text(encoding="utf-8"), end="")
-    say(f"written: {', '.join(str(path) for path in paths)}")
-    return 1 if failed else 0
+    complete = not any(cost.failed for cost in costs)
+    _show(paths, {"complete": complete}, as_json=as_json)
+    return 0 if complete else 1
 
 
 def _made(cohort: str | None, source: Path | None, out: Path) -> tuple[Path, Path, str]:

@@ -11,21 +11,9 @@ from dtcwsi.benchmark.tables.making import make_table
 from dtcwsi.benchmark.tables.page import write_table_files
 from dtcwsi.metrics import METRICS
 
+from .conftest import write_run
+
 ROWS = {"A": Configuration("mean"), "B": Configuration("max"), "C": Configuration("max", {"projection": -1})}
-
-
-def write_run(folder, sureness, *, seed=0, slides=60, shuffled=False, folds=2):
-    """A run's tables: slide i is of class i % 2, tested in fold i % folds, its patient has two slides."""
-    rng = np.random.default_rng(seed)
-    folder.mkdir()
-    rows = [(f"s{i:02d}", "ab"[i % 2], i % folds, rng.normal(sureness * (i % 2))) for i in range(slides)]
-    order = rng.permutation(slides) if shuffled else range(slides)
-    lines = [f"{s},{label},{fold},a,{1 / (1 + np.exp(x))},{1 / (1 + np.exp(-x))}" for s, label, fold, x in rows]
-    head = "slide_id,label,fold,prediction,prob_a,prob_b"
-    (folder / "predictions.csv").write_text("\n".join([head, *(lines[i] for i in order)]))
-    patients = [f"{row[0]},p{number // 2}" for number, row in enumerate(rows)]
-    (folder / "folds.csv").write_text("\n".join(["slide_id,patient_id", *patients]))
-    return folder
 
 
 def auc_of(folder):
