@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 
 import torch
@@ -41,8 +41,12 @@ def fit(
     *,
     seed: int,
     recipe: TrainingRecipe = RECIPE,
+    on_epoch: Callable[[int, Classifier], object] = lambda *_: None,
 ) -> Fitted:
-    """Train a model on packed single bags and score others; the seed decides weights and the order of bags."""
+    """Train a model on packed single bags and score others; the seed decides weights and the order of bags.
+
+    ``on_epoch`` is shown the model before the first epoch and after each, with the number of epochs done.
+    """
     torch.manual_seed(seed)
     width = train[0].features.shape[1]
     model = model_of(name, width, options)
@@ -53,7 +57,8 @@ def fit(
     steps, done = recipe.epochs * -(-len(train) // recipe.batch_size), 0
     model.train()
     start = time.perf_counter()
-    for _ in range(recipe.epochs):
+    on_epoch(0, model)
+    for epoch in range(recipe.epochs):
         for chosen in torch.randperm(len(train), generator=generator).split(recipe.batch_size):
             model.set_progress(done / steps)
             for group in optimizer.param_groups:
@@ -63,6 +68,7 @@ def fit(
             model.loss(model(batch), batch.labels).backward()
             optimizer.step()
             done += 1
+        on_epoch(epoch + 1, model)
     seconds = time.perf_counter() - start
     return _scored(model, test, seconds)
 
