@@ -41,7 +41,15 @@ SYSTEMS = {
 }
 MIL_RECIPE = replace(RECIPE, batch_size=4, lr=2e-4, weight_decay=5e-3)
 MIL_EPOCHS = {"elephant": 10, "fox": 40, "tiger": 40}  # by set, as its authors chose learning rates by set
-SLOW, SLOW_MIL_EPOCHS = ("transmil", "mhim-transmil", "spt", "patchgd"), 10  # these take 10 to 30 times abmil's time
+SLOW = (
+    "transmil",
+    "mhim-transmil",
+    "spt",
+    "patchgd",
+    "longformer",
+    "mamba2d",
+)  # these take 10 to 30 times abmil's time
+SLOW_EPOCHS = 10
 MIL_OPTIONS = {name: {"dropout": 0.5} for name in ("abmil", "abmil gated")}  # Ilse et al. drop out on these sets
 NEEDLES = "placed-64"
 PUBLISHED = "-published"  # groups trained by each model's own recipe, all for as many epochs
@@ -79,7 +87,7 @@ def on_mil(run: Run, asked: argparse.Namespace) -> dict[str, Any]:
     """Cross-validate on a small real set, features standardised by each training part."""
     name, options = SYSTEMS[run.system]
     options = {**options, **MIL_OPTIONS.get(run.system, {})}
-    recipe = replace(MIL_RECIPE, epochs=SLOW_MIL_EPOCHS if run.system in SLOW else MIL_EPOCHS[run.task])
+    recipe = replace(MIL_RECIPE, epochs=SLOW_EPOCHS if run.system in SLOW else MIL_EPOCHS[run.task])
     splits = mil_sets.folds_of(asked.mil / f"{run.task}.npz", run.seed, folds=10)
     fits = [
         fit(name, options, packed_each(train), packed_each(test), seed=run.seed, recipe=recipe)
@@ -95,7 +103,8 @@ def on_needles(run: Run, _: argparse.Namespace) -> dict[str, Any]:
     task, seed = needles.TASKS[run.task], run.seed
     train = needles.draw_bags(task, 160, seed=2 * seed + 1000, world=seed)
     test = needles.draw_bags(task, 200, seed=2 * seed + 1001, world=seed)
-    fitted = fit(name, options, packed_each(train), packed_each(test), seed=seed)
+    recipe = replace(RECIPE, epochs=SLOW_EPOCHS) if run.system in SLOW else RECIPE
+    fitted = fit(name, options, packed_each(train), packed_each(test), seed=seed, recipe=recipe)
     return {"auc": fitted.auc, "accuracy": fitted.accuracy, "train_s": fitted.seconds}
 
 
