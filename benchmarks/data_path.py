@@ -1,6 +1,6 @@
 """How fast slides get from disk into a batch, by storage layout, and one training step on the paper's batch.
 
-python benchmarks/data_path.py [layouts] [batch] --work DIR [--out docs/results/data_path.json]
+python benchmarks/data_path.py layouts batch --work DIR [--out docs/results/data_path.json]
 
 layouts: 16 slides of 13,900 x 512, read, checked and packed into one batch as training does, against numpy.fromfile of
 the same float32 numbers; in turns, from the page cache and with the files' pages dropped before every turn. batch: a
@@ -114,14 +114,14 @@ def forget(folder: Path) -> None:
 def batch(work: Path) -> dict[str, Any]:
     """Train one step on the paper's batch."""
     torch.set_num_threads(2)
-    rng, total = np.random.default_rng(0), 0
     names = [f"s{number:03d}" for number in range(BATCH + 2 * HELD_OUT)]
-    for number, name in enumerate(names):
-        size = int(rng.integers(FEWEST, MOST + 1))
-        total += size if number < BATCH else 0
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(FEWEST, MOST + 1, len(names)).tolist()
+    for name, size in zip(names, sizes, strict=True):
         path = work / "batch" / f"{name}.h5"
         if not path.exists():
             write_slide(path, rng.standard_normal((size, DIM), np.float32))
+    total = sum(sizes[:BATCH])
     labels = work / "labels.csv"
     rows = [f"{name},{'ab'[number % 2]},{name}" for number, name in enumerate(names)]
     labels.write_text("\n".join(["slide_id,label,patient_id", *rows]) + "\n")
@@ -129,11 +129,6 @@ def batch(work: Path) -> dict[str, Any]:
     splits = work / "splits.csv"
     told = [f"{name},{part}" for name, part in zip(names, parts, strict=True)]
     splits.write_text("\n".join(["slide_id,part", *told]) + "\n")
-    marks = {}
-
-    def note(event: Any) -> None:
-        marks[event.kind] = time.perf_counter()
-
     cohort = read_cohort(labels, work / "batch")
     with Peak() as peak:
         record = cross_validate(
@@ -143,7 +138,6 @@ def batch(work: Path) -> dict[str, Any]:
             splits=[splits],
             epochs=1,
             batch_size=BATCH,
-            on_event=note,
         )
     fold = record.metrics["folds"]["0"]
     return {
@@ -159,7 +153,7 @@ def batch(work: Path) -> dict[str, Any]:
 def main() -> None:
     """Run the parts asked for and merge them into the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["layouts", "batch"])
+    parser.add_argument("parts", nargs="+", choices=["layouts", "batch"])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs/results/data_path.json")
     asked = parser.parse_args()

@@ -128,7 +128,7 @@ def main() -> None:
     print(merged, flush=True)
     by_seed = {seed: diffuse(asked.demo, slides, seed) for seed in range(asked.seeds)}
     print(by_seed)
-    save(asked.out, {**provenance(seeds=asked.seeds), "merged": merged, "diffuse": by_seed})
+    save(asked.out, {**provenance(seeds=asked.seeds, run=asked.run.name), "merged": merged, "diffuse": by_seed})
 
 
 if __name__ == "__main__":

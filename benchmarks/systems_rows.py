@@ -48,7 +48,7 @@ SLOW = (
     "patchgd",
     "longformer",
     "mamba2d",
-)  # these take 10 to 30 times abmil's time
+)  # these take 10 to 30 times abmil's time; hipt had its 30 epochs
 SLOW_EPOCHS = 10
 MIL_OPTIONS = {name: {"dropout": 0.5} for name in ("abmil", "abmil gated")}  # Ilse et al. drop out on these sets
 NEEDLES = "placed-64"

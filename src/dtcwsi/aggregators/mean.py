@@ -20,7 +20,7 @@ class MeanPooling(nn.Module):
     Raises: OptionError if an option is out of range.
     """
 
-    recipe = replace(Abmil.recipe, source="none of its own: that of abmil, over which it is the floor")
+    recipe = replace(Abmil.recipe, source="none of its own: that of abmil, whose floor it is")
 
     def __init__(self, in_dim: int, n_classes: int, *, projection: int | None = 512, dropout: float = 0.0) -> None:
         super().__init__()

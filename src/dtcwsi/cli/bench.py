@@ -14,7 +14,7 @@ from dtcwsi.errors import UsageError
 
 __all__ = ["run"]
 
-_DIM = 512
+_DIM, _BESIDE = 512, "tcga-nsclc"
 _UNTRAINED = {
     "claims": "claims are held against the tables in --out, and take nothing else",
     "efficiency": "efficiency trains nothing, its slides are random features; it takes --model, --patches and --device",
@@ -39,7 +39,7 @@ def run(
     quick: Annotated[bool, typer.Option("--quick", help="A tiny drawn cohort: every step, no meaning.")] = False,
     beside: Annotated[
         str, typer.Option("--beside", help="Column of the paper: tcga-nsclc, tcga-brca, tcga-rcc or panda.")
-    ] = "tcga-nsclc",
+    ] = _BESIDE,
     folds: Folds = None,
     splits: Splits = None,
     group: Group = None,
@@ -68,12 +68,13 @@ def run(
     from dtcwsi.benchmark.tables.shelf import Protocol, Shelf
     from dtcwsi.options import one_of
     from dtcwsi.store.atomic import check_writable
+    from dtcwsi.training.data import DEFAULT_CACHE_BYTES
 
     one_of("TABLE", table, (*TABLES, *_UNTRAINED))
     of_training = (cohort, source, features, folds, splits, group, recipe, epochs, max_tokens)
-    trains = quick or any(of_training) or (seeds, devices, jobs) != (1, 1, 1)
+    trains = quick or any(one not in (None, []) for one in of_training) or (seeds, devices, jobs) != (1, 1, 1)
     if table in _UNTRAINED:
-        if trains or (table == "claims" and (model or patches or device)):
+        if trains or beside != _BESIDE or (table == "claims" and (model or patches or device)):
             raise UsageError(_UNTRAINED[table])
         if table == "claims":
             return _claims(out, as_json=as_json)
@@ -103,14 +104,15 @@ def run(
     if cohort is None or not features:
         labels, made_of, name = _made(cohort, source, out)
         features = [made_of]
-    on: dict[str, Any] = {"device": device or "auto", "devices": devices}
+    at_once = jobs_wanted(jobs, used)
+    on: dict[str, Any] = {"device": device or "auto", "devices": devices, "cache_bytes": DEFAULT_CACHE_BYTES // at_once}
     shelves = [
         Shelf(out / "runs", read_cohort(labels, folder), protocol, seconds_a_patch(folder), **on) for folder in features
     ]
     for shelf in shelves:
         protocol.choice.of(shelf.cohort, seed=0)  # told once, before any work
     write = partial(write_table_files, folder=out, command=command_line())
-    how: dict[str, Any] = {"beside": beside, "cohort": name, "device": used, "jobs": jobs_wanted(jobs, used)}
+    how: dict[str, Any] = {"beside": beside, "cohort": name, "device": used, "jobs": at_once}
     how |= {"patches": patches[0]} if patches else {}
     made = make_table(table, chosen, shelves, tell=say, on_row=write, **how)
     _show(write(made), {"complete": made.complete}, as_json=as_json)
@@ -155,9 +157,9 @@ def _claims(out: Path, *, as_json: bool) -> int:
     """Hold the paper's claims against the tables of a folder."""
     from dtcwsi.benchmark.tables.claims import judge_claims, write_claims
 
-    judged = judge_claims(out)
-    paths = write_claims(judged, out, command=command_line())
-    _show(paths, {"claims": [asdict(one) for one in judged]}, as_json=as_json)
+    claims = judge_claims(out)
+    paths = write_claims(claims, out, command=command_line())
+    _show(paths, {"claims": [asdict(one) for one in claims.judged]}, as_json=as_json)
     return 0
 
 

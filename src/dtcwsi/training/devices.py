@@ -39,7 +39,7 @@ class Place:
     def trainer_options(self, device: torch.device) -> dict[str, Any]:
         """Tell Lightning's Trainer of the processes that are there: it is not to start any."""
         if self.world == 1:
-            return {"devices": 1}
+            return {"devices": 1 if device.index is None else [device.index]}
         from lightning.pytorch.strategies import DDPStrategy
 
         backend = "nccl" if device.type == "cuda" else "gloo"
@@ -57,6 +57,8 @@ def check_devices(devices: int, device: torch.device, *, whole_batches: bool) ->
         return
     if whole_batches:
         raise OptionError(f"got devices={devices}; use one, as this model's slides depend on each other in training")
+    if device.index is not None:
+        raise OptionError(f"got devices={devices} and the device {str(device)!r}; expected one of them")
     there = {"cpu": devices, "cuda": torch.cuda.device_count()}.get(device.type, 1)
     if devices > there:
         raise OptionError(f"got devices={devices} and there are {there} of {device.type}; use as many or fewer")

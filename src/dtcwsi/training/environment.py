@@ -10,18 +10,28 @@ from typing import Any
 
 from dtcwsi.model_folder import package_versions
 
-__all__ = ["this_start"]
+__all__ = ["note_jobs", "this_start"]
+
+
+_jobs = 1
+
+
+def note_jobs(jobs: int) -> None:
+    """Remember that this process is one of several that train at a time, so that its seconds are of a busy machine."""
+    global _jobs  # noqa: PLW0603  # it is the process that shares the machine, whatever trains in it
+    _jobs = jobs
 
 
 def this_start() -> dict[str, Any]:
     """Tell the command of this process, where and when it runs, and the versions of all that computes.
 
-    ``commit`` is that of the source code, None where it is no checkout.
+    ``commit`` is that of the source code, None where it is no checkout; ``jobs`` how many trained at a time.
     """
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(sys.orig_argv),
         "folder": str(Path.cwd()),
+        "jobs": _jobs,
         "commit": _commit(Path(__file__).resolve().parents[3]),
         "python": platform.python_version(),
         "system": platform.platform(),

@@ -25,16 +25,17 @@ _DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def device_of(name: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda`` or ``mps`` into a device; ``auto`` is CUDA where there is one, else the CPU.
+    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` into a device; ``auto`` is a GPU if there is one.
 
     Raises: OptionError if the device is unknown or not there.
     """
-    if name not in _DEVICES:
-        raise OptionError(f"got device {name!r}; expected one of {', '.join(_DEVICES)}")
+    kind, _, index = name.partition(":")
+    if kind not in _DEVICES or (":" in name and not (kind == "cuda" and index.isdecimal())):
+        raise OptionError(f"got device {name!r}; expected one of {', '.join(_DEVICES)}, or such as cuda:1")
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device("cuda" if there["cuda"] else "cpu")
-    if not there.get(name, True):
+    if not there.get(kind, True) or int(index or 0) >= max(1, torch.cuda.device_count()):
         raise OptionError(f"device {name!r} is not available on this machine; use 'auto' or 'cpu'")
     return torch.device(name)
 

@@ -67,7 +67,7 @@ class TrainingPlan:
         """
         nowhere = [header.slide_id for header in self.cohort.headers if not header.has_coords]
         if self.needs_places and nowhere:
-            without = "a model that does without, such as abmil or position=none"
+            without = "a model that does without, such as abmil, and position=none"
             instead = "no self-supervised phase" if self.pretrain_steps else without
             raise FeaturesError(
                 f"{self.model} needs the coordinates of patches and {len(nowhere)} of {len(self.cohort.headers)} "

@@ -61,6 +61,12 @@ class RunFolder:
         starts = (_read_json(self.path / _STARTS) or {}).get("starts", [])
         write_json(self.path / _STARTS, {"starts": [*starts, this_start()]})
 
+    @staticmethod
+    def shared_machine(path: Path) -> bool:
+        """Tell whether a start of the run trained beside others, so that its seconds are of a busy machine."""
+        starts = (_read_json(path / _STARTS) or {}).get("starts", [])
+        return any(start.get("jobs", 1) > 1 for start in starts)
+
     def whole(self, folds: int) -> bool:
         """Tell whether the run is one of these settings and all its ``folds`` are finished."""
         known = _read_json(self.path / _SETTINGS)

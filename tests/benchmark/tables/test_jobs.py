@@ -1,58 +1,103 @@
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from multiprocessing import active_children
 
+import h5py
+import numpy as np
+import pytest
+import torch
+
 from dtcwsi.bags.cohort import read_cohort
+from dtcwsi.benchmark.tables import jobs
 from dtcwsi.benchmark.tables.definitions import Configuration, Table
 from dtcwsi.benchmark.tables.jobs import jobs_wanted
 from dtcwsi.benchmark.tables.making import make_table
+from dtcwsi.benchmark.tables.page import write_table_files
 from dtcwsi.benchmark.tables.shelf import Shelf
+from dtcwsi.errors import OptionError
+from dtcwsi.training.devices import Place
+from dtcwsi.training.fitting import device_of
 
 from .conftest import QUICK
 
 ROWS = {
+    "fails": Configuration("mean", {"projection": -1}),
     "A": Configuration("mean"),
     "B": Configuration("dtc-abmil", {"retention": 0.5}),
     "A again": Configuration("mean"),
-    "C": Configuration("mean", {"projection": -1}),
+    "A of the second features": Configuration("mean"),
 }
-TABLE = Table("Rows", ROWS, {row: {} for row in ROWS}, metrics=("acc", "auc"))
+TABLE = Table("Rows", ROWS, {row: {} for row in ROWS}, metrics=("acc", "auc"), encoders={"A of the second features": 1})
 
 
-def make(shelf, **given):
-    return make_table("table9", TABLE, [shelf], beside="panda", cohort="tiny", **given)
+def make(*shelves, **given):
+    return make_table("table9", TABLE, shelves, beside="panda", cohort="tiny", **given)
+
+
+def told(made):
+    return [(row.name, row.ours, row.ours_std, row.runs, row.failed) for row in made.rows]
 
 
 def test_jobs_make_the_table_that_one_after_the_other_makes(quick, tmp_path):
-    protocol = replace(QUICK, seeds=2)
-    said = {1: [], 2: []}
+    labels, features = quick
+    spoilt = shutil.copytree(features, tmp_path / "features")
+    with h5py.File(min(spoilt.glob("*.h5")), "r+") as file:
+        del file["features"].attrs["crc32"]
+        file["features"][0] = np.nan
+    cohort, said = read_cohort(labels, spoilt), {1: [], 2: []}
     alone, together = (
-        make(Shelf(tmp_path / f"{jobs}" / "runs", read_cohort(*quick), protocol), jobs=jobs, tell=said[jobs].append)
-        for jobs in said
+        make(*(Shelf(tmp_path / f"{jobs}" / "runs", cohort, QUICK) for _ in range(2)), jobs=jobs, tell=tell.append)
+        for jobs, tell in said.items()
     )
-    assert [(row.ours, row.ours_std, row.runs, row.failed) for row in together.rows] == [
-        (row.ours, row.ours_std, row.runs, row.failed) for row in alone.rows
-    ]
+    assert told(together) == told(alone)
     assert together.uses == alone.uses
-    assert together.rows[3].failed.startswith("got projection=-1; expected a whole number from 1 on")
+    assert together.rows[0].failed.startswith("got projection=-1; expected a whole number from 1 on")
     assert said[2] == said[1]
+    assert sum("left out" in line for line in said[1]) == 2  # once for each kind of features
+    assert [row.shared for row in together.rows] == [False, True, True, True, True]
+    starts = json.loads((together.rows[1].folders[0] / "environment.json").read_text())["starts"]
+    assert [start["jobs"] for start in starts] == [2]
+    assert "spawn" not in starts[0]["command"]
     assert not active_children()
 
 
-def test_a_process_that_is_killed_fails_its_rows_and_the_next_command_goes_on(shelf):
-    def kill(said):
-        if said == "table9 A":
+def test_seconds_of_runs_beside_others_are_left_out(shelf):
+    timed = Table("Seconds", {"A": ROWS["A"], "B": ROWS["B"]}, {"A": {}, "B": {}}, metrics=("acc", "epoch_s", "ms"))
+    made = make_table("table9", timed, [shelf], beside="panda", cohort="tiny", jobs=2)
+    assert all(set(row.ours) == {"acc"} for row in made.rows)
+    *_, page = write_table_files(made, shelf.folder.parent, command="dtcwsi bench table9")
+    assert "Seconds of runs that were trained beside others (--jobs) are left out." in page.read_text()
+
+
+def test_what_a_killed_process_leaves_is_trained_here(shelf):
+    said = []
+
+    def kill(line):
+        said.append(line)
+        if line == "table9 A":
             for child in active_children():
                 os.kill(child.pid, signal.SIGKILL)
 
     made = make(shelf, jobs=2, tell=kill)
-    assert "run again with fewer --jobs" in made.rows[1].failed
-    made = make(shelf, jobs=2)
-    assert [bool(row.failed) for row in made.rows] == [False, False, False, True]
+    assert [bool(row.failed) for row in made.rows] == [True, False, False, False, False]
+    assert sum("going on with one run at a time" in line for line in said) == 1
+
+
+def test_gpus_are_taken_in_turns_by_names_that_training_knows(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = [device_of(jobs._device_of(number, "auto")) for number in range(3)]
+    assert found == [torch.device("cuda:0"), torch.device("cuda:1"), torch.device("cuda:0")]
+    assert Place().trainer_options(found[1]) == {"devices": [1]}
+    assert jobs._device_of(1, "cuda:0") == "cuda:0"
+    assert (jobs_wanted(0, "cuda"), jobs_wanted(0, "cuda:1")) == (2, 1)
+    with pytest.raises(OptionError, match="device 'cuda:2' is not available"):
+        device_of("cuda:2")
 
 
 ENDLESS = """

@@ -23,7 +23,7 @@ __all__ = ["Smear", "draw_smear", "write_cell_cohort"]
 
 _FEWEST, _MOST = 200, 500
 _TELLING = (0.02, 0.05)
-_DRAWN = 0.08  # as many are drawn, so that there is a choice
+_FIELDS, _DRAWN = 3, 0.06  # fields, and the share of large cells in them: more than are chosen of either
 _SHEET_COLUMNS, _SHEET_ROWS = 8, 8
 
 
@@ -40,12 +40,11 @@ class Smear:
 def draw_smear(number: int, *, seed: int) -> Smear:
     """Draw a smear; even and odd numbers are of the two classes.  The same numbers give the same smear."""
     label = SMEAR_LABELS[number % len(SMEAR_LABELS)]
-    rng = np.random.default_rng([seed, number])
+    rng = np.random.default_rng([seed, number, 1])
     count = int(rng.integers(_FEWEST, _MOST + 1))
     wanted = max(1, round(count * rng.uniform(*_TELLING)))
     fields = [
-        draw_field(label, _DRAWN, smear=np.random.default_rng([seed, number, 0]), field=rng)
-        for _ in range(-(-_MOST // CELLS_A_FIELD))
+        draw_field(label, _DRAWN, smear=np.random.default_rng([seed, number, 2]), field=rng) for _ in range(_FIELDS)
     ]
     crops, telling = (np.concatenate(parts) for parts in zip(*fields, strict=True))
     side = int(CELLS_A_FIELD**0.5)

@@ -3,202 +3,306 @@
 import csv
 import io
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dtcwsi.benchmark.tables.comparing import compare_runs
-from dtcwsi.benchmark.tables.definitions import TABLES, scored_as
+from dtcwsi.benchmark.tables.definitions import TABLES
 from dtcwsi.errors import UsageError
 from dtcwsi.metrics import holm
 from dtcwsi.model_folder import package_versions
 from dtcwsi.store.atomic import write_json, write_text
 
-__all__ = ["CLAIMS", "Above", "Judged", "Measured", "judge_claims", "write_claims"]
+__all__ = ["CLAIMS", "Claim", "Claims", "Difference", "Falling", "Judged", "Ratio", "judge_claims", "write_claims"]
 
-HOLDS, FAILS, OPEN, MISSING = "holds", "does not hold", "cannot be told", "not run"
+HOLDS, FAILS, OPEN, NOT_RUN = "holds", "does not hold", "cannot be told", "not run"
 
 
 @dataclass(frozen=True)
-class Above:
-    """A row of a table is better than another one."""
+class Claim:
+    """What the paper says: ``text`` in our words, ``where`` its section, the ``table`` that it is held against."""
 
     text: str
     where: str
     table: str
-    better: str
-    worse: str
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A figure ``of`` a metric of two rows is ``least`` or more; it has no interval."""
+class Difference(Claim):
+    """Accuracy of row ``one`` minus that of ``other`` is above ``least`` points, or, if ``alike``, within so many."""
 
-    text: str
-    where: str
-    table: str
-    rows: tuple[str, str]
-    metric: str
-    of: Callable[[float, float], float]
+    one: str
+    other: str
+    least: float = 0.0
+    alike: bool = False
+
+
+@dataclass(frozen=True)
+class Ratio(Claim):
+    """Row ``other`` has ``least`` times the sum of the columns ``of`` that row ``one`` has, or more."""
+
+    one: str
+    other: str
+    of: tuple[str, ...]
     least: float
+
+
+@dataclass(frozen=True)
+class Falling(Claim):
+    """A column falls from each of the rows to the next."""
+
+    rows: tuple[str, ...]
+    of: str
 
 
 @dataclass(frozen=True)
 class Judged:
     """A claim and what became of it.
 
-    ``value`` is a difference of ``metric`` out of fold, in points of 100, ``low`` to ``high`` its 95 % interval,
-    ``p_holm`` its p corrected for all differences of the page; of a measured claim ``value`` alone.
+    ``claimed`` is the least that was claimed, ``value`` what was found: points of accuracy, with ``low`` to ``high``
+    the 95 % interval and ``p_holm`` the p of no difference, corrected for all of the page; or a ratio, or the largest
+    step of a column that should fall. ``reason`` says why a claim was not run.
     """
 
     text: str
     where: str
     table: str
     verdict: str
-    metric: str
+    of: str
+    claimed: str
     value: float | None = None
     low: float | None = None
     high: float | None = None
     p_holm: float | None = None
+    reason: str = ""
 
 
-def _times_less(one: float, other: float) -> float:
-    return other / one
+@dataclass(frozen=True)
+class Claims:
+    """All claims judged, and what the tables are of: cohort, protocol and measured slide, by table."""
+
+    judged: tuple[Judged, ...]
+    tables: Mapping[str, str]
 
 
-def _saved(one: float, other: float) -> float:
-    return 1 - one / other
+def _over(table: str, where: str, best: str, others: Iterable[str], least: float = 0.0) -> list[Difference]:
+    return [Difference(f"{best} over {other}", where, table, best, other, least) for other in others]
 
 
-def _over(table: str, where: str, best: str, others: Iterable[str]) -> list[Above]:
-    return [Above(f"{best} is better than {other}", where, table, best, other) for other in others]
+def _rising(table: str, where: str, rows: Sequence[str]) -> list[Difference]:
+    return [
+        Difference(f"{after} over {before}", where, table, after, before)
+        for before, after in zip(rows, rows[1:], strict=False)
+    ]
 
 
 def _others(table: str, row: str) -> list[str]:
     return [other for other in TABLES[table].rows if other != row]
 
 
+_MIL = ("compress_ms", "aggregate_ms")
 _BOTH, _MERGED, _PRUNED = "Dynamic Merge + Prune", "Only Merge", "Only Prune"
 _WITH, _WITHOUT = "with it", "without the sparsity loss"
-_ENDS = ("r = 0.4", "r = 1.0")
+_FEWER = ("r = 1.0", "r = 0.7", "r = 0.5", "r = 0.4")
+_RISES = ("r = 0.8", "r = 0.7", "r = 0.6", "r = 0.5")
 
-CLAIMS: tuple[Above | Measured, ...] = (
-    *_over("table1", "Abstract, 3.3", "DTC-WSI", _others("table1", "DTC-WSI")),
-    *_over("table1", "3.3", "ABMIL", ("Random Sampling", "ToMe")),
-    *_over("table2", "Abstract, 3.4: compression improves accuracy", "r = 0.4", _others("table2", "r = 0.4")),
-    Measured("4.9 times fewer FLOPs at r = 0.4", "3.4", "table2", _ENDS, "gflop", _times_less, 4.8),
-    Measured("20 to 40 % less memory at r = 0.4", "Abstract, 4", "table2", _ENDS, "mil_gib", _saved, 0.2),
-    Measured("5.3 times faster at r = 0.4, all stages", "Abstract, 3.4", "table2", _ENDS, "full_ms", _times_less, 5.2),
-    Measured("5.3 times faster, MIL alone", "Abstract, 3.4", "table2", _ENDS, "mil_ms", _times_less, 5.2),
-    *_over("table4", "3.5", _MERGED, ("Random Merging",)),
-    *_over("table4", "3.5", _PRUNED, ("Random Pruning",)),
-    *_over("table4", "2.3, 3.5", _BOTH, _others("table4", _BOTH)),
-    *_over("table5", "3.5", "Uniform", _others("table5", "Uniform")),
+CLAIMS: tuple[Difference | Ratio | Falling, ...] = (
+    *_over("table1", "Abstract, 1, 3.3: 2 to 4 points", "DTC-WSI", _others("table1", "DTC-WSI"), least=2),
+    *_over("table1", "3.4: severe degradation", "ABMIL", ["Random Sampling"], least=5),
+    *_rising("table2", "3.4: accuracy rises as r falls", _FEWER),
+    Falling("FLOPs fall with r", "3.4", "table2", _FEWER, "gflop"),
+    Falling("memory falls with r", "3.4", "table2", _FEWER, "mil_gib"),
+    Falling("time falls with r", "3.4", "table2", _FEWER, "mil_ms"),
+    Ratio("FLOPs at r = 0.4", "3.4: 118.4 to 24.3 G", "table2", "r = 0.4", "r = 1.0", ("gflop",), 4.87),
+    Ratio("memory at r = 0.4", "Abstract, 5: 20 to 40 % less", "table2", "r = 0.4", "r = 1.0", ("mil_gib",), 1.25),
     *(
-        Above(
-            f"{model} is better with DTC, {encoder}", "3.5", "table6", f"DTC-{model}, {encoder}", f"{model}, {encoder}"
-        )
+        Ratio(f"{what} at {row}", f"Abstract, 3.4: {least} times faster", "table2", row, "r = 1.0", columns, least)
+        for what, columns in (("time of all stages", ("full_ms",)), ("time of the MIL part", _MIL))
+        for row, least in (("r = 0.7", 1.8), ("r = 0.5", 3.0), ("r = 0.4", 5.3))
+    ),
+    Ratio("training time under ABMIL's", "3.4", "table3", "DTC-WSI", "ABMIL", ("epoch_s",), 1.32),
+    *(
+        Ratio(f"{what} under {row}'s", "3.4", "table3", "DTC-WSI", row, columns, least)
+        for row, memory, faster in (("ABMIL", 1.56, 4.54), ("TransMIL", 2.08, 6.68))
+        for what, columns, least in (("memory", ("mil_gib",), memory), ("time of the MIL part", _MIL, faster))
+    ),
+    *_over("table4", "3.5", _MERGED, ["Random Merging"]),
+    *_over("table4", "3.5", _PRUNED, ["Random Pruning"]),
+    *_over("table4", "1, 3.5: 2 to 4 points", _BOTH, [_MERGED, _PRUNED], least=2),
+    *_over("table4", "3.5", _BOTH, ["Random Merging", "Random Pruning"]),
+    *_over("table5", "3.5: uniform is best", "Uniform", _others("table5", "Uniform")),
+    *(
+        Difference(f"Uniform and {row} are alike", "3.5: not sensitive", "table5", "Uniform", row, 1, alike=True)
+        for row in _others("table5", "Uniform")
+    ),
+    *(
+        Difference(f"DTC before {model}, {encoder}", "3.5", "table6", f"DTC-{model}, {encoder}", f"{model}, {encoder}")
         for encoder in ("CONCH", "Virchow2")
         for model in ("ABMIL", "TransMIL")
     ),
-    Measured(
-        "five to ten times fewer tokens",
-        "Abstract, 1, 4; r = 0.4 itself is 2.5 times",
+    *(
+        Ratio(
+            f"{what} of DTC before {model}", "3.5", "table6", f"DTC-{model}, CONCH", f"{model}, CONCH", columns, least
+        )
+        for model, faster in (("ABMIL", 5), ("TransMIL", 3))
+        for what, columns, least in (("memory", ("mil_gib",), 2), ("time of the MIL part", _MIL, faster))
+    ),
+    Ratio(
+        "five to ten times fewer tokens (r = 0.4 itself is 2.5 times)",
+        "Abstract, 1, 5",
         "table6",
-        ("DTC-ABMIL, CONCH", "ABMIL, CONCH"),
-        "tokens",
-        _times_less,
+        "DTC-ABMIL, CONCH",
+        "ABMIL, CONCH",
+        ("tokens",),
         5,
     ),
-    *_over("table7", "3.5", _WITH, (_WITHOUT,)),
-    Measured("the sparsity loss leaves fewer tokens", "3.5", "table7", (_WITH, _WITHOUT), "tokens", _saved, 0.01),
-    *_over("table8", "Appendix C: r = 0.4 is best", "r = 0.4", _others("table8", "r = 0.4")),
+    *_over("table7", "3.5", _WITH, [_WITHOUT]),
+    Ratio("tokens with the sparsity loss", "3.5: 0.52 to 0.40", "table7", _WITH, _WITHOUT, ("tokens",), 1.3),
+    Ratio("time with the sparsity loss", "3.5: 610 to 410 ms", "table7", _WITH, _WITHOUT, ("ms",), 1.49),
+    *_rising("table8", "Appendix B: a steady rise", _RISES),
+    *_over("table8", "Appendix B: the best r", "r = 0.4", _others("table8", "r = 0.4")[:-1]),
+    *_over("table8", "Appendix B: a sharp drop", "r = 0.4", ["r = 0.3"], least=5),
 )
 
 
-def judge_claims(folder: Path) -> list[Judged]:
+def judge_claims(folder: Path) -> Claims:
     """Hold every claim against ``table1.json`` to ``table8.json`` in a folder, and the runs that they name.
 
-    A difference holds if its interval lies above 0, does not if it lies below, and cannot be told otherwise: see
-    `compare_runs`. A figure holds from the claim's own number on. Claims whose table or rows are not there are not run.
-    Raises: UsageError if the folder holds no table.
+    A difference holds if its whole interval is above what was claimed, does not if it is below, and cannot be told
+    otherwise, see `compare_runs`; likeness holds within and does not hold beyond. Ratios and falls have no interval.
+    Raises: UsageError if the folder holds no table, or a file that is none.
     """
-    tables = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("table?.json"))}
+    tables = {name: _read(folder / f"{name}.json") for name in TABLES if (folder / f"{name}.json").is_file()}
     if not tables:
         raise UsageError(f"{folder} holds no table1.json to table8.json; make a table there first: dtcwsi bench table1")
     rows = {name: {row["row"]: row for row in told["rows"]} for name, told in tables.items()}
-    found = [_judged(claim, rows.get(claim.table, {}), folder) for claim in CLAIMS]
+    found = [_judged(claim, rows.get(claim.table), folder) for claim in CLAIMS]
     tested = [number for number, one in enumerate(found) if one.p_holm is not None]
     for number, p in zip(tested, holm([found[number].p_holm or 0.0 for number in tested]), strict=True):
         found[number] = replace(found[number], p_holm=p)
-    return found
+    return Claims(tuple(found), {name: _about(told) for name, told in tables.items()})
 
 
-def _judged(claim: Above | Measured, rows: Mapping[str, Any], folder: Path) -> Judged:
-    if isinstance(claim, Measured):
-        return _figure(claim, rows)
-    metric = TABLES[claim.table].compared_by
-    blank = Judged(claim.text, claim.where, claim.table, MISSING, metric)
-    pair = [rows.get(name) for name in (claim.better, claim.worse)]
-    if not all(row and row["runs"] and not row["failed"] for row in pair):
-        return blank
-    ours, theirs = ([folder / run for run in row["runs"]] for row in pair if row)
-    told = compare_runs(claim.worse, ours, theirs, scored_as(metric))
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        for row in told["rows"]:
+            row["row"], row["runs"], row["failed"]  # noqa: B018  # what is read of it
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{path} is no table of `dtcwsi bench` ({error!r}); make it again or move it away") from error
+    return dict(told)
+
+
+def _about(told: Mapping[str, Any]) -> str:
+    protocol = told.get("protocol", {})
+    parts = [
+        told.get("cohort"),
+        told.get("slides") and f"{told['slides']} slides",
+        protocol.get("recipe") and f"{protocol['recipe']} recipe",
+        protocol.get("epochs") and f"{protocol['epochs']} epochs at most",
+        protocol.get("seeds") and f"seeds: {protocol['seeds']}",
+        told.get("measured") and f"measured: one slide of {told['measured']}",
+    ]
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _judged(claim: Difference | Ratio | Falling, rows: Mapping[str, Any] | None, folder: Path) -> Judged:
+    blank = Judged(claim.text, claim.where, claim.table, NOT_RUN, *_measure_of(claim))
+    if rows is None:
+        return replace(blank, reason="no such table")
+    names = claim.rows if isinstance(claim, Falling) else (claim.one, claim.other)
+    for name in names:
+        if name not in rows or not rows[name]["runs"]:
+            return replace(blank, reason=f"no row {name}")
+        if rows[name]["failed"]:
+            return replace(blank, reason=f"{name} failed")
+    chosen = [rows[name] for name in names]
+    if isinstance(claim, Difference):
+        return _difference(claim, blank, chosen, folder)
+    columns = claim.of if isinstance(claim, Ratio) else (claim.of,)
+    values = [[row.get(f"ours_{column}") for column in columns] for row in chosen]
+    if not all(isinstance(value, int | float) for row in values for value in row):
+        return replace(blank, reason="not measured")
+    sums = [sum(row) for row in values]
+    if isinstance(claim, Ratio):
+        value = sums[1] / sums[0] if sums[0] else 0.0
+        return replace(blank, value=value, verdict=HOLDS if value >= claim.least else FAILS)
+    largest = max(after - before for before, after in zip(sums, sums[1:], strict=False))
+    return replace(blank, value=largest, verdict=HOLDS if largest < 0 else FAILS)
+
+
+def _measure_of(claim: Difference | Ratio | Falling) -> tuple[str, str]:
+    """Say what is measured, and the least that was claimed of it."""
+    if isinstance(claim, Ratio):
+        return " + ".join(claim.of), f">= {claim.least:g} times"
+    if isinstance(claim, Falling):
+        return claim.of, "falls"
+    return "accuracy", f"within {claim.least:g}" if claim.alike else f"> {claim.least:g}"
+
+
+def _difference(claim: Difference, blank: Judged, rows: Sequence[Mapping[str, Any]], folder: Path) -> Judged:
+    ours, theirs = ([folder / run for run in row["runs"]] for row in rows)
+    if not all((run / name).is_file() for run in (*ours, *theirs) for name in ("predictions.csv", "folds.csv")):
+        return replace(blank, reason="run folders are gone")
+    told = compare_runs(claim.other, ours, theirs, "accuracy")
     if told is None:
-        return blank
-    verdict = HOLDS if told.low > 0 else FAILS if told.high < 0 else OPEN
+        return replace(blank, reason="not the same slides in the same folds")
+    if claim.alike:
+        holds = -claim.least <= told.low and told.high <= claim.least
+        fails = told.low > claim.least or told.high < -claim.least
+    else:
+        holds, fails = told.low > claim.least, told.high < claim.least
+    verdict = HOLDS if holds else FAILS if fails else OPEN
     return replace(blank, verdict=verdict, value=told.value, low=told.low, high=told.high, p_holm=told.p)
 
 
-def _figure(claim: Measured, rows: Mapping[str, Any]) -> Judged:
-    blank = Judged(claim.text, claim.where, claim.table, MISSING, claim.metric)
-    values = [rows.get(name, {}).get(f"ours_{claim.metric}") for name in claim.rows]
-    if not all(isinstance(value, float | int) and value > 0 for value in values):
-        return blank
-    value = claim.of(*values)
-    return replace(blank, value=value, verdict=HOLDS if value >= claim.least else FAILS)
-
-
-def write_claims(judged: Sequence[Judged], folder: Path, *, command: str) -> tuple[Path, ...]:
+def write_claims(claims: Claims, folder: Path, *, command: str) -> tuple[Path, ...]:
     """Write ``claims.csv``, ``claims.json`` and ``claims.md``.  Returns: the three paths."""
     paths = tuple(folder / f"claims.{suffix}" for suffix in ("csv", "json", "md"))
-    rows = [asdict(one) for one in judged]
+    rows = [asdict(one) for one in claims.judged]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(paths[0], buffer.getvalue())
-    write_json(paths[1], {"command": command, "versions": package_versions(), "claims": rows})
-    write_text(paths[2], _page(judged, command))
+    told = {"command": command, "versions": package_versions(), "tables": dict(claims.tables), "claims": rows}
+    write_json(paths[1], told)
+    write_text(paths[2], _page(claims, command))
     return paths
 
 
-def _page(judged: Sequence[Judged], command: str) -> str:
-    counts = {verdict: sum(one.verdict == verdict for one in judged) for verdict in (HOLDS, FAILS, OPEN, MISSING)}
+def _page(claims: Claims, command: str) -> str:
+    judged = claims.judged
+    counts = [sum(one.verdict == verdict for one in judged) for verdict in (HOLDS, FAILS, OPEN, NOT_RUN)]
+    intervals = sum(one.low is not None for one in judged)
     lines = [
-        "# The paper's claims on this cohort",
+        "# The paper's claims",
         "",
         f"`{command}`",
         "",
-        "Of {} claims {} hold, {} do not, {} cannot be told and {} were not run.".format(len(judged), *counts.values()),
-        "Differences are of out-of-fold predictions on the same slides, in points, with the 95 % interval over "
-        "patients drawn with replacement: above 0 a claim holds, below it does not, around 0 it cannot be told from "
-        "these slides. p is Holm's for all differences of the page. Figures without an interval are measured once.",
+        *(f"* Table {name[5:]}: {told}" for name, told in claims.tables.items()),
         "",
-        "| claim | section | table | verdict | of | ours | p (Holm) |",
-        "|---|---|---|---|---|---|---|",
+        "Of {} claims {} hold, {} do not, {} cannot be told and {} were not run.".format(len(judged), *counts),
+        "Differences are of accuracy out of fold, on the same slides, in points, with the 95 % interval over patients "
+        "drawn with replacement: a claim holds if the interval lies above what was claimed, does not if it lies below, "
+        f"and cannot be told from these slides if it does neither. Of {intervals} intervals some "
+        f"{0.05 * intervals:.0f} miss the truth by chance; p (Holm), of no difference, is corrected for that. Ratios "
+        "are the other row's figure over the row's, measured once.",
+        "",
+        "| claim | section | table | claimed | ours | of | verdict | p (Holm) |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for one in judged:
         p = "" if one.p_holm is None else f"{one.p_holm:.2g}"
-        lines.append(
-            f"| {one.text} | {one.where} | {one.table[5:]} | {one.verdict} | {one.metric} | {_told(one)} | {p} |"
-        )
+        verdict = f"{one.verdict} ({one.reason})" if one.reason else one.verdict
+        cells = (one.text, one.where, one.table[5:], one.claimed, _told(one), one.of, verdict, p)
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def _told(one: Judged) -> str:
-    if one.value is None or math.isnan(one.value):
+    if one.value is None:
         return ""
-    return f"{one.value:.2f}" if one.low is None else f"{one.value:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"
+    return f"{one.value:.3g}" if one.low is None else f"{one.value:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"

@@ -51,7 +51,7 @@ def compare_runs(reference: str, ours: Sequence[Path], theirs: Sequence[Path], m
     Source: the paired bootstrap of Efron and Tibshirani 1993, "An Introduction to the Bootstrap", over patients.
     """
     mine, others = [_read(run) for run in ours], [_read(run) for run in theirs]
-    if not mine or len(mine) != len(others):
+    if not mine or len(mine) != len(others) or not mine[0].slides:
         return None
     first = mine[0]
     alike = all(

@@ -16,7 +16,7 @@ from dtcwsi.benchmark.tables.paper import (
     Published,
 )
 
-__all__ = ["MEASURED", "TABLES", "Configuration", "Table", "scored_as"]
+__all__ = ["MEASURED", "TABLES", "TIMED", "Configuration", "Table", "scored_as"]
 
 _R = {"retention": 0.4}
 _TOLD = ("acc", "auc")
@@ -70,6 +70,8 @@ MEASURED = frozenset(
     ("gflop", "mil_gib", "compress_ms", "aggregate_ms", "mil_ms", "mil_speedup", "read_ms", "encode_ms", "full_ms")
 )
 """Columns that come from one slide of random features run through an untrained model, not from a run."""
+TIMED = frozenset(("epoch_s", "ms"))
+"""Columns of seconds that a run took down while it was trained and tested."""
 
 
 def scored_as(metric: str) -> str:

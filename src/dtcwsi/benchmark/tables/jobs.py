@@ -1,13 +1,15 @@
 """Runs trained ahead of their rows, several at a time, each in a process of its own."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import active_children, get_context
 from multiprocessing.queues import Queue
+from pathlib import Path
 
 import torch
 
@@ -16,30 +18,40 @@ from dtcwsi.benchmark.tables.shelf import Shelf, Trained
 from dtcwsi.errors import DtcwsiError
 from dtcwsi.slides.workers import begin_worker
 from dtcwsi.training.crossval import TrainingEvent
+from dtcwsi.training.environment import note_jobs
 
 __all__ = ["jobs_wanted", "trained_ahead"]
 
 _SECONDS_TO_END = 5
+_ENDED = "a process that trains was ended from outside, most often for want of memory; going on with one run at a time"
 _shelves: Sequence[Shelf] = ()  # of a process that trains
 
 
 def jobs_wanted(jobs: int, device: str) -> int:
-    """Turn 0 into as many jobs as there are GPUs, or cores where ``device`` is no GPU."""
-    there = torch.cuda.device_count() if device == "cuda" else os.cpu_count() or 1
-    return jobs or max(1, there)
+    """Turn 0 into as many jobs as there are GPUs, or cores where ``device`` is no GPU or one of several."""
+    if device.startswith("cuda"):
+        return jobs or (torch.cuda.device_count() if device == "cuda" else 1)
+    return jobs or os.cpu_count() or 1
 
 
 @contextmanager
 def trained_ahead(
-    shelves: Sequence[Shelf], wanted: Iterable[tuple[int, Configuration]], jobs: int, *, all_first: bool = False
+    shelves: Sequence[Shelf],
+    wanted: Iterable[tuple[int, Configuration]],
+    jobs: int,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[None]:
     """Train the runs of ``wanted``, a shelf's number and a configuration each, ``jobs`` at a time, in their order.
 
-    Meanwhile `Shelf.train` waits for a run that is on its way; with ``all_first`` the block begins when all are made.
-    Processes share the threads of this one evenly, and the GPUs in turns; each reads its own slides. When the block is
-    left, or this process ends, they end: what they have finished is kept, fold by fold.
+    Meanwhile `Shelf.train` waits for a run that is on its way. Processes share the threads of this one evenly, and the
+    GPUs in turns; each reads its own slides. If one is ended from outside, the runs that are left are trained in this
+    process. When the block is left, or this process ends, all end: what they have finished is kept, fold by fold.
+    A script that asks for several needs its ``__main__`` guarded.
     """
-    if jobs == 1:
+    runs = [(number, what, seed) for number, what in wanted for seed in range(shelves[number].protocol.seeds)]
+    places = dict.fromkeys(shelves[number].place(what, seed) for number, what, seed in runs)
+    jobs = min(jobs, len(places))
+    if jobs <= 1:
         yield
         return
     context = get_context("spawn")  # a fork would copy the locks of threads that libraries have started
@@ -48,18 +60,16 @@ def trained_ahead(
         devices.put(_device_of(number, shelves[0].device))
     threads = max(1, torch.get_num_threads() // jobs)
     before = set(active_children())
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(shelves, devices, threads))
-    futures = []
+    given = (shelves, devices, threads, jobs, sys.orig_argv)
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=given)
+    futures: dict[Path, Future[Trained]] = {}
+    waiter = _Waiter(tell)
     try:
-        for number, what in wanted:
-            shelf = shelves[number]
-            for seed in range(shelf.protocol.seeds):
-                place = shelf.place(what, seed)
-                if place not in shelf.ahead:
-                    futures.append(pool.submit(_train, number, what, seed))
-                    shelf.ahead[place] = partial(_waited_for, futures[-1])
-        if all_first:
-            wait(futures)
+        for number, what, seed in runs:
+            place = shelves[number].place(what, seed)
+            if place not in futures:
+                futures[place] = pool.submit(_train, number, what, seed)
+            shelves[number].ahead[place] = partial(waiter, futures[place])
         yield
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -72,14 +82,24 @@ def trained_ahead(
             shelf.ahead.clear()
 
 
-def _waited_for(future: "Future[Trained]") -> Trained:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise DtcwsiError(
-            "a process that trains was ended from outside, most often for want of memory; run again with fewer --jobs, "
-            "finished folds are kept"
-        ) from error
+class _Waiter:
+    """Waits for runs; what was said of a fold is handed on once, and so is that a process was ended."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell, self._known, self._ended = tell, set[Future[Trained]](), False
+
+    def __call__(self, future: "Future[Trained]") -> Trained | None:
+        """Wait for a run; None if nobody trains it any more."""
+        try:
+            record, events = future.result()
+        except BrokenProcessPool:
+            if not self._ended:
+                self._tell(_ENDED)
+            self._ended = True
+            return None
+        known = future in self._known
+        self._known.add(future)
+        return record, [event for event in events if not known or event.fold is None]
 
 
 def _device_of(number: int, device: str) -> str:
@@ -88,10 +108,12 @@ def _device_of(number: int, device: str) -> str:
     return device
 
 
-def _begin(shelves: Sequence[Shelf], devices: "Queue[str]", threads: int) -> None:
+def _begin(shelves: Sequence[Shelf], devices: "Queue[str]", threads: int, jobs: int, command: list[str]) -> None:
     global _shelves  # noqa: PLW0603  # what a process of the pool begins with can be left nowhere else
     begin_worker()
     torch.set_num_threads(threads)
+    sys.orig_argv = command  # what a run folder tells of its start should make it again
+    note_jobs(jobs)
     device = devices.get()
     for shelf in shelves:
         shelf.device = device
@@ -103,4 +125,7 @@ def _train(number: int, what: Configuration, seed: int) -> Trained:
         if other is not _shelves[number]:
             other.release()
     events: list[TrainingEvent] = []
-    return _shelves[number].train(what, seed, events.append), events
+    try:
+        return _shelves[number].train(what, seed, events.append), events
+    except DtcwsiError as error:
+        return error, events

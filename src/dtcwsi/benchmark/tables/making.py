@@ -61,20 +61,27 @@ def make_table(
 
     ``shelves`` hold the runs on each kind of features; a row of a kind that is not there is not run. A row that fails
     is told and does not end the others. Tables that measure do so with one slide of ``patches`` on ``device``.
-    ``jobs`` runs are trained at a time, see `trained_ahead`.
+    ``jobs`` runs are trained at a time, see `trained_ahead`; slides are measured when all are trained.
     Rows whose runs are finished come first; ``on_row`` gets the table with all of these, then after every further row.
     """
     making = _Making(name, table, shelves, beside, cohort, patches, device, tell)
     finished = [row for row in making.to_do if making.shelf_of(row).holds(table.rows[row])]
     for row in finished:
-        making.make(row)
+        making.train(row)
+        making.finish(row)
     if finished:
         on_row(making.told())
+    quiet = jobs == 1 or not table.measured  # a clock wants quiet
     left = [(table.encoders.get(row, 0), table.rows[row]) for row in making.to_do]
-    with trained_ahead(shelves, left, jobs if left else 1, all_first=table.measured):  # a clock wants quiet
+    with trained_ahead(shelves, left, jobs, tell):
         for row in making.to_do:
-            making.make(row)
+            making.train(row)
+            if quiet:
+                making.finish(row)
             on_row(making.told())
+    for row in making.to_do:
+        making.finish(row)
+        on_row(making.told())
     return making.told()
 
 
@@ -100,19 +107,22 @@ class _Making:
         """Give the runs on a row's features."""
         return self.shelves[self.table.encoders.get(row, 0)]
 
-    def make(self, row: str) -> None:
-        """Train, measure and compare a row."""
+    def train(self, row: str) -> None:
+        """Train and compare a row."""
         table, shelf, what = self.table, self.shelf_of(row), self.table.rows[row]
         for other in self.shelves:
             if other is not shelf:
                 other.release()
         self.tell(f"{self.name} {row}")
-        made = trained_row(self._rows[row], table.metrics, what, shelf, self.tell)
-        if table.measured:
-            made = measured_row(made, what, shelf, self.patches, self.device)
-        self._rows[row] = made
-        self.to_do = tuple(other for other in self.to_do if other != row)
+        self._rows[row] = trained_row(self._rows[row], table.metrics, what, shelf, self.tell)
         self._compare(one for one, reference in table.against.items() if row in (one, reference))
+
+    def finish(self, row: str) -> None:
+        """Measure a row, if its table asks for that; it is made then."""
+        if self.table.measured:
+            what, shelf = self.table.rows[row], self.shelf_of(row)
+            self._rows[row] = measured_row(self._rows[row], what, shelf, self.patches, self.device)
+        self.to_do = tuple(other for other in self.to_do if other != row)
 
     def told(self) -> MadeTable:
         """Put together what there is."""

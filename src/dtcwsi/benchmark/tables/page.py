@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dtcwsi.benchmark.tables.definitions import TIMED
 from dtcwsi.benchmark.tables.making import MadeTable
 from dtcwsi.benchmark.tables.rows import MadeRow
 from dtcwsi.model_folder import package_versions
@@ -148,6 +149,8 @@ def _about(made: MadeTable, command: str) -> list[str]:
         told += ["", f"Unfinished: {len(made.pending)} of {len(made.rows)} rows {verb} to come: {still}."]
     told += [line for slide, reason in made.refused.items() for line in ("", f"Refused: {slide}: {reason}.")]
     told += ["", f"Measured: one slide of {made.measured}."] if made.measured else []
+    if any(row.shared for row in made.rows) and not TIMED.isdisjoint(made.table.metrics):
+        told += ["", "Seconds of runs that were trained beside others (--jobs) are left out."]
     if any(row.compared for row in made.rows):
         told += ["", _COMPARED.format(metric=_WORDS[made.table.compared_by].removesuffix(" (%)"))]
     return [*told, "", made.table.remark] if made.table.remark else told

@@ -9,10 +9,11 @@ import numpy as np
 
 from dtcwsi.benchmark.measuring import measure
 from dtcwsi.benchmark.tables.comparing import Compared
-from dtcwsi.benchmark.tables.definitions import MEASURED, Configuration, scored_as
+from dtcwsi.benchmark.tables.definitions import MEASURED, TIMED, Configuration, scored_as
 from dtcwsi.benchmark.tables.shelf import Shelf
 from dtcwsi.errors import DtcwsiError
 from dtcwsi.training.crossval import RunRecord, TrainingEvent
+from dtcwsi.training.run_folder import RunFolder
 
 __all__ = ["MadeRow", "measured_row", "trained_row", "with_speedups"]
 
@@ -24,7 +25,8 @@ _TOLD = ("slides_left_out", "mixed_patients", "fold_ends", "fold_failed")
 class MadeRow:
     """A row: the paper's numbers and ours by metric, mean and deviation over folds and seeds, and the runs' folders.
 
-    ``runs`` names the folders as a page does, relative to it. ``ours`` is empty where nothing could be run; ``failed``
+    ``runs`` names the folders as a page does, relative to it; ``shared`` tells that some were trained beside others, so
+    that their seconds are left out. ``ours`` is empty where nothing could be run; ``failed``
     says why, or which folds are missing. ``compared`` sets it against the table's reference.
     """
 
@@ -36,6 +38,7 @@ class MadeRow:
     runs: tuple[str, ...] = ()
     folders: tuple[Path, ...] = ()
     failed: str = ""
+    shared: bool = False
     compared: Compared | None = None
 
 
@@ -61,6 +64,7 @@ def trained_row(row: MadeRow, metrics: Sequence[str], what: Configuration, shelf
         runs=tuple(f"{record.folder.parent.name}/{record.folder.name}" for record in records),
         folders=tuple(record.folder for record in records),
         failed="; ".join(failed),
+        shared=any(RunFolder.shared_machine(record.folder) for record in records),
     )
 
 
@@ -104,8 +108,9 @@ def _tell(event: TrainingEvent, tell: _Tell) -> None:
 def _values(records: Sequence[RunRecord], metric: str) -> list[float]:
     """List a metric's values over all folds and seeds; tokens and milliseconds are told once a run."""
     values: list[float] = []
-    for told in (record.metrics for record in records):
-        if metric in MEASURED:
+    for record in records:
+        told = record.metrics
+        if metric in MEASURED or (metric in TIMED and RunFolder.shared_machine(record.folder)):
             continue
         if metric == "tokens":
             values += [told["tokens"]["kept_share"]] if told["tokens"] else []

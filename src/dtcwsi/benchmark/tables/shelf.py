@@ -9,17 +9,19 @@ from dtcwsi.bags.cohort import Cohort
 from dtcwsi.bags.split_files import PARTS, read_splits
 from dtcwsi.benchmark.tables.definitions import Configuration
 from dtcwsi.catalog import needs_whole_batches
+from dtcwsi.errors import DtcwsiError
 from dtcwsi.options import check_whole_number, one_of
 from dtcwsi.store.digest import digest
 from dtcwsi.training.crossval import DEFAULT_MAX_TOKENS, RunRecord, TrainingEvent, cross_validate
+from dtcwsi.training.data import DEFAULT_CACHE_BYTES
 from dtcwsi.training.folds import FoldChoice
 from dtcwsi.training.plan import RECIPES
 from dtcwsi.training.slides import CohortSlides
 
 __all__ = ["CohortUse", "Protocol", "Shelf", "Trained"]
 
-Trained = tuple[RunRecord, Sequence[TrainingEvent]]
-"""A run, and what was said while it was trained."""
+Trained = tuple[RunRecord | DtcwsiError, Sequence[TrainingEvent]]
+"""A run, or why there is none, and what was said while it was trained."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ class Shelf:
 
     Slides are read for the first run that needs them, once for all runs. ``seconds_a_patch`` is what reading and
     encoding took when the features were made, if that is known. ``device`` and ``devices`` train: see `cross_validate`.
-    ``ahead`` holds, by folder, the runs that others train for it: see `trained_ahead`.
+    Slides that were read are kept up to ``cache_bytes``. ``ahead`` waits, by folder, for runs that others train: see
+    `trained_ahead`.
     """
 
     def __init__(
@@ -113,12 +116,13 @@ class Shelf:
         *,
         device: str = "auto",
         devices: int = 1,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
         self.folder, self.cohort, self.protocol = folder, cohort, protocol
         self.device, self.devices = device, devices
-        self.ahead: dict[Path, Callable[[], Trained]] = {}
+        self.ahead: dict[Path, Callable[[], Trained | None]] = {}
         self.seconds_a_patch = dict(seconds_a_patch or {})
-        self._slides = CohortSlides(cohort)
+        self._slides = CohortSlides(cohort, cache_bytes=cache_bytes)
         self._use: CohortUse | None = None
         self._said: set[str] = set()
         slides = [
@@ -159,10 +163,12 @@ class Shelf:
         Raises: what `cross_validate` raises for the model or the cohort.
         """
         place = self.place(what, seed)
-        ahead = self.ahead.pop(place, None)
-        record, events = ahead() if ahead else (self._trained(what, seed, place, on_event), ())
+        waited = self.ahead.pop(place, lambda: None)()
+        record, events = waited or (self._trained(what, seed, place, on_event), ())
         for event in events:
             self._tell(event, on_event)
+        if isinstance(record, DtcwsiError):
+            raise record
         lost = record.metrics["left_out"]
         self._use = CohortUse(
             slides=record.metrics["n_slides"],
