@@ -63,8 +63,8 @@ folds are the tile pools, seeds vary weights and validation parts.
 WHY = """## Who fails, and why
 
 * **mean** cannot see one to three needles among hundreds of tokens, nor the demo's lesion, 5 % of the patches: both
-  vanish in the average. It is among the best on tissue, where the carcinoma's 3 to 7 % also comes with another look of the
-  whole slide, and nobody has to find anything.
+  vanish in the average. It is among the best on tissue, where the carcinoma's 3 to 7 % also comes with another look of
+  the whole slide, and nobody has to find anything.
 * **random** keeps 40 % of the patches: of a single needle, it loses the needle in three of five slides. Where a lesion
   has several patches (demo, tissue), some stay, and nothing collapses as in the paper's Table 1.
 * **hipt** predicts a constant under the common recipe on all three tasks: Adam at 1e-3 without warm-up is too fast for
