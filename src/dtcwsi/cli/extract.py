@@ -48,6 +48,9 @@ Median = Annotated[float, typer.Option("--median", metavar="UM", help="Width of 
 Closing = Annotated[float, typer.Option("--closing", metavar="UM", help="Width of the morphological closing.")]
 MinArea = Annotated[float, typer.Option("--min-area", metavar="UM2", help="Smallest piece of tissue kept.")]
 MinHole = Annotated[float, typer.Option("--min-hole", metavar="UM2", help="Smallest hole kept.")]
+AnySpacing = Annotated[
+    bool, typer.Option("--any-spacing", help="Encode patches of another um/px than the encoder was trained at.")
+]
 
 
 def extract(
@@ -65,6 +68,7 @@ def extract(
     closing: Closing = 32.0,
     min_area: MinArea = 60_000.0,
     min_hole: MinHole = 30_000.0,
+    any_spacing: AnySpacing = False,
     workers: Workers = DEFAULT_WORKERS,
     device: Device = None,
     as_json: Json = False,
@@ -76,7 +80,7 @@ def extract(
     found, plan = _plan(out, slides, cohort, spacing)
     tissue = _tissue(seg_spacing, saturation, median, closing, min_area, min_hole)
     grid = _grid(patch_size, patch_spacing, min_tissue)
-    plan = replace(plan, tissue=tissue, grid=grid, workers=workers)
+    plan = replace(plan, tissue=tissue, grid=grid, any_spacing=any_spacing, workers=workers)
     return extract_slides(found, plan, encoder=encoder, device=device, as_json=as_json)
 
 
@@ -127,13 +131,14 @@ def encode(
     slides: Slides = None,
     encoder: EncoderName = DEFAULT_ENCODER,
     cohort: Cohort = None,
+    any_spacing: AnySpacing = False,
     workers: Workers = DEFAULT_WORKERS,
     device: Device = None,
     as_json: Json = False,
 ) -> int:
     """Encode the patches that `patch` or `extract` left in OUT, as they were cut."""
     found, plan = _plan(out, slides, cohort, None)
-    plan = replace(plan, as_recorded=True, workers=workers)
+    plan = replace(plan, as_recorded=True, any_spacing=any_spacing, workers=workers)
     return extract_slides(found, plan, encoder=encoder, device=device, as_json=as_json)
 
 
@@ -147,10 +152,13 @@ def extract_slides(
 ) -> int:
     """Run an extraction with its progress on the screen.  Returns: the exit status."""
     if encoder is not None:
-        from dtcwsi.encoders import load_encoder
+        from dtcwsi.encoders import check_spacing, load_encoder
 
         try:
-            plan = replace(plan, encoder=load_encoder(encoder, device=pick_device(device)))
+            loaded = load_encoder(encoder, device=pick_device(device))
+            if plan.grid is not None and not (plan.any_spacing or plan.as_recorded):
+                check_spacing(loaded, plan.grid.patch_spacing_um)
+            plan = replace(plan, encoder=loaded)
         except EncoderError as error:
             raise UsageError(str(error)) from error
     summary = run_with_progress(slides, plan)
