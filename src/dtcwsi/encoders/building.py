@@ -46,9 +46,7 @@ def fill(card: EncoderCard, published: State, origin: str, **changes: Any) -> nn
 
     Raises: EncoderError if they are weights of another model; ``origin`` says where they are from.
     """
-    has_tables = card.network in ("ctranspath", "resnet50-clam")  # computed when made, in no file
-    with torch.device("cpu" if has_tables else "meta"):
-        network = build(card, **changes)
+    network = _unfilled(card, changes)
     wanted = network.state_dict()
     state = _resized(card, LAYOUTS[card.layout](published), wanted)
     counters = {
@@ -58,6 +56,17 @@ def fill(card: EncoderCard, published: State, origin: str, **changes: Any) -> nn
     _check(card, {**counters, **state}, wanted, origin)
     network.load_state_dict({**counters, **state}, assign=True)
     return network.eval()
+
+
+def _unfilled(card: EncoderCard, changes: dict[str, Any]) -> nn.Module:
+    """Build a network without memory for its weights, where all that it holds is in its file."""
+    if card.network == "vit" or card.network == "conch":
+        try:
+            with torch.device("meta"):
+                return build(card, **changes)
+        except (RuntimeError, NotImplementedError):  # older timm computes with tensors while it builds
+            pass
+    return build(card, **changes)
 
 
 def _resized(card: EncoderCard, state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

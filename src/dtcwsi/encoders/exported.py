@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,9 @@ def _settings(path: Path) -> dict[str, Any]:
 
 def _torchscript(path: Path) -> nn.Module:
     try:
-        network: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch would rather that the file's maker used torch.export
+            network: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
         what = str(error).partition("\n")[0]
         raise EncoderError(
@@ -109,14 +112,27 @@ def _onnx(path: Path, device: str) -> tuple[nn.Module, int | None]:
 
 
 class _OnnxNetwork(nn.Module):
-    """An ONNX session as a network: its first input, its first output."""
+    """An ONNX session as a network: its first input, its first output; batches of its own size if that is fixed."""
 
     def __init__(self, session: Any) -> None:
         super().__init__()
         self._session = session
         self._input = session.get_inputs()[0].name
+        size = session.get_inputs()[0].shape[0]
+        self._size = size if isinstance(size, int) else None
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed each image."""
-        (rows, *_) = self._session.run(None, {self._input: images.float().cpu().contiguous().numpy()})
+        batch = images.float().cpu().contiguous()
+        if self._size is None:
+            return self._run(batch)
+        chunks = [batch[start : start + self._size] for start in range(0, len(batch), self._size)]
+        return torch.cat([self._run(_filled_up(chunk, self._size))[: len(chunk)] for chunk in chunks])
+
+    def _run(self, batch: Tensor) -> Tensor:
+        (rows, *_) = self._session.run(None, {self._input: batch.numpy()})
         return torch.from_numpy(rows)
+
+
+def _filled_up(images: Tensor, size: int) -> Tensor:
+    return torch.cat([images, images.new_zeros(size - len(images), *images.shape[1:])])
