@@ -62,7 +62,9 @@ def test_an_encoder_of_another_um_is_refused_unless_asked_for(run, slides, tmp_p
     assert done.status == 2
     assert told in done.err
     assert run("extract", slides, *common, tmp_path / "asked", "--any-spacing").status == 0
-    assert run("extract", slides, *common, tmp_path / "fits", "--patch-spacing", "1").status == 0
+    fitting = run("extract", slides, *common, tmp_path / "fits", "--patch-spacing", "1", "--patch-size", "16")
+    assert fitting.status == 0
+    assert "mine sees 32 px, to which patches of 16 px are enlarged; --patch-size 32" in fitting.err
     assert run("patch", slides, "--out", tmp_path / "out").status == 0
     encoded = run("encode", slides, *common, tmp_path / "out")
     assert encoded.status == 1

@@ -21,12 +21,15 @@ from dtcwsi.cli.options import (
 from dtcwsi.errors import CohortError, EncoderError, UsageError
 
 if TYPE_CHECKING:
+    from dtcwsi.encoders import Encoder
     from dtcwsi.extraction import Extraction, Summary
     from dtcwsi.patches import GridParameters
     from dtcwsi.pipeline import SlideResult
     from dtcwsi.tissue import TissueParameters
 
 __all__ = ["encode", "extract", "extract_slides", "patch", "run_with_progress", "segment"]
+
+_ENLARGED = 1.25
 
 # readable=False: a file that may not be read is one slide's failure, and no reason to refuse the others
 Slides = Annotated[
@@ -158,12 +161,23 @@ def extract_slides(
             loaded = load_encoder(encoder, device=pick_device(device))
             if plan.grid is not None and not (plan.any_spacing or plan.as_recorded):
                 check_spacing(loaded, plan.grid.patch_spacing_um)
+                _tell_enlarged(loaded, plan.grid.patch_size_px)
             plan = replace(plan, encoder=loaded)
         except EncoderError as error:
             raise UsageError(str(error)) from error
     summary = run_with_progress(slides, plan)
     _conclude(summary, plan.out, as_json=as_json)
     return 1 if summary.failed else 0
+
+
+def _tell_enlarged(encoder: "Encoder", patch_px: int) -> None:
+    """Say if patches are much smaller than what the encoder sees, which shows it tissue larger than it has learnt."""
+    input_px = getattr(encoder, "input_px", 0)
+    if getattr(encoder, "spacing_um", ()) and input_px > _ENLARGED * patch_px:
+        say(
+            f"warning: {encoder.name} sees {input_px} px, to which patches of {patch_px} px are enlarged; "
+            f"--patch-size {input_px} shows it tissue at the size that it was trained on"
+        )
 
 
 def run_with_progress(slides: dict[str, Path], plan: "Extraction") -> "Summary":
