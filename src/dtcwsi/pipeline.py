@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dtcwsi.encoders import Encoder
+from dtcwsi.encoders import Encoder, check_spacing
 from dtcwsi.errors import EncoderError, SlideError, StoreError
 from dtcwsi.patches import GridParameters, make_grid
 from dtcwsi.slides import check_file, open_slide
@@ -45,8 +45,9 @@ class SlideJob:
     """One slide, where its files go, and how they are made.
 
     ``spacing_um`` stands in for a missing um/px, or replaces the recorded one with ``override_spacing``. Without
-    ``grid`` the job ends after the tissue, without ``encoder`` after the patches. ``on_step`` hears what begins (open,
-    tissue, patches, features), ``on_patches`` how many more patches are encoded.
+    ``grid`` the job ends after the tissue, without ``encoder`` after the patches. Unless ``any_spacing``, an encoder
+    that was trained at another um/px than that of the patches is refused. ``on_step`` hears what begins (open, tissue,
+    patches, features), ``on_patches`` how many more patches are encoded.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class SlideJob:
     encoder: Encoder | None = None
     spacing_um: float | None = None
     override_spacing: bool = False
+    any_spacing: bool = True
     workers: int = 1
     on_step: Callable[[str], None] | None = None
     on_patches: Callable[[int], None] | None = None
@@ -220,6 +222,8 @@ def _cut(job: SlideJob, info: SlideInfo, parameters: GridParameters, made: str, 
 
 
 def _encode(job: SlideJob, info: SlideInfo, encoder: Encoder, made: str, seconds: dict[str, float]) -> None:
+    if job.grid is not None and not job.any_spacing:
+        check_spacing(encoder, job.grid.patch_spacing_um)
     grid = read_patches(job.patches_file)
     _check_space(job.features_file, len(grid) * (encoder.dim * 4 + 16))
     attributes = {

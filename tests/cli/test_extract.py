@@ -8,6 +8,7 @@ import time
 
 import h5py
 import pytest
+import torch
 
 
 def rows_of(path):
@@ -48,6 +49,30 @@ def test_encode_without_patches_says_what_to_run(run, slides, tmp_path):
     assert done.status == 1
     assert "'one.tif' has no patches" in done.err
     assert "run `dtcwsi patch`" in done.err
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+def test_an_encoder_of_another_um_is_refused_unless_asked_for(run, slides, tmp_path):
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    torch.jit.save(torch.jit.script(network), tmp_path / "mine.pt")
+    (tmp_path / "mine.json").write_text('{"spacing_um": [1.0], "input_px": 32}')
+    told = "the encoder mine was trained at 1 um/px and these patches are read at 0.5; use --patch-spacing 1"
+    common = ("--encoder", tmp_path / "mine.pt", "--workers", "0", "--out")
+    done = run("extract", slides, *common, tmp_path / "out")
+    assert done.status == 2
+    assert told in done.err
+    assert run("extract", slides, *common, tmp_path / "asked", "--any-spacing").status == 0
+    fitting = run("extract", slides, *common, tmp_path / "fits", "--patch-spacing", "1", "--patch-size", "16")
+    assert fitting.status == 0
+    assert "mine sees 32 px, to which patches of 16 px are enlarged; --patch-size 32" in fitting.err
+    assert run("patch", slides, "--out", tmp_path / "out").status == 0
+    encoded = run("encode", slides, *common, tmp_path / "out")
+    assert encoded.status == 1
+    assert told in encoded.err
+    assert run("encode", slides, *common, tmp_path / "out", "--any-spacing").status == 0
+    with h5py.File(tmp_path / "out/features/mine/one.h5") as file:
+        assert file.attrs["encoder"] == "mine"
+        assert file["features"].shape[1] == 3
 
 
 def test_bad_slides_are_listed_and_the_rest_is_done(run, slides, tmp_path):

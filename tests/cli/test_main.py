@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -19,6 +20,20 @@ def test_listing_encoders_imports_no_torch():
         "import sys; from dtcwsi.cli.main import status_of; status_of(['encoders']); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_encoders_tells_the_facts_of_each_and_the_sources_of_one(run):
+    rows = {line.split()[0]: line for line in run("encoders").out.splitlines() if line}
+    assert {"virchow2", "2,560", "gated"} <= set(rows["virchow2"].split())
+    assert {"colour-texture", "efficientnet-lite0"} <= rows.keys()
+    one = run("encoders", "virchow2").out
+    assert "3158645804b69e3f3bc4439d4116edddf0840a72" in one
+    assert "github mahmoodlab/TRIDENT" in one
+    facts = json.loads(run("encoders", "--json").out)
+    assert facts["conch"]["input_px"] == 448
+    assert facts["colour-texture"] == {}
+    assert "no card" in run("encoders", "colour-texture").out
+    assert "near names: virchow" in run("encoders", "virchov").err
 
 
 def test_an_unknown_command_names_the_near_one(run):

@@ -21,12 +21,15 @@ from dtcwsi.cli.options import (
 from dtcwsi.errors import CohortError, EncoderError, UsageError
 
 if TYPE_CHECKING:
+    from dtcwsi.encoders import Encoder
     from dtcwsi.extraction import Extraction, Summary
     from dtcwsi.patches import GridParameters
     from dtcwsi.pipeline import SlideResult
     from dtcwsi.tissue import TissueParameters
 
 __all__ = ["encode", "extract", "extract_slides", "patch", "run_with_progress", "segment"]
+
+_ENLARGED = 1.25
 
 # readable=False: a file that may not be read is one slide's failure, and no reason to refuse the others
 Slides = Annotated[
@@ -48,6 +51,9 @@ Median = Annotated[float, typer.Option("--median", metavar="UM", help="Width of 
 Closing = Annotated[float, typer.Option("--closing", metavar="UM", help="Width of the morphological closing.")]
 MinArea = Annotated[float, typer.Option("--min-area", metavar="UM2", help="Smallest piece of tissue kept.")]
 MinHole = Annotated[float, typer.Option("--min-hole", metavar="UM2", help="Smallest hole kept.")]
+AnySpacing = Annotated[
+    bool, typer.Option("--any-spacing", help="Encode patches of another um/px than the encoder was trained at.")
+]
 
 
 def extract(
@@ -65,6 +71,7 @@ def extract(
     closing: Closing = 32.0,
     min_area: MinArea = 60_000.0,
     min_hole: MinHole = 30_000.0,
+    any_spacing: AnySpacing = False,
     workers: Workers = DEFAULT_WORKERS,
     device: Device = None,
     as_json: Json = False,
@@ -76,7 +83,7 @@ def extract(
     found, plan = _plan(out, slides, cohort, spacing)
     tissue = _tissue(seg_spacing, saturation, median, closing, min_area, min_hole)
     grid = _grid(patch_size, patch_spacing, min_tissue)
-    plan = replace(plan, tissue=tissue, grid=grid, workers=workers)
+    plan = replace(plan, tissue=tissue, grid=grid, any_spacing=any_spacing, workers=workers)
     return extract_slides(found, plan, encoder=encoder, device=device, as_json=as_json)
 
 
@@ -127,13 +134,14 @@ def encode(
     slides: Slides = None,
     encoder: EncoderName = DEFAULT_ENCODER,
     cohort: Cohort = None,
+    any_spacing: AnySpacing = False,
     workers: Workers = DEFAULT_WORKERS,
     device: Device = None,
     as_json: Json = False,
 ) -> int:
     """Encode the patches that `patch` or `extract` left in OUT, as they were cut."""
     found, plan = _plan(out, slides, cohort, None)
-    plan = replace(plan, as_recorded=True, workers=workers)
+    plan = replace(plan, as_recorded=True, any_spacing=any_spacing, workers=workers)
     return extract_slides(found, plan, encoder=encoder, device=device, as_json=as_json)
 
 
@@ -147,15 +155,29 @@ def extract_slides(
 ) -> int:
     """Run an extraction with its progress on the screen.  Returns: the exit status."""
     if encoder is not None:
-        from dtcwsi.encoders import load_encoder
+        from dtcwsi.encoders import check_spacing, load_encoder
 
         try:
-            plan = replace(plan, encoder=load_encoder(encoder, device=pick_device(device)))
+            loaded = load_encoder(encoder, device=pick_device(device))
+            if plan.grid is not None and not (plan.any_spacing or plan.as_recorded):
+                check_spacing(loaded, plan.grid.patch_spacing_um)
+                _tell_enlarged(loaded, plan.grid.patch_size_px)
+            plan = replace(plan, encoder=loaded)
         except EncoderError as error:
             raise UsageError(str(error)) from error
     summary = run_with_progress(slides, plan)
     _conclude(summary, plan.out, as_json=as_json)
     return 1 if summary.failed else 0
+
+
+def _tell_enlarged(encoder: "Encoder", patch_px: int) -> None:
+    """Say if patches are much smaller than what the encoder sees, which shows it tissue larger than it has learnt."""
+    input_px = getattr(encoder, "input_px", 0)
+    if getattr(encoder, "spacing_um", ()) and input_px > _ENLARGED * patch_px:
+        say(
+            f"warning: {encoder.name} sees {input_px} px, to which patches of {patch_px} px are enlarged; "
+            f"--patch-size {input_px} shows it tissue at the size that it was trained on"
+        )
 
 
 def run_with_progress(slides: dict[str, Path], plan: "Extraction") -> "Summary":

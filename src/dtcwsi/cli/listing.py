@@ -7,8 +7,10 @@ import typer
 
 from dtcwsi.cli.console import print_json, print_table
 from dtcwsi.cli.options import Json
+from dtcwsi.errors import UnknownNameError
+from dtcwsi.registry import near
 
-__all__ = ["encoders", "models"]
+__all__ = ["ENCODER_COLUMNS", "encoder_rows", "encoders", "models"]
 
 
 def models(
@@ -34,11 +36,54 @@ def models(
     print_table(("model", "options (--set NAME=VALUE)"), rows)
 
 
-def encoders(as_json: Json = False) -> None:
-    """List the encoders that `extract --encoder` knows by name; any timm model works too."""
-    from dtcwsi.encoders import ENCODERS
+def encoders(
+    name: Annotated[str | None, typer.Argument(help="Only this encoder, and all that its card says.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the encoders that `extract --encoder` knows by name, and the facts of each; nothing is loaded."""
+    from dtcwsi.encoders import ENCODERS, cards
 
+    if name is not None and name not in ENCODERS:
+        raise UnknownNameError(f"no encoder is called {name!r}; near names: {near(name, ENCODERS)}")
+    facts = {known: asdict(cards()[known]) if known in cards() else {} for known in ([name] if name else ENCODERS)}
     if as_json:
-        print_json(ENCODERS.names())
-        return
-    print_table(("encoder",), [(name,) for name in [*ENCODERS, "any timm model", "NAME:/path/to/weights"]])
+        print_json(facts)
+    elif name is None:
+        print_table(ENCODER_COLUMNS, encoder_rows())
+        print("\nAlso: any timm model, NAME:/path/to/weights, NAME@REVISION of the hub, a TorchScript or ONNX file.")
+    elif name in cards():
+        print_table(("fact", "value"), [(key, _written(value)) for key, value in facts[name].items()])
+    else:
+        print(f"{name} comes with dtcwsi or a package; it has no card")
+
+
+ENCODER_COLUMNS = (
+    "encoder",
+    "licence",
+    "access",
+    "trained at um/px",
+    "input px",
+    "features",
+    "pooling",
+    "GPU precision",
+)
+
+
+def encoder_rows() -> list[tuple[str, ...]]:
+    """Describe each encoder in the columns of the table; those without a card by their names alone."""
+    from dtcwsi.encoders import ENCODERS, cards
+    from dtcwsi.encoders.cards import POOLINGS
+
+    rows = [(name, *[""] * (len(ENCODER_COLUMNS) - 1)) for name in ENCODERS if name not in cards()]
+    for card in cards().values():
+        access = "gated" if card.gated else "open" if card.hub else "download"
+        spacing = ", ".join(f"{um:g}" for um in card.spacing_um)
+        size, dim = str(card.input_px), f"{card.dim:,}"
+        rows.append((card.name, card.licence, access, spacing, size, dim, POOLINGS[card.pooling], card.precision))
+    return rows
+
+
+def _written(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={part}" for key, part in value.items())
+    return "; ".join(str(part) for part in value) if isinstance(value, tuple) else str(value)

@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from dtcwsi.cli import audit_splits, bench, cohort, demo, evaluate, explain, extract, listing, predict, train
+from dtcwsi.cli import audit_splits, bench, cohort, demo, doctor, evaluate, explain, extract, listing, predict, train
 from dtcwsi.cli.console import complain
 from dtcwsi.errors import DtcwsiError, UsageError
 
@@ -32,6 +32,7 @@ app.command("bench")(bench.run)
 app.command("audit-splits")(audit_splits.run)
 app.command("models")(listing.models)
 app.command("encoders")(listing.encoders)
+app.command("doctor")(doctor.run)
 
 
 _INTERRUPTED = 130  # newer typer turns Ctrl-C into this status itself

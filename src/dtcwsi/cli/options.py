@@ -46,7 +46,8 @@ EncoderName = Annotated[
     typer.Option(
         "--encoder",
         metavar="NAME|PATH",
-        help="A name of `dtcwsi encoders`, any timm model, NAME:/path/to/weights, or a folder with config.json.",
+        help="A name of `dtcwsi encoders`, any timm model, NAME:/path/to/weights, NAME@REVISION of the hub, a "
+        "TorchScript or ONNX file, or a folder with config.json.",
     ),
 ]
 RunEncoder = Annotated[

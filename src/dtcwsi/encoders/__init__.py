@@ -1,6 +1,8 @@
 """Patches to embeddings: encoders by name, none loaded until used."""
 
 from dtcwsi.encoders.base import Encoder
+from dtcwsi.encoders.cards import EncoderCard, cards
 from dtcwsi.encoders.loading import ENCODERS, load_encoder
+from dtcwsi.encoders.spacing import check_spacing
 
-__all__ = ["ENCODERS", "Encoder", "load_encoder"]
+__all__ = ["ENCODERS", "Encoder", "EncoderCard", "cards", "check_spacing", "load_encoder"]

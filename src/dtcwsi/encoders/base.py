@@ -12,7 +12,8 @@ class Encoder(Protocol):
     """Pixels to embeddings.
 
     ``name`` is the folder its features go to; ``digest`` changes when the weights or the preprocessing do;
-    ``batch_size`` patches a call suit it.
+    ``batch_size`` patches a call suit it. It may have ``spacing_um``, the um/px that it was trained at, which
+    `dtcwsi.encoders.spacing` reads.
     """
 
     name: str

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from dtcwsi.encoders.network import NetworkEncoder
+from dtcwsi.encoders.weights import find_weights, read_weights
 from dtcwsi.errors import EncoderError
 
 __all__ = ["from_folder", "from_name", "knows", "names"]
@@ -25,7 +24,7 @@ def knows(name: str) -> bool:
 
 
 def from_name(name: str, weights: Path | None, *, device: str = "cpu") -> NetworkEncoder:
-    """Build a timm model; ``weights`` is a local .safetensors, .pt or .pth, or None for the hub's.
+    """Build a timm model; ``weights`` is a local .safetensors, .pt or .pth or its folder, or None for the hub's.
 
     Raises: EncoderError if the weights cannot be had or do not fit.
     """
@@ -39,7 +38,7 @@ def from_name(name: str, weights: Path | None, *, device: str = "cpu") -> Networ
             ) from error
         return _wrap(name, network, device)
     network = timm.create_model(name, pretrained=False, num_classes=0)
-    _fill(network, _read_weights(weights), weights)
+    _fill(network, read_weights(find_weights(weights)), weights)
     return _wrap(f"{name}-{weights.stem}", network, device)
 
 
@@ -64,23 +63,6 @@ def _wrap(name: str, network: Any, device: str) -> NetworkEncoder:
     config = timm.data.resolve_model_data_config(network)
     size, mean, std = config["input_size"][-1], tuple(config["mean"]), tuple(config["std"])
     return NetworkEncoder(name.replace("/", "-"), network, input_px=size, mean=mean, std=std, device=device)
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise EncoderError(f"the weights {path} do not exist; expected a .safetensors, .pt or .pth file")
-    try:
-        if path.suffix == ".safetensors":
-            found = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - zip, pickle and safetensors errors share no base
-        what = str(error).partition("\n")[0] or type(error).__name__
-        raise EncoderError(f"the weights {path} cannot be read ({what}); expected a plain state dict") from error
-    state = found.get("state_dict", found.get("model", found)) if isinstance(found, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise EncoderError(f"the weights {path} hold no table of tensors; expected a plain state dict")
-    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
 
 
 def _fill(network: Any, state: dict[str, Tensor], path: Path) -> None:

@@ -25,7 +25,8 @@ class Extraction:
     """What is done to every slide; see `dtcwsi.pipeline.SlideJob`.
 
     ``spacing_um`` is for slides that record none; ``spacing_by_slide`` replaces what those slides record. With
-    ``as_recorded`` each slide keeps the parameters that its patches on disk were cut with.
+    ``as_recorded`` each slide keeps the parameters that its patches on disk were cut with. Unless ``any_spacing``, an
+    encoder trained at another um/px than the patches' is refused.
     """
 
     out: Path
@@ -35,6 +36,7 @@ class Extraction:
     spacing_um: float | None = None
     spacing_by_slide: dict[str, float] = field(default_factory=dict)
     as_recorded: bool = False
+    any_spacing: bool = True
     workers: int = 1
 
     def job(self, path: Path) -> SlideJob:
@@ -48,6 +50,7 @@ class Extraction:
             encoder=self.encoder,
             spacing_um=self.spacing_um if own is None else own,
             override_spacing=own is not None,
+            any_spacing=self.any_spacing,
             workers=self.workers,
         )
 

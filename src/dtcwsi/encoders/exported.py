@@ -1,0 +1,138 @@
+"""Networks that bring their own code, TorchScript and ONNX files, as encoders."""
+
+import hashlib
+import json
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dtcwsi.encoders.network import NetworkEncoder
+from dtcwsi.errors import EncoderError
+
+__all__ = ["from_file", "is_exported"]
+
+_SETTINGS: dict[str, Any] = {  # of ImageNet's networks
+    "input_px": None,
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+    "resize": "bilinear",
+    "resize_px": None,
+    "spacing_um": [],
+}
+_USUAL_PX = 224
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a file is a network with its code: ONNX by its suffix, TorchScript by what its archive holds."""
+    if path.suffix == ".onnx":
+        return True
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
+
+
+def from_file(path: Path, *, device: str = "cpu") -> NetworkEncoder:
+    """Load a TorchScript or ONNX file that takes images (N, 3, px, px) and gives (N, dim).
+
+    ``NAME.json`` beside ``NAME.onnx`` or ``NAME.pt`` may say how input is prepared: ``input_px`` (else that of the ONNX
+    graph, else 224), ``mean``, ``std`` (else ImageNet's), ``resize``, ``resize_px``, ``spacing_um``.
+    Raises: EncoderError if it cannot be read, or the ONNX runtime is missing.
+    """
+    settings = _settings(path.with_suffix(".json"))
+    network, own_px = _onnx(path, device) if path.suffix == ".onnx" else (_torchscript(path), None)
+    input_px = settings["input_px"] or own_px or _USUAL_PX
+    with path.open("rb") as opened:
+        content = hashlib.file_digest(opened, "sha256").hexdigest()
+    try:
+        return NetworkEncoder(
+            path.stem,
+            network,
+            input_px=input_px,
+            mean=tuple(settings["mean"]),
+            std=tuple(settings["std"]),
+            resize=settings["resize"],
+            resize_px=settings["resize_px"],
+            spacing_um=tuple(settings["spacing_um"]),
+            digest=content,
+            device=device,
+        )
+    except (RuntimeError, ValueError) as error:
+        what = str(error).strip().splitlines()[-1]
+        raise EncoderError(
+            f"{path} does not take images of {input_px} px ({what}); expected a network of images (N, 3, px, px): "
+            f"give input_px in {path.with_suffix('.json').name}"
+        ) from error
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return _SETTINGS
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise EncoderError(f"{path} is no JSON ({error}); expected any of {', '.join(_SETTINGS)}") from error
+    unknown = sorted(set(given) - set(_SETTINGS)) if isinstance(given, dict) else ["no table"]
+    if unknown:
+        raise EncoderError(f"{path} holds {unknown[0]}; expected any of {', '.join(_SETTINGS)}")
+    return {**_SETTINGS, **given}
+
+
+def _torchscript(path: Path) -> nn.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch would rather that the file's maker used torch.export
+            network: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError) as error:
+        what = str(error).partition("\n")[0]
+        raise EncoderError(
+            f"{path} cannot be read ({what}); expected a TorchScript file as torch.jit.save makes it"
+        ) from error
+    return network
+
+
+def _onnx(path: Path, device: str) -> tuple[nn.Module, int | None]:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EncoderError(f'{path} needs onnxruntime, which is not installed: pip install "dtcwsi[onnx]"') from error
+    wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
+    providers = [*(name for name in wanted if name in onnxruntime.get_available_providers()), "CPUExecutionProvider"]
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=providers)
+    except Exception as error:  # noqa: BLE001 - the runtime's errors share no base
+        what = str(error).partition("\n")[0]
+        raise EncoderError(f"{path} cannot be read ({what}); expected an ONNX file") from error
+    shape = session.get_inputs()[0].shape
+    return _OnnxNetwork(session), shape[-1] if isinstance(shape[-1], int) else None
+
+
+class _OnnxNetwork(nn.Module):
+    """An ONNX session as a network: its first input, its first output; batches of its own size if that is fixed."""
+
+    def __init__(self, session: Any) -> None:
+        super().__init__()
+        self._session = session
+        self._input = session.get_inputs()[0].name
+        size = session.get_inputs()[0].shape[0]
+        self._size = size if isinstance(size, int) else None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed each image."""
+        batch = images.float().cpu().contiguous()
+        if self._size is None:
+            return self._run(batch)
+        chunks = [batch[start : start + self._size] for start in range(0, len(batch), self._size)]
+        return torch.cat([self._run(_filled_up(chunk, self._size))[: len(chunk)] for chunk in chunks])
+
+    def _run(self, batch: Tensor) -> Tensor:
+        (rows, *_) = self._session.run(None, {self._input: batch.numpy()})
+        return torch.from_numpy(rows)
+
+
+def _filled_up(images: Tensor, size: int) -> Tensor:
+    return torch.cat([images, images.new_zeros(size - len(images), *images.shape[1:])])
