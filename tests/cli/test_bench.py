@@ -30,7 +30,7 @@ def test_a_table_is_made_of_ones_own_cohort_and_again_from_its_runs(run, cohort,
         (["table4"], "expected --cohort CSV with --features DIR, --cohort NAME"),
         (
             ["table4", "--cohort", "a.csv"],
-            "got cohort='a.csv'; expected one of: demo, elephant, fox, needle",
+            "got cohort='a.csv'; expected one of: cells, demo, elephant, fox",
         ),
         (["table4", "--cohort", __file__], "expected --cohort CSV with --features DIR, --cohort NAME"),
         (["table4", "--quick", "--cohort", "a.csv"], "expected --cohort CSV with --features DIR, --cohort NAME"),
