@@ -41,14 +41,8 @@ SYSTEMS = {
 }
 MIL_RECIPE = replace(RECIPE, batch_size=4, lr=2e-4, weight_decay=5e-3)
 MIL_EPOCHS = {"elephant": 10, "fox": 40, "tiger": 40}  # by set, as its authors chose learning rates by set
-SLOW = (
-    "transmil",
-    "mhim-transmil",
-    "spt",
-    "patchgd",
-    "longformer",
-    "mamba2d",
-)  # these take 10 to 30 times abmil's time; hipt had its 30 epochs
+# these take 10 to 30 times abmil's time; hipt, which takes as much, had its 30 epochs on needles
+SLOW = ("transmil", "mhim-transmil", "spt", "patchgd", "longformer", "mamba2d")
 SLOW_EPOCHS = 10
 MIL_OPTIONS = {name: {"dropout": 0.5} for name in ("abmil", "abmil gated")}  # Ilse et al. drop out on these sets
 NEEDLES = "placed-64"

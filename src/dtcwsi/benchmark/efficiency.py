@@ -1,7 +1,5 @@
 """What inference costs models over the number of patches: CSV, JSON and a page."""
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +11,7 @@ from dtcwsi.benchmark.measuring import Measured, measure
 from dtcwsi.errors import DtcwsiError
 from dtcwsi.model_folder import package_versions
 from dtcwsi.store.atomic import write_json, write_text
+from dtcwsi.store.tables import csv_text
 
 __all__ = ["MODELS", "SIZES", "Cost", "measure_costs", "write_costs"]
 
@@ -53,11 +52,7 @@ def write_costs(costs: Sequence[Cost], folder: Path, *, facts: str, command: str
     """Write ``efficiency.csv``, ``.json`` and ``.md``, each whole or not at all.  Returns: the three paths."""
     rows = [_row(cost) for cost in costs]
     paths = tuple(folder / f"efficiency.{suffix}" for suffix in ("csv", "json", "md"))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(paths[0], buffer.getvalue())
+    write_text(paths[0], csv_text(rows))
     exponents = {model: _exponent(costs, model) for model in dict.fromkeys(cost.model for cost in costs)}
     told = {"facts": facts, "command": command, "versions": package_versions(), "exponents": exponents}
     write_json(paths[1], {**told, "rows": rows})

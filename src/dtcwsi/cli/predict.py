@@ -1,7 +1,5 @@
 """``dtcwsi predict``: classes and probabilities of new slides."""
 
-import csv
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,13 +32,14 @@ def run(
     """Classify slides or feature files by the mean of the run's folds; one row a slide."""
     from dtcwsi.inference import load_run
     from dtcwsi.store.atomic import check_new_file, write_text
+    from dtcwsi.store.tables import csv_text
 
     trained = load_run(run)
     if out is not None:
         check_new_file(out)
     reading = Reading(work or run / "predicted", encoder, spacing, workers, device)
     rows = predict_inputs(trained, bring_features(trained, inputs, reading))
-    table = _as_csv(rows)
+    table = csv_text(rows)
     if out is not None:
         write_text(out, table)
         say(f"{count(len(rows), 'slide')}: {out}")
@@ -89,11 +88,3 @@ def _warn(trained: "Run", rows: list[dict[str, str]]) -> None:
             f"warning: {count(len(bare), 'slide')} without tissue ({some(bare)}; no_tissue): no prediction, the "
             "probabilities are the classes' shares in training"
         )
-
-
-def _as_csv(rows: list[dict[str, str]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()

@@ -1,7 +1,5 @@
 """A cohort from its tables and files: who is in, what is missing or doubled, how far from the paper's counts."""
 
-import csv
-import io
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -15,6 +13,7 @@ from dtcwsi.cohorts.tables import SourceTables
 from dtcwsi.cohorts.tcga import judge_tcga
 from dtcwsi.errors import CohortError, UsageError
 from dtcwsi.store.atomic import write_text
+from dtcwsi.store.tables import csv_text
 
 __all__ = ["BuiltCohort", "ClassCount", "FilesOnDisk", "build_cohort", "write_labels"]
 
@@ -123,15 +122,13 @@ def write_labels(cohort: BuiltCohort, path: Path) -> None:
     """
     further = list(dict.fromkeys(column for row in cohort.rows for column in row.further))
     columns = [*_COLUMNS, *(["path"] if cohort.paths else []), *further]
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
-    writer.writeheader()
+    table = []
     for row in cohort.rows:
         cells = {column: getattr(row, column) for column in _COLUMNS} | dict(row.further)
         if row.slide_id in cohort.paths:
             cells["path"] = _seen_from(path.parent, cohort.paths[row.slide_id])
-        writer.writerow(cells)
-    write_text(path, buffer.getvalue())
+        table.append(cells)
+    write_text(path, csv_text(table, columns))
 
 
 def _seen_from(folder: Path, file: Path) -> str:

@@ -6,20 +6,25 @@ from multiprocessing import parent_process
 
 import cv2
 
-__all__ = ["begin_worker"]
+__all__ = ["begin_worker", "end_with_parent"]
 
 
 def begin_worker(_number: int = 0) -> None:
-    """Keep to one thread, and end with the process that started this one, however that ends.
+    """Keep to one thread, and end with the process that started this one."""
+    cv2.setNumThreads(1)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """See to it that this process ends with the one that started it, however that ends.
 
     A worker's own parent is the fork server, which lives as long as its workers: without this a killed command would
     leave all of them behind.
     """
-    cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_await_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _await_parent() -> None:
     parent = parent_process()
     if parent is not None:
         parent.join()

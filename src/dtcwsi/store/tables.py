@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from dtcwsi.errors import CohortError, UsageError
 from dtcwsi.store.atomic import folder_lock, write_text
 
-__all__ = ["SlideTable", "Table", "read_rows", "read_table"]
+__all__ = ["SlideTable", "Table", "csv_text", "read_rows", "read_table", "write_table"]
 
 
 class SlideTable:
@@ -78,13 +79,24 @@ class SlideTable:
         return {row[self._key]: row for row in found}
 
     def _write(self, rows: dict[str, dict[str, str]]) -> None:
-        buffer = io.StringIO()
-        added_by_people = [name for row in rows.values() for name in row if name not in self.columns]
-        columns = [*self.columns, *dict.fromkeys(added_by_people)]
-        writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows[slide_id] for slide_id in sorted(rows))
-        write_text(self.path, buffer.getvalue())
+        write_text(self.path, csv_text([rows[slide_id] for slide_id in sorted(rows)], self.columns))
+
+
+def csv_text(rows: Sequence[Mapping[str, object]], columns: Iterable[str] = ()) -> str:
+    """Lay rows out as CSV: ``columns`` first, then what else rows name, in their order; a cell not named is empty."""
+    buffer = io.StringIO()
+    named = dict.fromkeys([*columns, *(name for row in rows for name in row)])
+    writer = csv.DictWriter(buffer, list(named), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV whole or not at all."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([columns, *rows])
+    write_text(path, buffer.getvalue())
 
 
 @dataclass(frozen=True)

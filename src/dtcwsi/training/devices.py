@@ -2,12 +2,10 @@
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +15,7 @@ from torch.multiprocessing import get_context
 
 from dtcwsi.errors import DtcwsiError, OptionError
 from dtcwsi.options import check_whole_number
+from dtcwsi.slides.workers import end_with_parent
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -146,7 +145,7 @@ def _help(
     ready: Any, told: Any, part: Callable[..., object], given: tuple[Any, ...], place: Place, device: torch.device
 ) -> None:
     """Do a part in a process of its own, on the device of its rank; what goes wrong is told to the first."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     ready.put(place.rank)
     if device.type == "cuda":
         torch.cuda.set_device(place.rank)
@@ -159,13 +158,6 @@ def _help(
         told.put(f"training process {place.rank} of {place.world} failed: {type(error).__name__}: {error}")
     finally:
         _part_ways()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _part_ways() -> None:

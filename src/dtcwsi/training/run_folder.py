@@ -1,7 +1,5 @@
 """The files of a training run; each is whole or absent."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -12,8 +10,9 @@ from dtcwsi.bags.cohort import Cohort
 from dtcwsi.bags.splits import Split
 from dtcwsi.errors import UsageError
 from dtcwsi.models import load
-from dtcwsi.store.atomic import plain, write_json, write_text
+from dtcwsi.store.atomic import plain, write_json
 from dtcwsi.store.digest import digest
+from dtcwsi.store.tables import write_table
 from dtcwsi.training.environment import this_start
 from dtcwsi.training.module import Epoch
 
@@ -119,15 +118,6 @@ class RunFolder:
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write ``metrics.json``."""
         write_json(self.path / "metrics.json", metrics)
-
-
-def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV whole or not at all."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    write_text(path, buffer.getvalue())
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

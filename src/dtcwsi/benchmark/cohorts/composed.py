@@ -5,8 +5,6 @@ is the fold (and the patient) of the slide, so that no tile is in two parts of a
 arXiv 1912.12142), one of each group of augmented copies.
 """
 
-import csv
-import io
 from pathlib import Path
 
 import cv2
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 
 from dtcwsi.errors import UsageError
 from dtcwsi.slides.pyramid import write_pyramid
-from dtcwsi.store.atomic import write_text
+from dtcwsi.store.tables import write_table
 
 __all__ = ["compose_cohort"]
 
@@ -50,11 +48,7 @@ def compose_cohort(tiles: Path, out: Path, *, seed: int, slides_a_class_and_pool
                 if not path.exists():
                     write_pyramid(path, _paint(chosen), spacing_um=_SPACING_UM)
                 rows.append((slide_id, label, f"pool{pool}", pool))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("slide_id", "label", "patient_id", "fold"))
-    writer.writerows(rows)
-    write_text(out / "labels.csv", text.getvalue())
+    write_table(out / "labels.csv", ("slide_id", "label", "patient_id", "fold"), rows)
 
 
 def _deal(paths: list[Path], rng: np.random.Generator) -> list[list[Path]]:

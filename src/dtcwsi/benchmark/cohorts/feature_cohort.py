@@ -1,14 +1,12 @@
 """Bags that never were slides, in the files that training reads."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from dtcwsi.store.atomic import write_text
 from dtcwsi.store.hdf5 import write_hdf5
+from dtcwsi.store.tables import write_table
 from dtcwsi.types import Bag
 
 __all__ = ["write_feature_cohort"]
@@ -32,8 +30,4 @@ def write_feature_cohort(out: Path, bags: Iterable[Bag], classes: Sequence[str] 
                 file["coords"].attrs["patch_size_level0"] = bag.patch_size_level0
         assert bag.label is not None
         rows.append((slide_id, classes[bag.label] if classes else f"class {bag.label}", slide_id))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("slide_id", "label", "patient_id"))
-    writer.writerows(rows)
-    write_text(out / "labels.csv", text.getvalue())
+    write_table(out / "labels.csv", ("slide_id", "label", "patient_id"), rows)

@@ -1,7 +1,5 @@
 """The paper's claims, each held against the tables that were made: it holds, does not, or cannot be told."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +12,7 @@ from dtcwsi.errors import UsageError
 from dtcwsi.metrics import holm
 from dtcwsi.model_folder import package_versions
 from dtcwsi.store.atomic import write_json, write_text
+from dtcwsi.store.tables import csv_text
 
 __all__ = ["CLAIMS", "Claim", "Claims", "Difference", "Falling", "Judged", "Ratio", "judge_claims", "write_claims"]
 
@@ -262,11 +261,7 @@ def write_claims(claims: Claims, folder: Path, *, command: str) -> tuple[Path, .
     """Write ``claims.csv``, ``claims.json`` and ``claims.md``.  Returns: the three paths."""
     paths = tuple(folder / f"claims.{suffix}" for suffix in ("csv", "json", "md"))
     rows = [asdict(one) for one in claims.judged]
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(paths[0], buffer.getvalue())
+    write_text(paths[0], csv_text(rows))
     told = {"command": command, "versions": package_versions(), "tables": dict(claims.tables), "claims": rows}
     write_json(paths[1], told)
     write_text(paths[2], _page(claims, command))

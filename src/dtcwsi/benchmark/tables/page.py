@@ -1,7 +1,5 @@
 """A made table as CSV, JSON and a Markdown page."""
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +10,7 @@ from dtcwsi.benchmark.tables.making import MadeTable
 from dtcwsi.benchmark.tables.rows import MadeRow
 from dtcwsi.model_folder import package_versions
 from dtcwsi.store.atomic import write_json, write_text
+from dtcwsi.store.tables import csv_text
 
 __all__ = ["write_table_files"]
 
@@ -91,12 +90,7 @@ def _columns(made: MadeTable, row: MadeRow) -> Mapping[str, str]:
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({**row, "runs": ";".join(row["runs"])})
-    return buffer.getvalue()
+    return csv_text([{**row, "runs": ";".join(row["runs"])} for row in rows])
 
 
 def _markdown(made: MadeTable, command: str) -> str:

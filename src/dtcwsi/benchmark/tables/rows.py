@@ -56,7 +56,8 @@ def trained_row(row: MadeRow, metrics: Sequence[str], what: Configuration, shelf
             continue
         records.append(record)
         failed += [f"fold {fold}: {why}" for fold, why in record.failed_folds.items()]
-    told = {metric: _values(records, metric) for metric in metrics}
+    alone = [record for record in records if not RunFolder.shared_machine(record.folder)]
+    told = {metric: _values(alone if metric in TIMED else records, metric) for metric in metrics}
     return replace(
         row,
         ours={metric: float(np.mean(values)) for metric, values in told.items() if values},
@@ -64,7 +65,7 @@ def trained_row(row: MadeRow, metrics: Sequence[str], what: Configuration, shelf
         runs=tuple(f"{record.folder.parent.name}/{record.folder.name}" for record in records),
         folders=tuple(record.folder for record in records),
         failed="; ".join(failed),
-        shared=any(RunFolder.shared_machine(record.folder) for record in records),
+        shared=len(alone) < len(records),
     )
 
 
@@ -108,9 +109,8 @@ def _tell(event: TrainingEvent, tell: _Tell) -> None:
 def _values(records: Sequence[RunRecord], metric: str) -> list[float]:
     """List a metric's values over all folds and seeds; tokens and milliseconds are told once a run."""
     values: list[float] = []
-    for record in records:
-        told = record.metrics
-        if metric in MEASURED or (metric in TIMED and RunFolder.shared_machine(record.folder)):
+    for told in (record.metrics for record in records):
+        if metric in MEASURED:
             continue
         if metric == "tokens":
             values += [told["tokens"]["kept_share"]] if told["tokens"] else []
