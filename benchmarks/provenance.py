@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dtcwsi.model_folder import package_versions
 
 __all__ = ["provenance", "save"]
@@ -21,7 +23,7 @@ def provenance(**settings: Any) -> dict[str, Any]:
     return {
         "settings": settings,
         "commit": commit.stdout.strip() + ("+changes" if changed.stdout.strip() else ""),
-        "hardware": f"{_processor()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB, no GPU used",
+        "hardware": f"{_processor()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB, {_gpu()}",
         "system": platform.platform(),
         "versions": {"python": platform.python_version(), **package_versions()},
     }
@@ -39,6 +41,10 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor()
+
+
+def _gpu() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU used"
 
 
 def _memory_gib() -> float:
