@@ -233,30 +233,51 @@ def _encode(job: SlideJob, info: SlideInfo, encoder: Encoder, made: str, seconds
         "min_tissue_fraction": job.grid.min_tissue_fraction if job.grid else 0.0,
         "tissue_parameters": json.dumps(asdict(job.tissue), sort_keys=True),
     }
+    batch_size, prepare = encoder.batch_size, getattr(encoder, "prepare", None)
     with (
         features_writer(job.features_file, grid, encoder.dim, attributes) as append,
-        closing(patch_batches(info, grid, batch_size=encoder.batch_size, workers=job.workers)) as batches,
+        closing(patch_batches(info, grid, batch_size=batch_size, workers=job.workers, prepare=prepare)) as batches,
     ):
+        for rows in _embedded(encoder, batches, seconds):
+            with _timed(seconds, "encode"):
+                append(rows)
+            if job.on_patches is not None:
+                job.on_patches(len(rows))
+
+
+def _embedded(
+    encoder: Encoder, batches: Iterator[NDArray[np.uint8]], seconds: dict[str, float]
+) -> Iterator[NDArray[np.float32]]:
+    """Embed batches; seconds of waiting for pixels are those of reading, all others of encoding."""
+    count = 0
+
+    def read() -> Iterator[NDArray[np.uint8]]:
+        nonlocal count
         while True:
             with _timed(seconds, "read"):
                 pixels = next(batches, None)
             if pixels is None:
-                break
-            with _timed(seconds, "encode"):
-                append(_embedded(encoder, pixels))
-            if job.on_patches is not None:
-                job.on_patches(len(pixels))
+                return
+            count = len(pixels)
+            yield pixels
 
-
-def _embedded(encoder: Encoder, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    try:
-        return encoder.encode(pixels)
-    except RuntimeError as error:  # torch: out of memory, a kernel that the device lacks
-        what = str(error).partition("\n")[0]
-        raise EncoderError(
-            f"encoder {encoder.name!r} failed on a batch of {len(pixels)} patches ({what}); "
-            "free the device's memory or choose another --device"
-        ) from error
+    together = getattr(encoder, "encode_prepared", None)
+    rows = map(encoder.encode, read()) if together is None else together(read())
+    while True:
+        began, waited = time.perf_counter(), seconds.get("read", 0.0)
+        try:
+            made = next(rows, None)
+        except RuntimeError as error:  # torch: out of memory, a kernel that the device lacks
+            what = str(error).partition("\n")[0]
+            raise EncoderError(
+                f"encoder {encoder.name!r} failed on a batch of {count} patches ({what}); "
+                "free the device's memory or choose another --device"
+            ) from error
+        spent = time.perf_counter() - began - (seconds.get("read", 0.0) - waited)
+        seconds["encode"] = seconds.get("encode", 0.0) + spent
+        if made is None:
+            return
+        yield made
 
 
 def _described(info: SlideInfo, made: str) -> dict[str, Any]:

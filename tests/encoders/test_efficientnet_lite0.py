@@ -44,9 +44,9 @@ def test_every_published_tensor_lands_on_its_namesake(published):
 
 def test_larger_patches_are_shrunk_whole_and_antialiased(encoder):
     ramp = np.repeat(np.linspace(0, 255, 256).astype(np.uint8)[None, :, None], 256, axis=0).repeat(3, axis=2)
-    prepared = encoder._prepare(torch.from_numpy(ramp[None]))
-    assert prepared.shape == (1, 3, 224, 224)
-    np.testing.assert_allclose(prepared[0, 0, 0], np.linspace(-1, 1, 224), atol=0.02)
+    prepared = encoder.prepare(ramp[None])
+    assert prepared.shape == (1, 224, 224, 3)
+    np.testing.assert_allclose(prepared[0, 0, :, 0] / 127.5 - 1, np.linspace(-1, 1, 224), atol=0.02)
 
 
 def test_the_digest_is_that_of_weights_and_preparation(encoder):

@@ -48,12 +48,20 @@ def padded_reference(layer: NystromAttention, rows: Tensor, bias: Tensor) -> Ten
     return layer.out(torch.cat(out, dim=1))[front:]
 
 
+@pytest.fixture(params=["cpu", "gpu"])
+def pace(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which device's way of working, on this one."""
+    monkeypatch.setattr(nystrom, "_wants_few_launches", lambda _: request.param == "gpu")
+    return str(request.param)
+
+
 @pytest.mark.parametrize("at_once", [1, 4096])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 11, 16, 23])
 def test_exact_algebra_gives_what_the_padded_matrices_give(
-    monkeypatch: pytest.MonkeyPatch, count: int, at_once: int
+    monkeypatch: pytest.MonkeyPatch, count: int, at_once: int, pace: str
 ) -> None:
     monkeypatch.setattr(nystrom, "_TOKENS_AT_ONCE", at_once)
+    monkeypatch.setattr(nystrom, "_SCORES_AT_ONCE", at_once * LANDMARKS)
     torch.manual_seed(count)
     layer = NystromAttention(WIDTH, heads=HEADS, landmarks=LANDMARKS, kernel=5).double()
     rows, bias = torch.randn(count, WIDTH, dtype=torch.float64), torch.randn(count, dtype=torch.float64)
@@ -62,6 +70,7 @@ def test_exact_algebra_gives_what_the_padded_matrices_give(
     torch.testing.assert_close(layer.of_first(rows, bias)[0], wanted[:1], rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.usefixtures("pace")
 def test_gradients_of_the_first_token_are_those_of_all_tokens() -> None:
     torch.manual_seed(0)
     layer = NystromAttention(WIDTH, heads=HEADS, landmarks=LANDMARKS, kernel=5).double()

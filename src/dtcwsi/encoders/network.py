@@ -1,24 +1,30 @@
 """A torch network as an encoder: resize, normalise, forward."""
 
 import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dtcwsi.encoders.preparation import Resize
 from dtcwsi.errors import EncoderError
 
 __all__ = ["NetworkEncoder", "state_digest"]
+
+_UNDER_WAY = 2  # batches a GPU is asked for before the first is waited for
 
 
 class NetworkEncoder:
     """An image network whose forward gives one vector an image; see `dtcwsi.encoders.base.Encoder`.
 
-    The whole patch is resized (antialiased, ``bilinear`` or ``bicubic``, in 8 bits on the CPU, so that every device
-    sees the same pixels) to ``resize_px``, else ``input_px``; its middle of ``input_px`` is scaled to 0..1 and
-    normalised. On the CPU the network runs in float32 with channels last, in batches small enough for the cache; on a
-    GPU under autocast to ``precision``, if that is not float32. ``spacing_um`` are the um/px that it was trained at,
+    The whole patch is resized to ``resize_px``, else ``input_px``, as `Resize` does it; its middle of ``input_px`` is
+    scaled to 0..1 and normalised. On the CPU the network runs in float32 with channels last, in batches small enough
+    for the cache; on a GPU under autocast to ``precision``, if that is not float32, and where a batch is too large for
+    its memory ``batch_size`` is halved for good. ``spacing_um`` are the um/px that it was trained at,
     empty if it knows none. ``dim`` and ``digest`` are found out where they are not given: by encoding a black patch,
     from the tensors.
     Raises: EncoderError if the device is not there or the network gives no vectors.
@@ -43,10 +49,10 @@ class NetworkEncoder:
     ) -> None:
         self.name, self.input_px, self.spacing_um = name, input_px, spacing_um
         self._device = _device(device)
-        self._resize, self._resize_px = resize, resize_px or input_px
+        self.prepare = Resize(resize_px or input_px, input_px, resize)
         self._precision = getattr(torch, precision)
         preparation = {"input_px": input_px, "mean": mean, "std": std, "resize": f"{resize}-8bit"}
-        if self._resize_px != input_px:
+        if self.prepare.px != input_px:
             preparation["resize_px"] = resize_px
         self.digest = state_digest(network, **preparation) if digest is None else _content_digest(digest, **preparation)
         self._network = network.eval().to(self._device).to(memory_format=torch.channels_last)
@@ -55,28 +61,78 @@ class NetworkEncoder:
         self.batch_size = batch_size or (8 if self._device.type == "cpu" else 128)
         self.dim = dim or self.encode(np.zeros((1, input_px, input_px, 3), np.uint8)).shape[1]
 
-    @torch.inference_mode()
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed (N, height, width, 3) RGB patches.  Returns: (N, dim) float32."""
+        return self._rows(self.prepare(pixels))
+
+    def encode_prepared(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Embed batch after batch of what ``prepare`` made; a GPU computes one while the next is read and sent.
+
+        Yields: (N, dim) float32, in the order of the batches.
+        """
+        if self._device.type != "cuda":
+            yield from map(self._rows, batches)
+            return
+        under_way: deque[_UnderWay] = deque()
+        for pixels in batches:
+            under_way.append(self._begun(pixels))
+            if len(under_way) == _UNDER_WAY:
+                yield self._ended(under_way.popleft())
+        while under_way:
+            yield self._ended(under_way.popleft())
+
+    def _rows(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        try:
+            return np.asarray(self._forward(torch.from_numpy(pixels)).cpu().numpy(), np.float32)
+        except torch.OutOfMemoryError:
+            if len(pixels) == 1:
+                raise
+        torch.cuda.empty_cache()
+        half = -(-len(pixels) // 2)
+        self.batch_size = min(self.batch_size, half)
+        return np.concatenate([self._rows(part) for part in (pixels[:half], pixels[half:])])
+
+    def _begun(self, pixels: NDArray[np.uint8]) -> "_UnderWay":
+        """Ask the GPU for a batch without waiting for it; both of its copies go by pinned memory."""
+        try:
+            sent = torch.from_numpy(np.ascontiguousarray(pixels)).pin_memory()
+            rows = self._forward(sent)
+            back = torch.empty(rows.shape, dtype=torch.float32, pin_memory=True).copy_(rows, non_blocking=True)
+        except torch.OutOfMemoryError:
+            return _UnderWay(pixels, None, None)
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        done.record()
+        return _UnderWay(pixels, back, done)
+
+    def _ended(self, batch: "_UnderWay") -> NDArray[np.float32]:
+        if batch.done is None or batch.rows is None:
+            return self._rows(batch.pixels)
+        batch.done.synchronize()
+        return np.asarray(batch.rows.numpy(), np.float32)
+
+    @torch.inference_mode()
+    def _forward(self, pixels: Tensor) -> Tensor:
         lower = self._device.type == "cuda" and self._precision != torch.float32
+        images = pixels.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+        images = ((images - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self._device.type, self._precision, enabled=lower):
-            rows = self._network(self._prepare(torch.from_numpy(pixels)))
+            rows = self._network(images)
         if not isinstance(rows, Tensor):
             raise EncoderError(
                 f"encoder {self.name!r} gave {type(rows).__name__}; expected one tensor, a vector a patch"
             )
         if rows.ndim != 2:
             raise EncoderError(f"encoder {self.name!r} gave shape {tuple(rows.shape)}; expected one vector a patch")
-        return np.asarray(rows.float().cpu().numpy(), np.float32)
+        return rows.float()
 
-    def _prepare(self, pixels: Tensor) -> Tensor:
-        images = pixels.permute(0, 3, 1, 2)
-        if images.shape[-2:] != (self._resize_px, self._resize_px):
-            images = nn.functional.interpolate(images, size=(self._resize_px,) * 2, mode=self._resize, antialias=True)
-        margin = (self._resize_px - self.input_px) // 2
-        images = images[..., margin : margin + self.input_px, margin : margin + self.input_px]
-        scaled = images.to(self._device).float() / 255
-        return ((scaled - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+
+@dataclass(frozen=True)
+class _UnderWay:
+    """A batch that a GPU was asked for: where its ``rows`` will be once it is ``done``; None if it was too large."""
+
+    pixels: NDArray[np.uint8]
+    rows: Tensor | None
+    done: "torch.cuda.Event | None"
 
 
 def _device(name: str) -> torch.device:

@@ -12,6 +12,7 @@ __all__ = ["NystromAttention", "convolved", "pseudo_inverse", "times_iterated"]
 
 _KEYS_AT_ONCE, _TOKENS_AT_ONCE = 4096, 4096
 _LEFT_FOR_ONE = 2  # iterations of the inverse: three cost a training step more than they spare
+_SCORES_AT_ONCE = 1 << 25  # of landmarks and tokens, on a GPU: 128 MiB
 
 
 class NystromAttention(nn.Module):
@@ -22,7 +23,8 @@ class NystromAttention(nn.Module):
     sequence is added. Exact algebra saves what it spends: a mean of a linear map is the map of the mean, all pads are
     one key that weighs as many, and so are all landmarks of pads alone, of which a small bag has most; a large bag's
     heads are computed one at a time, no matrix of tokens by landmarks is kept, and where only the first token attends
-    no values are made: it attends to rows, and the value of their mean is taken.
+    no values are made: it attends to rows, and the value of their mean is taken. On a GPU as many heads at once as
+    have `_SCORES_AT_ONCE`, and no tricks that spare arithmetic for launches.
     """
 
     def __init__(
@@ -41,12 +43,13 @@ class NystromAttention(nn.Module):
     ) -> Float[Tensor, "tokens width"]:
         """Attend from every token; ``bias`` is added to the logits of its key."""
         padded, reach = _with_pad(rows), self._key_bias(rows, bias)
-        query_marks, key_marks, weights, middle, inverses = self._marks(rows, left=1)
+        left = 0 if _wants_few_launches(rows) else 1
+        query_marks, key_marks, weights, middle, inverses = self._marks(rows, left=left)
         heads = []
-        for some in self._heads_at_once(len(rows)):
+        for some in self._heads_at_once(rows):
             queries, keys, values = self._mapped(padded, self._weights()[:, some])
-            reached = _attend(query_marks[some], keys, values, reach)
-            marked = times_iterated(reached.mT, middle[some].mT, inverses[some].mT).mT.contiguous()
+            reached = _attend_from_few(query_marks[some], keys, values, reach)
+            marked = times_iterated(reached.mT, middle[some].mT, inverses[some].mT, left).mT.contiguous()
             found = _attend(queries[:, 1:], key_marks[some], marked, weights, scale=self.scale)
             found = found + convolved(values[:, 1:], self.convolution.weight[some, 0, :, 0])
             heads.append(found.transpose(0, 1).flatten(1))
@@ -76,14 +79,16 @@ class NystromAttention(nn.Module):
         """Go from the first token over the landmarks to the tokens; pads have no value, only weight."""
         of_query, of_key, _ = self._weights()
         padded, reach = _with_pad(rows), self._key_bias(rows, bias)
-        left = min(_LEFT_FOR_ONE, self.iterations)
+        few = _wants_few_launches(rows)
+        left = 0 if few else min(_LEFT_FOR_ONE, self.iterations)
         query_marks, key_marks, weights, middle, inverses = self._marks(rows, left=left)
         query = linear(rows[:1], of_query.flatten(0, 1)).view(self.heads, 1, -1) * self.scale
         near = _softmax(query @ key_marks.mT, weights)
         over = times_iterated(near, middle, inverses, left)
         heads = []
-        for some in self._heads_at_once(len(rows)):
-            given = over[some], query_marks[some], self._mapped(padded, of_key[None, some])[0], reach
+        for some in self._heads_at_once(rows):
+            keys = self._mapped(padded, of_key[None, some])[0]
+            given = over[some], query_marks[some], keys, reach, keys.shape[1] if few else _KEYS_AT_ONCE
             heads.append(checkpoint(_over_landmarks, *given, use_reentrant=False)[:, 0, 1:])
         return torch.cat(heads).T
 
@@ -114,9 +119,10 @@ class NystromAttention(nn.Module):
         front = -len(rows) % self.landmarks
         return pad(bias.to(rows.dtype), (1, 0), value=math.log(front) if front else -math.inf)
 
-    def _heads_at_once(self, tokens: int) -> list[slice]:
+    def _heads_at_once(self, rows: Tensor) -> list[slice]:
         """Take heads one by one where their matrices are large, together where they are small."""
-        count = min(self.heads, max(1, _TOKENS_AT_ONCE // tokens))
+        most = _SCORES_AT_ONCE // self.landmarks if _wants_few_launches(rows) else _TOKENS_AT_ONCE
+        count = min(self.heads, max(1, most // len(rows)))
         return [slice(first, first + count) for first in range(0, self.heads, count)]
 
     def _mapped(
@@ -208,14 +214,38 @@ def _attend(
     return scaled_dot_product_attention(queries[None], keys[None], values[None], attn_mask=mask, scale=scale)[0]
 
 
+def _attend_from_few(
+    queries: Float[Tensor, "heads queries part"],
+    keys: Float[Tensor, "heads keys part"],
+    values: Float[Tensor, "heads keys part"],
+    bias: Float[Tensor, "keys"],
+) -> Float[Tensor, "heads queries part"]:
+    """Attend from few queries to many keys; a GPU's fused kernel would keep but a few of its processors busy."""
+    if not _wants_few_launches(keys):
+        return _attend(queries, keys, values, bias)
+    if not torch.is_grad_enabled():
+        return _weighed(queries, keys, values, bias)
+    return checkpoint(_weighed, queries, keys, values, bias, use_reentrant=False)
+
+
+def _weighed(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    return torch.baddbmm(bias, queries, keys.mT).softmax(dim=-1) @ values
+
+
+def _wants_few_launches(rows: Tensor) -> bool:
+    """Tell a GPU, which is slow to begin and quick to end, from a CPU, which is quick where all lies in its cache."""
+    return rows.device.type != "cpu"
+
+
 def _over_landmarks(
     over: Float[Tensor, "heads 1 landmarks"],
     query_marks: Float[Tensor, "heads landmarks part"],
     keys: Float[Tensor, "heads keys part"],
     bias: Float[Tensor, "keys"],
+    at_once: int,
 ) -> Float[Tensor, "heads 1 keys"]:
     """Weigh each landmark's softmax over the keys; parts of it are changed in place, which spares time in memory."""
-    parts = zip(torch.split(keys, _KEYS_AT_ONCE, dim=1), torch.split(bias, _KEYS_AT_ONCE), strict=True)
+    parts = zip(torch.split(keys, at_once, dim=1), torch.split(bias, at_once), strict=True)
     reach = [torch.baddbmm(biases, query_marks, some.mT) for some, biases in parts]
     peak = torch.stack([part.detach().amax(dim=2) for part in reach]).amax(dim=0)[:, :, None]
     reach = [part.sub_(peak).exp_() for part in reach]

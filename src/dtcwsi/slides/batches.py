@@ -1,6 +1,6 @@
 """Patches of a slide as batches of pixels, read ahead by worker processes."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import cache
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
@@ -18,19 +18,26 @@ from dtcwsi.types import PatchGrid, SlideInfo, SlideReader
 
 __all__ = ["patch_batches"]
 
+_Prepare = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
 
 def patch_batches(
-    info: SlideInfo, grid: PatchGrid, *, batch_size: int, workers: int
+    info: SlideInfo,
+    grid: PatchGrid,
+    *,
+    batch_size: int,
+    workers: int,
+    prepare: _Prepare | None = None,
 ) -> Generator[NDArray[np.uint8], None, None]:
-    """Read the patches of a slide in grid order.
+    """Read the patches of a slide in grid order; what reads them also does ``prepare`` to every batch.
 
     Each worker process has its own slide handle and holds at most two batches, so memory is bounded by
     ``(2 workers + 2) batch_size patch_size_px^2 3`` bytes whatever the slide's size; 0 workers read in this process.
     A script that is its own main module needs the usual ``if __name__ == "__main__":`` for workers.
-    Yields: (up to batch_size, patch_size_px, patch_size_px, 3) uint8 RGB.
+    Yields: (up to batch_size, patch_size_px, patch_size_px, 3) uint8 RGB, or what ``prepare`` made of it.
     Raises: SlideError if a patch cannot be decoded, or a worker process dies.
     """
-    batches = _PatchBatches(info.path, info.spacing_um, grid, batch_size)
+    batches = _PatchBatches(info.path, info.spacing_um, grid, batch_size, prepare)
     workers = min(workers, len(batches))
     ahead: dict[str, Any] = {
         "num_workers": workers,
@@ -77,8 +84,11 @@ class _PatchBatches(Dataset["NDArray[np.uint8] | SlideError"]):
     An error is returned, not raised, since the loader would bury its sentence in a worker's traceback.
     """
 
-    def __init__(self, path: Path, spacing_um: float, grid: PatchGrid, batch_size: int) -> None:
+    def __init__(
+        self, path: Path, spacing_um: float, grid: PatchGrid, batch_size: int, prepare: _Prepare | None
+    ) -> None:
         self._path, self._spacing_um, self._grid, self._batch_size = path, spacing_um, grid, batch_size
+        self._prepare = prepare
         self._reader: SlideReader | None = None
 
     def __len__(self) -> int:
@@ -100,4 +110,5 @@ class _PatchBatches(Dataset["NDArray[np.uint8] | SlideError"]):
         size = (self._grid.patch_size_px,) * 2
         start = number * self._batch_size
         corners = self._grid.coords[start : start + self._batch_size].tolist()
-        return np.stack([self._reader.read((x, y), box, size) for x, y in corners])
+        pixels = np.stack([self._reader.read((x, y), box, size) for x, y in corners])
+        return pixels if self._prepare is None else self._prepare(pixels)
