@@ -12,7 +12,8 @@ Row = dict[str, Any]
 HEAD = """# The comparison systems
 
 Made by `python benchmarks/systems_report.py`; nothing here is written by hand. One slide or cohort at a time shared two
-cores with nothing else for the speed table, with other work for the rest: take seconds of training as rough.
+cores with nothing else for the speed table, with other work for the rest: take seconds of training as rough. Runs whose
+AUC has a star were trained on an H100; seconds and memory are of the others.
 """
 SPEED_HEAD = """## Speed and memory beside the published code
 
@@ -120,11 +121,12 @@ def _accuracy(own: list[Row], task: str) -> str:
 
 def _line(system: str, own: list[Row], *, lesions: bool) -> list[str]:
     own = sorted(own, key=lambda row: row["seed"])
-    means = {name: statistics.mean(row[name] for row in own) for name in ("accuracy", "train_s", "extra_mib")}
+    here = [row for row in own if "gpu" not in row]
+    costs = [f"{statistics.mean(row[name] for row in here):.0f}" if here else "" for name in ("train_s", "extra_mib")]
     lesion = [row["lesion_auroc"] for row in own if "lesion_auroc" in row]
     found = [f"{statistics.mean(lesion):.3f}" if lesion else ""] if lesions else []
-    aucs = ", ".join(f"{row['auc']:.3f}" for row in own)
-    return [system, aucs, f"{means['accuracy']:.3f}", *found, f"{means['train_s']:.0f}", f"{means['extra_mib']:.0f}"]
+    aucs = ", ".join(f"{row['auc']:.3f}" + (r"\*" if "gpu" in row else "") for row in own)
+    return [system, aucs, f"{statistics.mean(row['accuracy'] for row in own):.3f}", *found, *costs]
 
 
 def _speed(rows: list[Row]) -> str:

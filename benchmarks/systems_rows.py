@@ -148,7 +148,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS, help="of needles, demo and tissue")
     asked = parser.parse_args()
     known = {json.loads(line)["key"] for line in asked.rows.read_text().splitlines()} if asked.rows.exists() else set()
-    commit = provenance()["commit"]
+    made = {"commit": provenance()["commit"]}
+    if torch.cuda.is_available():
+        made["gpu"] = torch.cuda.get_device_name()
     for run in (run for group in asked.groups for run in runs_of(group, asked.seeds)):
         if run.key in known or run.system not in (asked.systems or SYSTEMS):
             continue
@@ -158,7 +160,7 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001  # the other systems are worth their hours
             print(f"{run.key} failed: {type(error).__name__}: {error}", flush=True)
             continue
-        row = {**named, **{name: round(value, 5) for name, value in found.items()}, "commit": commit}
+        row = {**named, **{name: round(value, 5) for name, value in found.items()}, **made}
         with asked.rows.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)
