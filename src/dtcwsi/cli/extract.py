@@ -55,6 +55,11 @@ AnySpacing = Annotated[
     bool, typer.Option("--any-spacing", help="Encode patches of another um/px than the encoder was trained at.")
 ]
 
+Backend = Annotated[
+    str,
+    typer.Option("--backend", help="What runs the network: eager or compile (torch), onnxruntime, openvino (CPUs)."),
+]
+
 
 def extract(
     out: Out,
@@ -74,6 +79,7 @@ def extract(
     any_spacing: AnySpacing = False,
     workers: Workers = DEFAULT_WORKERS,
     device: Device = None,
+    backend: Backend = "eager",
     as_json: Json = False,
 ) -> int:
     """Find tissue, cut patches and encode them: one feature file a slide, resumable.
@@ -84,7 +90,7 @@ def extract(
     tissue = _tissue(seg_spacing, saturation, median, closing, min_area, min_hole)
     grid = _grid(patch_size, patch_spacing, min_tissue)
     plan = replace(plan, tissue=tissue, grid=grid, any_spacing=any_spacing, workers=workers)
-    return extract_slides(found, plan, encoder=encoder, device=device, as_json=as_json)
+    return extract_slides(found, plan, encoder=encoder, device=device, backend=backend, as_json=as_json)
 
 
 def segment(
@@ -137,12 +143,13 @@ def encode(
     any_spacing: AnySpacing = False,
     workers: Workers = DEFAULT_WORKERS,
     device: Device = None,
+    backend: Backend = "eager",
     as_json: Json = False,
 ) -> int:
     """Encode the patches that `patch` or `extract` left in OUT, as they were cut."""
     found, plan = _plan(out, slides, cohort, None)
     plan = replace(plan, as_recorded=True, any_spacing=any_spacing, workers=workers)
-    return extract_slides(found, plan, encoder=encoder, device=device, as_json=as_json)
+    return extract_slides(found, plan, encoder=encoder, device=device, backend=backend, as_json=as_json)
 
 
 def extract_slides(
@@ -151,6 +158,7 @@ def extract_slides(
     *,
     encoder: str | None = None,
     device: str | None = None,
+    backend: str = "eager",
     as_json: bool = False,
 ) -> int:
     """Run an extraction with its progress on the screen.  Returns: the exit status."""
@@ -158,7 +166,7 @@ def extract_slides(
         from dtcwsi.encoders import check_spacing, load_encoder
 
         try:
-            loaded = load_encoder(encoder, device=pick_device(device))
+            loaded = load_encoder(encoder, device=pick_device(device), backend=backend)
             if plan.grid is not None and not (plan.any_spacing or plan.as_recorded):
                 check_spacing(loaded, plan.grid.patch_spacing_um)
                 _tell_enlarged(loaded, plan.grid.patch_size_px)

@@ -114,7 +114,7 @@ class _Straight:
 
     def __init__(self, path: Path, sizes: Sequence[tuple[int, int]]) -> None:
         self._tiff = tifffile.TiffFile(path)
-        tiled = {}
+        tiled: dict[tuple[int, int], tifffile.TiffPage] = {}
         for page in (level.keyframe for series in self._tiff.series for level in series.levels):
             if decodes_straight(page):
                 tiled.setdefault((page.imagewidth, page.imagelength), page)
