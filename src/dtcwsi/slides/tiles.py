@@ -67,9 +67,10 @@ class TiledPages:
     def _decoded(self, number: int, index: int) -> _Decoded | None:
         page = self._pages[number]
         try:
-            self._file.seek(page.dataoffsets[index])
-            stored = self._file.read(page.databytecounts[index])
-            if len(stored) < page.databytecounts[index]:
+            start, length = page.dataoffsets[index], page.databytecounts[index]  # tifffile may read to know them
+            self._file.seek(start)
+            stored = self._file.read(length)
+            if len(stored) < length:
                 raise ValueError("the file ends early")
             tile = self._decode[number](stored, index)
         except Exception as error:  # noqa: BLE001 - each codec has its own errors
