@@ -83,9 +83,12 @@ class SlideJob:
         name = self.encoder.name if self.encoder else "none"
         return self.out / "features" / name / f"{self.slide_id}.h5"
 
-    def digests(self, spacing_um: float) -> dict[str, str]:
-        """The digest that the file of each step must carry if the slide has this um/px, in the order of the steps."""
-        slide = [fingerprint(self.path), spacing_um]
+    def digests(self, spacing_um: float, seen_as: str | None = None) -> dict[str, str]:
+        """The digest that the file of each step must carry if the slide has this um/px, in the order of the steps.
+
+        ``seen_as`` is the slide's fingerprint where it is known already; else the slide is read for it.
+        """
+        slide = [seen_as or fingerprint(self.path), spacing_um]
         made = {"tissue": digest(slide=slide, parameters=asdict(self.tissue), version=_VERSION["tissue"])}
         if self.grid is not None:
             made["patches"] = digest(made["tissue"], parameters=asdict(self.grid), version=_VERSION["patches"])
@@ -206,6 +209,7 @@ def _segment(job: SlideJob, slide: SlideReader, made: str, seconds: dict[str, fl
             "digest": made,
             "parameters": asdict(job.tissue),
             "slide": str(job.path),
+            "fingerprint": fingerprint(job.path),
             "spacing_um": info.spacing_um,
             "given_spacing_um": job.spacing_um,
             "override_spacing": job.override_spacing,
