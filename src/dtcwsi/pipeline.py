@@ -24,7 +24,7 @@ from dtcwsi.slides import check_file, open_slide
 from dtcwsi.slides.batches import patch_batches
 from dtcwsi.slides.sampling import overview
 from dtcwsi.store.atomic import write_bytes
-from dtcwsi.store.contours import read_contours, read_provenance, write_contours
+from dtcwsi.store.contours import peek_provenance, read_contours, read_provenance, write_contours
 from dtcwsi.store.digest import digest, fingerprint
 from dtcwsi.store.features import features_writer
 from dtcwsi.store.hdf5 import read_attributes, read_digest
@@ -127,7 +127,7 @@ class SlideJob:
 
         Raises: SlideError if the slide has no patches yet.
         """
-        seen, cut = read_provenance(self.contours_file), read_attributes(self.patches_file)
+        seen, cut = peek_provenance(self.contours_file), read_attributes(self.patches_file)
         if not seen or not cut:
             raise SlideError(f"{self.path.name!r} has no patches in {self.out}; run `dtcwsi patch` (or extract) first")
         return replace(

@@ -11,7 +11,18 @@ from tqdm import tqdm
 
 from dtcwsi.store.atomic import plain
 
-__all__ = ["Progress", "command_line", "complain", "count", "print_json", "print_table", "say", "some"]
+__all__ = [
+    "Progress",
+    "command_line",
+    "complain",
+    "count",
+    "duration",
+    "print_json",
+    "print_table",
+    "say",
+    "size",
+    "some",
+]
 
 
 def say(line: str) -> None:
@@ -38,6 +49,24 @@ def some(names: Iterable[str], most: int = 5) -> str:
     """List the first names, and say whether there are more."""
     listed = list(names)
     return ", ".join(listed[:most]) + (" ..." if len(listed) > most else "")
+
+
+def duration(seconds: float) -> str:
+    """Write seconds in the two units that matter: 4 s, 3 min 5 s, 2 h 10 min, 3 d 4 h."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    left, parts = round(seconds), list[tuple[int, str]]()
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        whole, left = divmod(left, length)
+        if whole or parts:
+            parts.append((whole, unit))
+    return " ".join(f"{whole} {unit}" for whole, unit in parts[:2] if whole)
+
+
+def size(n_bytes: float) -> str:
+    """Write a number of bytes: 0.4 MB, 12 MB, 3.4 GB, 210 GB."""
+    number, unit = (n_bytes / 1e9, "GB") if n_bytes >= 1e9 else (n_bytes / 1e6, "MB")
+    return f"{number:,.1f} {unit}" if number < 10 else f"{number:,.0f} {unit}"
 
 
 def print_json(content: Any) -> None:

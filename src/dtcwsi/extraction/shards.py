@@ -17,7 +17,7 @@ class Shard:
     """Share ``number`` (from 1) of ``count`` shares.
 
     A hash of its id decides a slide's share. It stays there whatever other slides come or go, and is the same on every
-    machine. Shares are therefore equal only on average: of 10,000 slides 16 shares hold about 625 each, give or take 25.
+    machine. Shares are therefore equal only on average: of 10,000 slides 16 shares hold 625 each, give or take 25.
     """
 
     number: int

@@ -16,7 +16,7 @@ from dtcwsi.tissue import TissueParameters
 __all__ = ["ProcessedSlides"]
 
 _PARAMETERS = tuple(item.name for item in fields(TissueParameters))
-_SECONDS = ("tissue", "read", "encode")
+_SECONDS = ("tissue", "patches", "read", "encode")
 
 
 class ProcessedSlides:
