@@ -36,6 +36,8 @@ def test_counted_areas_and_means_add_up():
     made = estimate_left(standing, rows, GRID, ENCODER)
     # 200 patches a mm2 as in the finished slides: 300 of the outlined one; the mean of 400, 200, 300 and 300 is 300
     assert (made.patches, made.counted, made.by_area, made.by_mean, made.like) == (900, 1, 1, 1, 4)
+    # their standard deviation is 81.65, of the mean of four 40.8, and one slide has it
+    assert made.give_or_take == 41
     # tissue once in 2 s, patches cut twice in 0.3 s, and 6 s for 600 patches
     assert made.seconds == pytest.approx(2 + 2 * 0.3 + 900 * 6 / 600)
     assert made.written_bytes == 600 * 20 + 900 * 400

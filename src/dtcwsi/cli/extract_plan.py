@@ -30,6 +30,7 @@ def plan_facts(plan: "Plan", out: Path, shard: str | None) -> dict[str, Any]:
             "slides_by_area": estimate.by_area,
             "slides_by_mean": estimate.by_mean,
             "mean_of_slides": estimate.like,
+            "patches_give_or_take": estimate.give_or_take,
             "timed_slides": estimate.timed,
             "looked_at_slides": estimate.looked_at,
         },
@@ -61,9 +62,10 @@ def plan_lines(plan: "Plan", out: Path, shard: str | None, n_cohort: int) -> lis
 
 def _estimate_lines(plan: "Plan") -> list[str]:
     estimate = plan.estimate
-    exact = not (estimate.by_area or estimate.by_mean)
+    exact = estimate.patches is None or not (estimate.by_area or estimate.by_mean)
+    patches = estimate.patches if exact else _rounded(estimate.patches or 0)
     amounts = [
-        "" if estimate.patches is None else f"{_rounded(estimate.patches, exact=exact):,} patches",
+        "" if estimate.patches is None else f"{patches:,} patches",
         "" if not estimate.written_bytes else size(estimate.written_bytes),
         "" if estimate.seconds is None else f"{duration(estimate.seconds)} of one process",
     ]
@@ -73,9 +75,9 @@ def _estimate_lines(plan: "Plan") -> list[str]:
     return [f"estimate of what is left: {told}", *(f"  {basis}" for basis in _bases(plan))]
 
 
-def _rounded(number: int, *, exact: bool) -> int:
-    """A number that was counted, or the two leading digits of one that was not."""
-    return number if exact else int(float(f"{number:.1e}"))
+def _rounded(number: int) -> int:
+    """The two leading digits of a number that was not counted."""
+    return int(float(f"{number:.1e}"))
 
 
 def _cost(plan: "Plan") -> str:
@@ -92,7 +94,8 @@ def _bases(plan: "Plan") -> list[str]:
         counts = {"cut already": estimate.counted, "by the area of tissue": estimate.by_area}
         counts[f"by the mean of {count(estimate.like, 'slide')}"] = estimate.by_mean
         sources = [f"{count(number, 'slide')} {how}" for how, number in counts.items() if number]
-        bases.append(f"patches: {', '.join(sources)}")
+        spread = f", give or take {_rounded(estimate.give_or_take):,}" if estimate.give_or_take else ""
+        bases.append(f"patches: {', '.join(sources)}{spread}")
     if estimate.seconds is None:
         bases.append("time: not known, no slide was timed here yet")
     else:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["extract_slides", "run_with_progress"]
 
 _ENLARGED = 1.25
-_LOOKS = 3
+_LOOKS = 5
 _REASONS = 5
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import stdev
 
 from dtcwsi.encoders import Encoder
 from dtcwsi.extraction.looks import Look
@@ -20,7 +21,8 @@ class Estimate:
     """What the slides left will take; None where nothing tells.
 
     ``patches`` of all slides left: ``counted`` slides have theirs cut, ``by_area`` have their tissue outlined, and for
-    ``by_mean`` the mean of ``like`` slides stands. ``seconds`` are of one process such as did the ``timed`` slides;
+    ``by_mean`` the mean of ``like`` slides stands, which puts the sum off by ``give_or_take`` patches (one standard
+    error; None of fewer than two slides). ``seconds`` are of one process such as did the ``timed`` slides;
     ``written_bytes`` go to the disk.
     """
 
@@ -31,6 +33,7 @@ class Estimate:
     by_area: int = 0
     by_mean: int = 0
     like: int = 0
+    give_or_take: int | None = None
     timed: int = 0
     looked_at: int = 0
 
@@ -52,14 +55,16 @@ def estimate_left(
     patches = _Patches.none() if grid is None else _patches(left, rows, done, grid, looks)
     seconds, timed = _seconds(left, patches, rows, encoder, looks)
     total = None if grid is None else patches.of(left)
+    by_mean = 0 if grid is None else len(left) - len(patches.counted) - len(patches.by_area)
     return Estimate(
         patches=None if total is None else round(total),
         seconds=seconds,
         written_bytes=None if grid is None else _written(left, patches, encoder),
         counted=len(patches.counted),
         by_area=len(patches.by_area),
-        by_mean=0 if grid is None else len(left) - len(patches.counted) - len(patches.by_area),
-        like=patches.like,
+        by_mean=by_mean,
+        like=len(patches.known),
+        give_or_take=None if len(patches.known) < 2 else round(by_mean * patches.error),
         timed=timed,
         looked_at=len(looks),
     )
@@ -67,21 +72,26 @@ def estimate_left(
 
 @dataclass(frozen=True)
 class _Patches:
-    """The patches of each slide left: counted, by the area of its tissue, or the mean of ``like`` others."""
+    """The patches of each slide left: counted, by the area of its tissue, or the mean of those ``known``."""
 
     counted: dict[str, float]
     by_area: dict[str, float]
-    mean: float | None
-    like: int
+    known: list[float]
 
     @classmethod
     def none(cls) -> "_Patches":
         """Where no patches are cut."""
-        return cls({}, {}, None, 0)
+        return cls({}, {}, [])
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean of at least two known slides."""
+        return stdev(self.known) / math.sqrt(len(self.known))
 
     def of(self, slide_ids: Iterable[str]) -> float | None:
         """The patches of some slides together; None if nothing tells."""
-        each = [self.counted.get(slide_id, self.by_area.get(slide_id, self.mean)) for slide_id in slide_ids]
+        mean = sum(self.known) / len(self.known) if self.known else None
+        each = [self.counted.get(slide_id, self.by_area.get(slide_id, mean)) for slide_id in slide_ids]
         told = [count for count in each if count is not None]
         return sum(told) if len(told) == len(each) else None
 
@@ -102,7 +112,7 @@ def _patches(
     known = [count for row in done if (count := _number(row, "patches")) is not None]
     known += [*counted.values(), *by_area.values()]
     known += [float(look.patches) for look in looks if look.patches is not None]
-    return _Patches(counted, by_area, sum(known) / len(known) if known else None, len(known))
+    return _Patches(counted, by_area, known)
 
 
 def _seconds(

@@ -1,7 +1,7 @@
 """What a run will do, told before it does anything."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -65,9 +65,12 @@ def plan_extraction(slides: dict[str, Path], extraction: Extraction, *, looks: i
     failed = SlideTable(extraction.out / "failed.csv", ("step", "reason"), key="slide").read()
     rows, grid, encoder = processed.rows(), extraction.grid, extraction.encoder
     estimate = estimate_left(standing, rows, grid, encoder)
-    unknown = estimate.seconds is None or (estimate.patches is None and grid is not None)
-    if looks and unknown:
+    unknown = estimate.seconds is None or (grid is not None and estimate.patches is None)
+    few = estimate.by_mean > 0 and estimate.like < looks
+    if looks and (unknown or few):
         some_left = [jobs[slide_id] for slide_id, at in standing.items() if at.todo and not at.unready]
+        if estimate.seconds is not None:  # how fast encoding goes is known
+            some_left = [replace(job, encoder=None) for job in some_left]
         seen = look_at(some_left, looks, as_recorded=extraction.as_recorded)
         estimate = estimate_left(standing, rows, grid, encoder, seen)
     return Plan(
