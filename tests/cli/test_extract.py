@@ -190,7 +190,7 @@ def test_a_plan_is_printed_and_nothing_is_done(run, slides, tmp_path):
     estimate = facts["estimate"]
     assert (estimate["slides_by_mean"], estimate["mean_of_slides"], estimate["timed_slides"]) == (2, 3, 1)
     assert estimate["hours"] > 0
-    assert estimate["gigabytes"] == pytest.approx(estimate["patches"] * (20 + 48 * 4 + 16) / 1e9)
+    assert estimate["gigabytes"] == pytest.approx(estimate["patches"] * (20 + 48 * 4 + 16) / 1e9, rel=0.05)
     assert not (out / "features/colour-texture/two.h5").exists()
 
 
