@@ -180,6 +180,28 @@ def test_slides_that_failed_before_and_slides_without_patches_are_counted(plan, 
     assert (made.n_done, made.n_unready) == (1, 3)
 
 
+def test_a_tissue_file_that_says_nonsense_ends_neither_plan_nor_run(plan, extract, slides, tmp_path):
+    extract(*slides, grid=GRID)
+    tissue = tmp_path / "out/tissue/b.geojson"
+    tissue.write_text(tissue.read_text().replace('"closing_um"', '"closed_um"'))
+    assert plan(*slides, as_recorded=True).left == {"b"}
+    assert [slide_id for slide_id, _, _ in extract(*slides, as_recorded=True).failed] == ["b"]
+
+
+def test_a_slide_that_breaks_when_tried_out_is_passed_over(plan, slides, monkeypatch):
+    from dtcwsi.extraction import looks
+
+    genuine = looks.extract_slide
+
+    def broken(job):
+        if job.slide_id == "a":
+            raise ZeroDivisionError
+        return genuine(job)
+
+    monkeypatch.setattr(looks, "extract_slide", broken)
+    assert plan(*slides, grid=GRID, encoder=None, looks=3).estimate.looked_at == 2
+
+
 def test_patches_that_are_cut_are_counted_and_speed_is_that_of_this_encoder(plan, extract, slides):
     cut = extract(*slides, grid=GRID, encoder=None).results
     made = plan(*slides, grid=GRID).estimate

@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
@@ -86,7 +86,7 @@ class Progress:
     """A bar on a terminal, a plain line an item elsewhere."""
 
     def __init__(self, total: int, unit: str) -> None:
-        self._total, self._done, self._extra = total, 0, 0
+        self._total, self._done = total, 0
         self._live = sys.stderr.isatty()
         self._bar = tqdm(total=total, unit=f" {unit}", disable=not self._live, dynamic_ncols=True, file=sys.stderr)
 
@@ -104,12 +104,3 @@ class Progress:
         self._bar.update(1)
         if not (self._live and quiet):
             say(f"[{self._done}/{self._total}] {line}")
-
-    def counter(self, what: str) -> Callable[[int], None]:
-        """Return a function that adds to a small counter behind the bar."""
-
-        def add(count: int) -> None:
-            self._extra += count
-            self._bar.set_postfix_str(f"{self._extra:,} {what}", refresh=False)
-
-        return add

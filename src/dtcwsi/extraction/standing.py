@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dtcwsi.errors import CohortError, FeaturesError, SlideError
+from dtcwsi.errors import FeaturesError, SlideError
 from dtcwsi.extraction.table import ProcessedSlides
 from dtcwsi.pipeline import SlideJob
 from dtcwsi.store.contours import peek_provenance
@@ -53,7 +53,7 @@ class Folder:
             return self._compared(job, steps)
         except SlideError:
             return Standing(steps, unready=True)
-        except (CohortError, OSError):
+        except Exception:  # noqa: BLE001 - the run meets it again and tells of this slide alone
             return Standing(steps)
 
     def _recorded(self, slide_id: str) -> bool:
@@ -78,7 +78,7 @@ def _ids(folder: Path, suffix: str) -> frozenset[str]:
     """The slides that have a file in a folder, by its listing alone."""
     try:
         names = os.listdir(folder)
-    except FileNotFoundError:
+    except OSError:
         return frozenset()
     return frozenset(name.removesuffix(suffix) for name in names if name.endswith(suffix) and name[0] != ".")
 
