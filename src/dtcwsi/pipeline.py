@@ -24,7 +24,7 @@ from dtcwsi.slides import check_file, open_slide
 from dtcwsi.slides.batches import patch_batches
 from dtcwsi.slides.sampling import overview
 from dtcwsi.store.atomic import write_bytes
-from dtcwsi.store.contours import read_contours, read_provenance, write_contours
+from dtcwsi.store.contours import peek_provenance, read_contours, read_provenance, write_contours
 from dtcwsi.store.digest import digest, fingerprint
 from dtcwsi.store.features import features_writer
 from dtcwsi.store.hdf5 import read_attributes, read_digest
@@ -83,9 +83,12 @@ class SlideJob:
         name = self.encoder.name if self.encoder else "none"
         return self.out / "features" / name / f"{self.slide_id}.h5"
 
-    def digests(self, spacing_um: float) -> dict[str, str]:
-        """The digest that the file of each step must carry if the slide has this um/px, in the order of the steps."""
-        slide = [fingerprint(self.path), spacing_um]
+    def digests(self, spacing_um: float, seen_as: str | None = None) -> dict[str, str]:
+        """The digest that the file of each step must carry if the slide has this um/px, in the order of the steps.
+
+        ``seen_as`` is the slide's fingerprint where it is known already; else the slide is read for it.
+        """
+        slide = [seen_as or fingerprint(self.path), spacing_um]
         made = {"tissue": digest(slide=slide, parameters=asdict(self.tissue), version=_VERSION["tissue"])}
         if self.grid is not None:
             made["patches"] = digest(made["tissue"], parameters=asdict(self.grid), version=_VERSION["patches"])
@@ -124,7 +127,7 @@ class SlideJob:
 
         Raises: SlideError if the slide has no patches yet.
         """
-        seen, cut = read_provenance(self.contours_file), read_attributes(self.patches_file)
+        seen, cut = peek_provenance(self.contours_file), read_attributes(self.patches_file)
         if not seen or not cut:
             raise SlideError(f"{self.path.name!r} has no patches in {self.out}; run `dtcwsi patch` (or extract) first")
         return replace(
@@ -206,6 +209,7 @@ def _segment(job: SlideJob, slide: SlideReader, made: str, seconds: dict[str, fl
             "digest": made,
             "parameters": asdict(job.tissue),
             "slide": str(job.path),
+            "fingerprint": fingerprint(job.path),
             "spacing_um": info.spacing_um,
             "given_spacing_um": job.spacing_um,
             "override_spacing": job.override_spacing,
