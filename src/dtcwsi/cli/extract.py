@@ -51,6 +51,10 @@ AnySpacing = Annotated[
     bool, typer.Option("--any-spacing", help="Encode patches of another um/px than the encoder was trained at.")
 ]
 
+Backend = Annotated[
+    str,
+    typer.Option("--backend", help="What runs the network: eager or compile (torch), onnxruntime, openvino (CPUs)."),
+]
 ShardOption = Annotated[
     str | None,
     typer.Option("--shard", metavar="I/N", help="Only share I of N, by slide id: 1/16 to 16/16 are all slides."),
@@ -76,6 +80,7 @@ def extract(
     any_spacing: AnySpacing = False,
     workers: Workers = DEFAULT_WORKERS,
     device: Device = None,
+    backend: Backend = "eager",
     shard: ShardOption = None,
     plan_only: PlanOnly = False,
     as_json: Json = False,
@@ -89,7 +94,14 @@ def extract(
     grid = _grid(patch_size, patch_spacing, min_tissue)
     plan = replace(plan, tissue=tissue, grid=grid, any_spacing=any_spacing, workers=workers)
     return extract_slides(
-        found, plan, encoder=encoder, device=device, shard=shard, plan_only=plan_only, as_json=as_json
+        found,
+        plan,
+        encoder=encoder,
+        device=device,
+        backend=backend,
+        shard=shard,
+        plan_only=plan_only,
+        as_json=as_json,
     )
 
 
@@ -151,6 +163,7 @@ def encode(
     any_spacing: AnySpacing = False,
     workers: Workers = DEFAULT_WORKERS,
     device: Device = None,
+    backend: Backend = "eager",
     shard: ShardOption = None,
     plan_only: PlanOnly = False,
     as_json: Json = False,
@@ -159,7 +172,14 @@ def encode(
     found, plan = _plan(out, slides, cohort, None)
     plan = replace(plan, as_recorded=True, any_spacing=any_spacing, workers=workers)
     return extract_slides(
-        found, plan, encoder=encoder, device=device, shard=shard, plan_only=plan_only, as_json=as_json
+        found,
+        plan,
+        encoder=encoder,
+        device=device,
+        backend=backend,
+        shard=shard,
+        plan_only=plan_only,
+        as_json=as_json,
     )
 
 

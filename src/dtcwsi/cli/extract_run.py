@@ -29,6 +29,7 @@ def extract_slides(
     *,
     encoder: str | None = None,
     device: str | None = None,
+    backend: str = "eager",
     shard: str | None = None,
     plan_only: bool = False,
     as_json: bool = False,
@@ -45,7 +46,7 @@ def extract_slides(
         slides = Shard.parse(shard).share(slides)
     check_writable(extraction.out, make=not plan_only)
     if encoder is not None:
-        extraction = replace(extraction, encoder=_loaded(encoder, device, extraction))
+        extraction = replace(extraction, encoder=_loaded(encoder, device, backend, extraction))
     plan = plan_extraction(slides, extraction, looks=_LOOKS if plan_only else 0)
     told = plan_lines(plan, extraction.out, shard, n_cohort)
     if plan_only:
@@ -75,12 +76,12 @@ def run_with_progress(slides: dict[str, Path], extraction: "Extraction", plan: "
         return run_extraction(slides, extraction, on_slide=progress.slide, on_patches=progress.patches)
 
 
-def _loaded(name: str, device: str | None, extraction: "Extraction") -> "Encoder":
+def _loaded(name: str, device: str | None, backend: str, extraction: "Extraction") -> "Encoder":
     """The encoder, if it suits the patches.  Raises: UsageError if not, or if it cannot be had."""
     from dtcwsi.encoders import check_spacing, load_encoder
 
     try:
-        loaded = load_encoder(name, device=pick_device(device))
+        loaded = load_encoder(name, device=pick_device(device), backend=backend)
         if extraction.grid is not None and not (extraction.any_spacing or extraction.as_recorded):
             check_spacing(loaded, extraction.grid.patch_spacing_um)
             _tell_enlarged(loaded, extraction.grid.patch_size_px)
