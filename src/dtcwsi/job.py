@@ -1,5 +1,6 @@
 """One slide's job: where its files go, how they are made, and which digests they must carry."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -7,11 +8,12 @@ from typing import Any
 
 from dtcwsi.encoders import Encoder
 from dtcwsi.errors import SlideError
-from dtcwsi.patches import GridParameters
+from dtcwsi.patches import GridParameters, RegionChoice
 from dtcwsi.store.contours import read_provenance
 from dtcwsi.store.digest import digest, fingerprint
 from dtcwsi.store.hdf5 import read_attributes, read_digest
-from dtcwsi.tissue import TissueParameters
+from dtcwsi.store.outlines import OutlineFile, find_outline
+from dtcwsi.tissue import TISSUE_SUFFIXES, TissueParameters
 
 __all__ = ["SlideJob"]
 
@@ -26,7 +28,9 @@ class SlideJob:
     ``spacing_um`` stands in for a missing um/px, or replaces the recorded one with ``override_spacing``. Without
     ``grid`` the job ends after the tissue, without ``encoder`` after the patches. Unless ``any_spacing``, an encoder
     that was trained at another um/px than that of the patches is refused. ``on_step`` hears what begins (open, tissue,
-    patches, features), ``on_patches`` how many more patches are encoded.
+    patches, features), ``on_patches`` how many more patches are encoded. ``tissue_from`` is a folder of outlines or
+    masks named after slides, or this slide's file, which stand in for the segmentation; ``regions`` says where on the
+    tissue patches are cut.
     """
 
     path: Path
@@ -40,6 +44,8 @@ class SlideJob:
     workers: int = 1
     on_step: Callable[[str], None] | None = None
     on_patches: Callable[[int], None] | None = None
+    tissue_from: Path | OutlineFile | None = None
+    regions: RegionChoice | None = None
 
     @property
     def slide_id(self) -> str:
@@ -62,16 +68,45 @@ class SlideJob:
         name = self.encoder.name if self.encoder else "none"
         return self.out / "features" / name / f"{self.slide_id}.h5"
 
+    @property
+    def outline(self) -> OutlineFile | None:
+        """The file that gives the slide's tissue, if one does.  Raises: SlideError if the slide has none."""
+        if isinstance(self.tissue_from, Path):
+            return find_outline(self.tissue_from, self.slide_id, TISSUE_SUFFIXES)
+        return self.tissue_from
+
     def digests(self, spacing_um: float) -> dict[str, str]:
-        """The digest that the file of each step must carry if the slide has this um/px, in the order of the steps."""
-        slide = [fingerprint(self.path), spacing_um]
-        made = {"tissue": digest(slide=slide, parameters=asdict(self.tissue), version=_VERSION["tissue"])}
+        """The digest that the file of each step must carry if the slide has this um/px, in the order of the steps.
+
+        What is not used leaves no trace in them. Files of outlines count by their content.
+        Raises: SlideError if a file of outlines is not there.
+        """
+        slide, outline = [fingerprint(self.path), spacing_um], self.outline
+        tissue = {"parameters": asdict(self.tissue)} if outline is None else {"outline": outline.digest}
+        made = {"tissue": digest(slide=slide, **tissue, version=_VERSION["tissue"])}
         if self.grid is not None:
-            made["patches"] = digest(made["tissue"], parameters=asdict(self.grid), version=_VERSION["patches"])
+            patches = {"parameters": asdict(self.grid), **self._asked_of_patches()}
+            made["patches"] = digest(made["tissue"], **patches, version=_VERSION["patches"])
             if self.encoder is not None:
                 encoder = [self.encoder.name, self.encoder.digest]
                 made["features"] = digest(made["patches"], encoder=encoder, version=_VERSION["features"])
         return made
+
+    def _asked_of_patches(self) -> dict[str, Any]:
+        if self.regions is None:
+            return {}
+        chosen = [sorted(name.casefold() for name in names) for names in (self.regions.classes, self.regions.without)]
+        return {"regions": [self.regions.file(self.slide_id).digest, *chosen]}
+
+    def provenance(self) -> dict[str, str]:
+        """What the files of patches and features say of outlines that were used; nothing if none were."""
+        said: dict[str, str] = {}
+        if (outline := self.outline) is not None:
+            said |= {"tissue_source": "outlines", "tissue_from": _json(file=outline)}
+        if self.regions is not None:
+            said["region_classes"] = _json(classes=self.regions.classes, without=self.regions.without)
+            said["regions_from"] = _json(file=self.regions.file(self.slide_id))
+        return said
 
     def stored_digests(self) -> dict[str, str | None]:
         """The digests that the files on disk carry; None where a file is absent or damaged."""
@@ -106,10 +141,27 @@ class SlideJob:
         seen, cut = read_provenance(self.contours_file), read_attributes(self.patches_file)
         if not seen or not cut:
             raise SlideError(f"{self.path.name!r} has no patches in {self.out}; run `dtcwsi patch` (or extract) first")
+        regions = None
+        if "regions_from" in cut:
+            chosen = json.loads(cut["region_classes"])
+            regions = RegionChoice(
+                _outline_file(cut["regions_from"]), tuple(chosen["classes"]), tuple(chosen["without"])
+            )
         return replace(
             self,
             tissue=TissueParameters(**seen["parameters"]),
             grid=GridParameters(cut["patch_size_px"], cut["patch_spacing_um"], cut["min_tissue_fraction"]),
             spacing_um=seen["given_spacing_um"],
             override_spacing=seen["override_spacing"],
+            tissue_from=_outline_file(cut["tissue_from"]) if "tissue_from" in cut else None,
+            regions=regions,
         )
+
+
+def _json(**values: Any) -> str:
+    return json.dumps(values, sort_keys=True, default=lambda file: {"path": str(file.path), "digest": file.digest})
+
+
+def _outline_file(text: str) -> OutlineFile:
+    file = json.loads(text)["file"]
+    return OutlineFile(Path(file["path"]), file["digest"])

@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 from dtcwsi.encoders import Encoder, check_spacing
 from dtcwsi.errors import EncoderError, StoreError
 from dtcwsi.job import SlideJob
-from dtcwsi.patches import GridParameters, make_grid
+from dtcwsi.patches import GridParameters, make_grid, region_of
 from dtcwsi.slides import check_file, open_slide
 from dtcwsi.slides.batches import patch_batches
 from dtcwsi.slides.sampling import overview
 from dtcwsi.store.atomic import write_bytes
 from dtcwsi.store.contours import read_contours, read_provenance, write_contours
 from dtcwsi.store.features import features_writer
+from dtcwsi.store.outlines import read_outlines
 from dtcwsi.store.patches import count_patches, read_patches, write_patches
-from dtcwsi.tissue import draw_overlay, segment_tissue
+from dtcwsi.tissue import draw_overlay, given_tissue, segment_tissue
 from dtcwsi.types import SlideInfo, SlideReader
 
 _OVERLAY_PX = 1200
@@ -99,7 +100,11 @@ def _segment(job: SlideJob, slide: SlideReader, made: str, seconds: dict[str, fl
         info = slide.info
         longest_um = max(info.width_px, info.height_px) * info.spacing_um
         picture, pixel_level0 = overview(slide, min(job.tissue.seg_spacing_um, longest_um / _OVERLAY_PX))
-        mask = segment_tissue(picture, pixel_level0, info.spacing_um, job.tissue)
+        outline = job.outline
+        if outline is None:
+            mask = segment_tissue(picture, pixel_level0, info.spacing_um, job.tissue)
+        else:
+            mask = given_tissue(outline, info)
         drawn = cv2.cvtColor(draw_overlay(picture, pixel_level0, mask), cv2.COLOR_RGB2BGR)
         write_bytes(job.contours_file.with_suffix(".jpg"), cv2.imencode(".jpg", drawn)[1].tobytes())
         provenance = {
@@ -110,14 +115,22 @@ def _segment(job: SlideJob, slide: SlideReader, made: str, seconds: dict[str, fl
             "given_spacing_um": job.spacing_um,
             "override_spacing": job.override_spacing,
             "size_px": [info.width_px, info.height_px],
+            **({} if outline is None else {"tissue_from": {"path": str(outline.path), "digest": outline.digest}}),
         }
         write_contours(job.contours_file, mask, provenance)
 
 
 def _cut(job: SlideJob, info: SlideInfo, parameters: GridParameters, made: str, seconds: dict[str, float]) -> None:
     with _timed(seconds, "patches"):
-        grid = make_grid(info, read_contours(job.contours_file), parameters)
-        attributes = {**_described(info, made), "min_tissue_fraction": parameters.min_tissue_fraction}
+        region = None
+        if job.regions is not None:
+            region = region_of(read_outlines(job.regions.file(job.slide_id), info), job.regions)
+        grid = make_grid(info, read_contours(job.contours_file), parameters, region)
+        attributes = {
+            **_described(info, made),
+            "min_tissue_fraction": parameters.min_tissue_fraction,
+            **job.provenance(),
+        }
         write_patches(job.patches_file, grid, attributes)
 
 
@@ -132,6 +145,7 @@ def _encode(job: SlideJob, info: SlideInfo, encoder: Encoder, made: str, seconds
         "encoder_digest": encoder.digest,
         "min_tissue_fraction": job.grid.min_tissue_fraction if job.grid else 0.0,
         "tissue_parameters": json.dumps(asdict(job.tissue), sort_keys=True),
+        **job.provenance(),
     }
     batch_size, prepare = encoder.batch_size, getattr(encoder, "prepare", None)
     with (

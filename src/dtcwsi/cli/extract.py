@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dtcwsi.cli.choices import RegionClass, Regions, RegionWithout, TissueFrom, pick_regions, pick_tissue
 from dtcwsi.cli.console import Progress, count, print_json, say, some
 from dtcwsi.cli.options import (
     DEFAULT_ENCODER,
@@ -71,6 +72,10 @@ def extract(
     closing: Closing = 32.0,
     min_area: MinArea = 60_000.0,
     min_hole: MinHole = 30_000.0,
+    tissue_from: TissueFrom = None,
+    regions: Regions = None,
+    region_class: RegionClass = None,
+    region_without: RegionWithout = None,
     any_spacing: AnySpacing = False,
     workers: Workers = DEFAULT_WORKERS,
     device: Device = None,
@@ -83,6 +88,9 @@ def extract(
     found, plan = _plan(out, slides, cohort, spacing)
     tissue = _tissue(seg_spacing, saturation, median, closing, min_area, min_hole)
     grid = _grid(patch_size, patch_spacing, min_tissue)
+    plan = replace(
+        plan, tissue_from=pick_tissue(tissue_from), regions=pick_regions(regions, region_class, region_without)
+    )
     plan = replace(plan, tissue=tissue, grid=grid, any_spacing=any_spacing, workers=workers)
     return extract_slides(found, plan, encoder=encoder, device=device, as_json=as_json)
 
@@ -98,12 +106,14 @@ def segment(
     closing: Closing = 32.0,
     min_area: MinArea = 60_000.0,
     min_hole: MinHole = 30_000.0,
+    tissue_from: TissueFrom = None,
     as_json: Json = False,
 ) -> int:
     """Find tissue alone: outlines as GeoJSON, an overlay picture a slide, and OUT/slides.csv to edit."""
     found, plan = _plan(out, slides, cohort, spacing)
     tissue = _tissue(seg_spacing, saturation, median, closing, min_area, min_hole)
-    return extract_slides(found, replace(plan, tissue=tissue, grid=None), as_json=as_json)
+    plan = replace(plan, tissue=tissue, grid=None, tissue_from=pick_tissue(tissue_from))
+    return extract_slides(found, plan, as_json=as_json)
 
 
 def patch(
@@ -120,12 +130,19 @@ def patch(
     closing: Closing = 32.0,
     min_area: MinArea = 60_000.0,
     min_hole: MinHole = 30_000.0,
+    tissue_from: TissueFrom = None,
+    regions: Regions = None,
+    region_class: RegionClass = None,
+    region_without: RegionWithout = None,
     as_json: Json = False,
 ) -> int:
     """Find tissue and cut patches: their level-0 coordinates, nothing encoded yet."""
     found, plan = _plan(out, slides, cohort, spacing)
     tissue = _tissue(seg_spacing, saturation, median, closing, min_area, min_hole)
     grid = _grid(patch_size, patch_spacing, min_tissue)
+    plan = replace(
+        plan, tissue_from=pick_tissue(tissue_from), regions=pick_regions(regions, region_class, region_without)
+    )
     return extract_slides(found, replace(plan, tissue=tissue, grid=grid), as_json=as_json)
 
 

@@ -24,10 +24,20 @@ _MADE_BY = (
     "min_tissue_fraction",
     "tissue_parameters",
 )
+MADE_BY_IF_ASKED = ("tissue_source", "region_classes")
+"""Named in files that used them, and in no other."""
 
 _CHECKSUM = "crc32"
 
-__all__ = ["FeaturesHeader", "extraction_of", "feature_files", "features_writer", "read_features", "read_header"]
+__all__ = [
+    "MADE_BY_IF_ASKED",
+    "FeaturesHeader",
+    "extraction_of",
+    "feature_files",
+    "features_writer",
+    "read_features",
+    "read_header",
+]
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,8 @@ class FeaturesHeader:
     ``has_coords`` says whether it tells where patches lie.
     ``patch_size_px`` and ``patch_spacing_um`` (as asked for, not rounded to the slide's pixels) tell how the patches
     were cut, ``tissue_parameters`` (JSON) and ``min_tissue_fraction`` where. All are None in the files of other tools.
+    ``tissue_source`` is ``outlines`` if a file gave the tissue, ``region_classes`` (JSON) which part of it;
+    None where nothing was.
     """
 
     slide_id: str
@@ -50,11 +62,15 @@ class FeaturesHeader:
     patch_spacing_um: float | None = None
     min_tissue_fraction: float | None = None
     tissue_parameters: str | None = None
+    tissue_source: str | None = None
+    region_classes: str | None = None
 
     @property
     def made_by(self) -> dict[str, str | int | float | None]:
         """Encoder, patches and tissue: what new slides must be treated with to be compared."""
-        return {name: getattr(self, name) for name in _MADE_BY}
+        asked = {name: getattr(self, name) for name in MADE_BY_IF_ASKED}
+        always = {name: getattr(self, name) for name in _MADE_BY}
+        return always | {name: value for name, value in asked.items() if value is not None}
 
 
 @contextmanager
@@ -121,7 +137,7 @@ def read_header(path: Path) -> FeaturesHeader:
     """Read what a feature file holds without loading it.  Raises: FeaturesError if it is no feature file."""
     with read_hdf5(path) as file, _damage_told(path):
         rows = _dataset(path, file)
-        made = {name: _plain(file.attrs[name]) for name in _MADE_BY if name in file.attrs}
+        made = {name: _plain(file.attrs[name]) for name in (*_MADE_BY, *MADE_BY_IF_ASKED) if name in file.attrs}
         return FeaturesHeader(path.stem, path, int(rows.shape[-2]), int(rows.shape[-1]), "coords" in file, **made)
 
 
