@@ -51,10 +51,9 @@ def make_grid(info: SlideInfo, mask: TissueMask, parameters: GridParameters, reg
         )
     step = max(1, round(parameters.patch_size_px * ratio))
     columns, rows = info.width_px // step, info.height_px // step
-    inside = _inside(mask.polygons, step, columns, rows)
+    inside = _inside(mask, step, (rows * _SAMPLES, columns * _SAMPLES))
     if region is not None:
-        inside &= True if region.within is None else _inside(region.within, step, columns, rows)
-        inside &= ~_inside(region.without, step, columns, rows)
+        _restrict(inside, region, step)
     fraction = inside.reshape(rows, _SAMPLES, columns, _SAMPLES).mean(axis=(1, 3))
     row, column = np.nonzero(fraction >= parameters.min_tissue_fraction)
     coords = np.stack([column, row], axis=1).astype(np.int64) * step
@@ -68,19 +67,40 @@ def make_grid(info: SlideInfo, mask: TissueMask, parameters: GridParameters, reg
     )
 
 
-def _inside(polygons: Sequence[Polygon], step: int, columns: int, rows: int) -> NDArray[np.bool_]:
-    """Which sample points lie in a polygon or several, (rows, columns) times 8."""
-    inside = np.zeros((rows * _SAMPLES, columns * _SAMPLES), bool)
-    for piece in polygons if inside.size else ():
+def _inside(mask: TissueMask, step: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which sample points, 8 a patch's side, lie in tissue."""
+    if mask.may_overlap:
+        return _inside_any(mask.polygons, step, shape)
+    rings = [ring * (_SAMPLES / step) for piece in mask.polygons for ring in (piece.outer, *piece.holes)]
+    return _inside_odd(rings, shape)
+
+
+def _restrict(inside: NDArray[np.bool_], region: Region, step: int) -> None:
+    """Keep the sample points of a region, in place."""
+    if region.within is not None:
+        inside &= _inside_any(region.within, step, inside.shape)
+    inside &= ~_inside_any(region.without, step, inside.shape)
+
+
+def _inside_any(polygons: Sequence[Polygon], step: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which sample points lie in a polygon or several, each looked at within its own box."""
+    inside = np.zeros(shape, bool)
+    for piece in polygons:
         rings = [ring * (_SAMPLES / step) for ring in (piece.outer, *piece.holes)]
-        low, high = (np.floor(function(rings[0], axis=0)) for function in (np.min, np.max))
-        left, top = np.clip(low, 0, inside.shape[::-1]).astype(np.int64)
-        right, bottom = np.clip(high + 1, 0, inside.shape[::-1]).astype(np.int64)
-        crossings = np.zeros((bottom - top, right - left + 1), np.uint8)
-        for ring in rings:
-            _cross(crossings, ring - (left, top))
-        inside[top:bottom, left:right] |= (np.add.accumulate(crossings, axis=1, out=crossings)[:, :-1] & 1).astype(bool)
+        left, top = np.clip(np.floor(rings[0].min(axis=0)), 0, shape[::-1]).astype(np.int64)
+        right, bottom = np.clip(np.ceil(rings[0].max(axis=0)), 0, shape[::-1]).astype(np.int64)
+        box = inside[top:bottom, left:right]
+        box |= _inside_odd([ring - (left, top) for ring in rings], box.shape)
     return inside
+
+
+def _inside_odd(rings: Sequence[NDArray[np.float64]], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which sample points lie in an odd number of rings."""
+    crossings = np.zeros((shape[0], shape[1] + 1), np.uint8)
+    for ring in rings if crossings[:, :-1].size else ():
+        _cross(crossings, ring)
+    odd = np.add.accumulate(crossings, axis=1, out=crossings)[:, :-1] & 1
+    return np.asarray(odd, bool)
 
 
 def _cross(crossings: NDArray[np.uint8], ring: NDArray[np.float64]) -> None:

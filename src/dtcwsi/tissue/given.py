@@ -22,7 +22,7 @@ def given_tissue(file: OutlineFile, info: SlideInfo) -> TissueMask:
         return read_mask(file, info)
     polygons = tuple(outline.polygon for outline in read_outlines(file, info))
     polygons = tuple(sorted(polygons, key=lambda piece: -_area(piece)))
-    return TissueMask(polygons, sum(map(_area, polygons)) * info.spacing_um**2)
+    return TissueMask(polygons, sum(map(_area, polygons)) * info.spacing_um**2, may_overlap=True)
 
 
 def _area(piece: Polygon) -> float:
