@@ -10,7 +10,7 @@ import pytest
 
 from dtcwsi.encoders import load_encoder
 from dtcwsi.errors import SlideError
-from dtcwsi.patches import GridParameters, RegionChoice
+from dtcwsi.patches import GridParameters, QualityParameters, RegionChoice
 from dtcwsi.pipeline import SlideJob, extract_slide
 from dtcwsi.store.contours import read_provenance
 from dtcwsi.store.features import read_header
@@ -104,6 +104,51 @@ def test_regions_redo_the_patches_by_their_content_and_classes(job, outline):
     assert extract_slide(job).n_patches == whole
 
 
+def _penned(path, write_slide, tissue_picture):
+    picture = tissue_picture(1024, [(500, 520, 400)])
+    picture[:, 448:512] = picture[:, 448:512] * np.array([0.2, 0.62, 0.36])
+    picture[576:640] = cv2.GaussianBlur(picture[576:640], (0, 0), 8)
+    return write_slide(path, picture)
+
+
+def test_quality_sifts_patches_and_keeps_their_scores(job, write_slide, tissue_picture):
+    job = replace(job, path=_penned(job.path, write_slide, tissue_picture), encoder=None)
+    extract_slide(job)
+    plain = read_patches(job.patches_file)
+    measured = replace(job, quality=QualityParameters())
+    assert extract_slide(measured).done == ("patches",)
+    with h5py.File(job.patches_file) as file:
+        coords, pen, sharpness = (file[name][()] for name in ("coords", "pen", "sharpness"))
+        assert (file.attrs["n_pen"], file.attrs["n_blurred"]) == (0, 0)
+    np.testing.assert_array_equal(coords, plain.coords)
+    inked, blurred = coords[:, 0] == 448, coords[:, 1] == 576
+    assert pen[inked].min() > 0.5
+    assert pen[~inked].max() < 0.1
+    assert np.median(sharpness[blurred]) < 1 < sharpness[~blurred & ~inked].min()
+    least, fine = 1.0, (sharpness >= 1.0) & (pen <= 0.2)
+    assert 0 < fine.sum() < len(fine) - inked.sum()
+    sifted = replace(job, quality=QualityParameters(min_sharpness=least, max_pen=0.2))
+    result = extract_slide(sifted)
+    assert result.n_patches == fine.sum()
+    with h5py.File(job.patches_file) as file:
+        assert file.attrs["n_pen"] == inked.sum()
+        assert file.attrs["n_blurred"] == (sharpness < 1.0).sum()
+        np.testing.assert_array_equal(file["coords"][()], coords[fine])
+        assert json.loads(file.attrs["quality"]) == {"max_pen": 0.2, "min_sharpness": least, "spacing_um": 1.0}
+        assert len(file["pen"]) == len(file["coords"]) == len(file["tissue_fraction"]) == result.n_patches
+    assert extract_slide(sifted).done == ()
+    assert extract_slide(replace(sifted, workers=1)).done == ()
+    assert extract_slide(SlideJob(job.path, job.out).as_recorded()).done == ()
+    assert extract_slide(job).n_patches == len(plain)
+
+
+def test_a_slide_without_patches_has_no_scores(job, write_slide, tissue_picture):
+    job = replace(job, path=write_slide(job.path, tissue_picture(1024, [])), quality=QualityParameters(), encoder=None)
+    assert extract_slide(job).n_patches == 0
+    with h5py.File(job.patches_file) as file:
+        assert file["pen"].shape == file["sharpness"].shape == (0,)
+
+
 def test_a_job_as_recorded_needs_no_outlines_any_more(job, outline):
     made = replace(job, tissue_from=outline.parent, regions=RegionChoice(outline.parent, (), ("Tumor",)))
     extract_slide(made)
@@ -119,5 +164,5 @@ def test_files_made_without_choices_do_not_mention_them(job):
     assert "tissue_from" not in read_provenance(job.contours_file)
     for path in (job.patches_file, job.features_file):
         with h5py.File(path) as file:
-            assert not {"tissue_source", "tissue_from", "region_classes", "regions_from"} & set(file.attrs)
+            assert not {"tissue_source", "tissue_from", "region_classes", "regions_from", "quality"} & set(file.attrs)
     assert "tissue_source" not in read_header(job.features_file).made_by

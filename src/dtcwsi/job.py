@@ -8,7 +8,7 @@ from typing import Any
 
 from dtcwsi.encoders import Encoder
 from dtcwsi.errors import SlideError
-from dtcwsi.patches import GridParameters, RegionChoice
+from dtcwsi.patches import GridParameters, QualityParameters, RegionChoice
 from dtcwsi.store.contours import read_provenance
 from dtcwsi.store.digest import digest, fingerprint
 from dtcwsi.store.hdf5 import read_attributes, read_digest
@@ -21,6 +21,9 @@ _VERSION = {"tissue": 1, "patches": 2, "features": 1}
 """Raised when a step's algorithm changes, so that the files of the older one are made anew."""
 
 
+_QUALITY_VERSION = 1
+
+
 @dataclass(frozen=True)
 class SlideJob:
     """One slide, where its files go, and how they are made.
@@ -30,7 +33,7 @@ class SlideJob:
     that was trained at another um/px than that of the patches is refused. ``on_step`` hears what begins (open, tissue,
     patches, features), ``on_patches`` how many more patches are encoded. ``tissue_from`` is a folder of outlines or
     masks named after slides, or this slide's file, which stand in for the segmentation; ``regions`` says where on the
-    tissue patches are cut.
+    tissue patches are cut, ``quality`` that they are scored, and which are kept.
     """
 
     path: Path
@@ -46,6 +49,7 @@ class SlideJob:
     on_patches: Callable[[int], None] | None = None
     tissue_from: Path | OutlineFile | None = None
     regions: RegionChoice | None = None
+    quality: QualityParameters | None = None
 
     @property
     def slide_id(self) -> str:
@@ -93,19 +97,24 @@ class SlideJob:
         return made
 
     def _asked_of_patches(self) -> dict[str, Any]:
-        if self.regions is None:
-            return {}
-        chosen = [sorted(name.casefold() for name in names) for names in (self.regions.classes, self.regions.without)]
-        return {"regions": [self.regions.file(self.slide_id).digest, *chosen]}
+        asked: dict[str, Any] = {}
+        if self.regions is not None:
+            names = [sorted(name.casefold() for name in each) for each in (self.regions.classes, self.regions.without)]
+            asked["regions"] = [self.regions.file(self.slide_id).digest, *names]
+        if self.quality is not None:
+            asked["quality"] = [_QUALITY_VERSION, asdict(self.quality)]
+        return asked
 
     def provenance(self) -> dict[str, str]:
-        """What the files of patches and features say of outlines that were used; nothing if none were."""
+        """What the files of patches and features say of outlines and quality, where they were asked for."""
         said: dict[str, str] = {}
         if (outline := self.outline) is not None:
             said |= {"tissue_source": "outlines", "tissue_from": _json(file=outline)}
         if self.regions is not None:
             said["region_classes"] = _json(classes=self.regions.classes, without=self.regions.without)
             said["regions_from"] = _json(file=self.regions.file(self.slide_id))
+        if self.quality is not None:
+            said["quality"] = json.dumps(asdict(self.quality), sort_keys=True)
         return said
 
     def stored_digests(self) -> dict[str, str | None]:
@@ -155,6 +164,7 @@ class SlideJob:
             override_spacing=seen["override_spacing"],
             tissue_from=_outline_file(cut["tissue_from"]) if "tissue_from" in cut else None,
             regions=regions,
+            quality=QualityParameters(**json.loads(cut["quality"])) if "quality" in cut else None,
         )
 
 

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 from dtcwsi.encoders import Encoder, check_spacing
 from dtcwsi.errors import EncoderError, StoreError
 from dtcwsi.job import SlideJob
-from dtcwsi.patches import GridParameters, make_grid, region_of
+from dtcwsi.patches import (
+    GridParameters,
+    QualityParameters,
+    good_enough,
+    make_grid,
+    measured_at,
+    quality_scores,
+    region_of,
+)
 from dtcwsi.slides import check_file, open_slide
 from dtcwsi.slides.batches import patch_batches
 from dtcwsi.slides.sampling import overview
@@ -30,9 +38,10 @@ from dtcwsi.store.features import features_writer
 from dtcwsi.store.outlines import read_outlines
 from dtcwsi.store.patches import count_patches, read_patches, write_patches
 from dtcwsi.tissue import draw_overlay, given_tissue, segment_tissue
-from dtcwsi.types import SlideInfo, SlideReader
+from dtcwsi.types import PatchGrid, SlideInfo, SlideReader
 
 _OVERLAY_PX = 1200
+_SCORED_AT_ONCE = 64
 
 __all__ = ["SlideJob", "SlideResult", "extract_slide"]
 
@@ -131,7 +140,28 @@ def _cut(job: SlideJob, info: SlideInfo, parameters: GridParameters, made: str, 
             "min_tissue_fraction": parameters.min_tissue_fraction,
             **job.provenance(),
         }
-        write_patches(job.patches_file, grid, attributes)
+        scores: dict[str, NDArray[np.float32]] = {}
+        if job.quality is not None:
+            grid, scores, dropped = _sifted(job, info, grid, job.quality)
+            attributes |= dropped
+        write_patches(job.patches_file, grid, attributes, scores)
+
+
+def _sifted(
+    job: SlideJob, info: SlideInfo, grid: PatchGrid, parameters: QualityParameters
+) -> tuple[PatchGrid, dict[str, NDArray[np.float32]], dict[str, int]]:
+    """Score every patch and keep the good ones.  Returns: these, their scores, how many were too blurred, or pen."""
+    spacing_um = parameters.spacing_um
+    looked_at = measured_at(grid, parameters)
+    with closing(patch_batches(info, looked_at, batch_size=_SCORED_AT_ONCE, workers=job.workers)) as batches:
+        found = [quality_scores(pixels, spacing_um) for pixels in batches]
+    names = quality_scores(np.zeros((0, 1, 1, 3), np.uint8), spacing_um)
+    scores = {name: np.concatenate([none, *(each[name] for each in found)]) for name, none in names.items()}
+    kept = good_enough(scores, parameters)
+    blurred = int((scores["sharpness"] < parameters.min_sharpness).sum())
+    dropped = {"n_blurred": blurred, "n_pen": int((scores["pen"] > parameters.max_pen).sum())}
+    grid = replace(grid, coords=grid.coords[kept], tissue_fraction=grid.tissue_fraction[kept])
+    return grid, {name: values[kept] for name, values in scores.items()}, dropped
 
 
 def _encode(job: SlideJob, info: SlideInfo, encoder: Encoder, made: str, seconds: dict[str, float]) -> None:

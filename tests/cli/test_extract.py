@@ -237,3 +237,14 @@ def test_folders_of_outlines_that_are_not_there_begin_nothing(run, slides, tmp_p
         assert (done.status, "which does not exist; expected a folder" in done.err) == (2, True)
     done = run("patch", slides, "--out", tmp_path / "out", "--region-class", "Tumor")
     assert (done.status, "expected --regions FOLDER" in done.err) == (2, True)
+
+
+def test_patches_are_sifted_by_their_quality(run, slides, tmp_path):
+    common = ("patch", slides / "one.tif", "--out", tmp_path, "--workers", "0", "--json")
+    whole = json.loads(run(*common).out)["patches"]
+    assert json.loads(run(*common, "--quality").out)["patches"] == whole
+    with h5py.File(tmp_path / "patches/one.h5") as file:
+        assert len(file["sharpness"]) == len(file["pen"]) == whole
+    assert json.loads(run(*common, "--min-sharpness", "1e9").out)["patches"] == 0
+    assert json.loads(run(*common, "--max-pen", "0.1").out)["patches"] == whole
+    assert "max_pen is 2; expected a share of pixels" in run(*common, "--max-pen", "2").err

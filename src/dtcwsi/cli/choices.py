@@ -8,9 +8,23 @@ import typer
 from dtcwsi.errors import UsageError
 
 if TYPE_CHECKING:
-    from dtcwsi.patches import RegionChoice
+    from dtcwsi.patches import GridParameters, QualityParameters, RegionChoice
+    from dtcwsi.tissue import TissueParameters
 
-__all__ = ["RegionClass", "RegionWithout", "Regions", "TissueFrom", "pick_regions", "pick_tissue"]
+__all__ = [
+    "MaxPen",
+    "MinSharpness",
+    "Quality",
+    "RegionClass",
+    "RegionWithout",
+    "Regions",
+    "TissueFrom",
+    "grid_parameters",
+    "pick_quality",
+    "pick_regions",
+    "pick_tissue",
+    "tissue_parameters",
+]
 
 TissueFrom = Annotated[
     Path | None,
@@ -45,6 +59,20 @@ RegionWithout = Annotated[
 ]
 
 
+Quality = Annotated[
+    bool,
+    typer.Option("--quality", help="Score the sharpness and pen of every patch; reads them once more, at 1 um/px."),
+]
+MinSharpness = Annotated[
+    float | None,
+    typer.Option("--min-sharpness", help="Drop patches of less variance of the Laplacian.", show_default=False),
+]
+MaxPen = Annotated[
+    float | None,
+    typer.Option("--max-pen", metavar="SHARE", help="Drop patches with more marker ink, 0 to 1.", show_default=False),
+]
+
+
 def pick_tissue(folder: Path | None) -> Path | None:
     """The folder of outlines.  Raises: UsageError if it is not there."""
     return None if folder is None else _folder("--tissue-from", folder)
@@ -59,6 +87,32 @@ def pick_regions(folder: Path | None, classes: list[str] | None, without: list[s
             raise UsageError("got a class of regions and no regions; expected --regions FOLDER: add it")
         return None
     return RegionChoice(_folder("--regions", folder), tuple(classes or ()), tuple(without or ()))
+
+
+def pick_quality(measure: bool, min_sharpness: float | None, max_pen: float | None) -> "QualityParameters | None":
+    """What is asked of patches; None if nothing is.  Raises: OptionError if a threshold makes no sense."""
+    from dtcwsi.patches import QualityParameters
+
+    if not measure and min_sharpness is None and max_pen is None:
+        return None
+    least, most = 0.0 if min_sharpness is None else min_sharpness, 1.0 if max_pen is None else max_pen
+    return QualityParameters(min_sharpness=least, max_pen=most)
+
+
+def tissue_parameters(
+    seg_spacing: float, saturation: int, median: float, closing: float, min_area: float, min_hole: float
+) -> "TissueParameters":
+    """The segmentation that the options ask for.  Raises: OptionError if a value makes no sense."""
+    from dtcwsi.tissue import TissueParameters
+
+    return TissueParameters(seg_spacing, saturation, median, closing, min_area, min_hole)
+
+
+def grid_parameters(patch_size: int, patch_spacing: float, min_tissue: float) -> "GridParameters":
+    """The grid that the options ask for.  Raises: OptionError if a value makes no sense."""
+    from dtcwsi.patches import GridParameters
+
+    return GridParameters(patch_size, patch_spacing, min_tissue)
 
 
 def _folder(option: str, folder: Path) -> Path:

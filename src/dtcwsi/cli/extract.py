@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dtcwsi.cli.choices import RegionClass, Regions, RegionWithout, TissueFrom, pick_regions, pick_tissue
+from dtcwsi.cli.choices import (
+    MaxPen,
+    MinSharpness,
+    Quality,
+    RegionClass,
+    Regions,
+    RegionWithout,
+    TissueFrom,
+    grid_parameters,
+    pick_quality,
+    pick_regions,
+    pick_tissue,
+    tissue_parameters,
+)
 from dtcwsi.cli.console import Progress, count, print_json, say, some
 from dtcwsi.cli.options import (
     DEFAULT_ENCODER,
@@ -24,9 +37,7 @@ from dtcwsi.errors import CohortError, EncoderError, UsageError
 if TYPE_CHECKING:
     from dtcwsi.encoders import Encoder
     from dtcwsi.extraction import Extraction, Summary
-    from dtcwsi.patches import GridParameters
     from dtcwsi.pipeline import SlideResult
-    from dtcwsi.tissue import TissueParameters
 
 __all__ = ["encode", "extract", "extract_slides", "patch", "run_with_progress", "segment"]
 
@@ -76,6 +87,9 @@ def extract(
     regions: Regions = None,
     region_class: RegionClass = None,
     region_without: RegionWithout = None,
+    quality: Quality = False,
+    min_sharpness: MinSharpness = None,
+    max_pen: MaxPen = None,
     any_spacing: AnySpacing = False,
     workers: Workers = DEFAULT_WORKERS,
     device: Device = None,
@@ -86,11 +100,10 @@ def extract(
     Edit a row of OUT/slides.csv and run again to redo that slide with other tissue parameters.
     """
     found, plan = _plan(out, slides, cohort, spacing)
-    tissue = _tissue(seg_spacing, saturation, median, closing, min_area, min_hole)
-    grid = _grid(patch_size, patch_spacing, min_tissue)
-    plan = replace(
-        plan, tissue_from=pick_tissue(tissue_from), regions=pick_regions(regions, region_class, region_without)
-    )
+    tissue = tissue_parameters(seg_spacing, saturation, median, closing, min_area, min_hole)
+    grid = grid_parameters(patch_size, patch_spacing, min_tissue)
+    plan = replace(plan, tissue_from=pick_tissue(tissue_from), quality=pick_quality(quality, min_sharpness, max_pen))
+    plan = replace(plan, regions=pick_regions(regions, region_class, region_without))
     plan = replace(plan, tissue=tissue, grid=grid, any_spacing=any_spacing, workers=workers)
     return extract_slides(found, plan, encoder=encoder, device=device, as_json=as_json)
 
@@ -111,7 +124,7 @@ def segment(
 ) -> int:
     """Find tissue alone: outlines as GeoJSON, an overlay picture a slide, and OUT/slides.csv to edit."""
     found, plan = _plan(out, slides, cohort, spacing)
-    tissue = _tissue(seg_spacing, saturation, median, closing, min_area, min_hole)
+    tissue = tissue_parameters(seg_spacing, saturation, median, closing, min_area, min_hole)
     plan = replace(plan, tissue=tissue, grid=None, tissue_from=pick_tissue(tissue_from))
     return extract_slides(found, plan, as_json=as_json)
 
@@ -134,16 +147,19 @@ def patch(
     regions: Regions = None,
     region_class: RegionClass = None,
     region_without: RegionWithout = None,
+    quality: Quality = False,
+    min_sharpness: MinSharpness = None,
+    max_pen: MaxPen = None,
+    workers: Workers = DEFAULT_WORKERS,
     as_json: Json = False,
 ) -> int:
     """Find tissue and cut patches: their level-0 coordinates, nothing encoded yet."""
     found, plan = _plan(out, slides, cohort, spacing)
-    tissue = _tissue(seg_spacing, saturation, median, closing, min_area, min_hole)
-    grid = _grid(patch_size, patch_spacing, min_tissue)
-    plan = replace(
-        plan, tissue_from=pick_tissue(tissue_from), regions=pick_regions(regions, region_class, region_without)
-    )
-    return extract_slides(found, replace(plan, tissue=tissue, grid=grid), as_json=as_json)
+    tissue = tissue_parameters(seg_spacing, saturation, median, closing, min_area, min_hole)
+    grid = grid_parameters(patch_size, patch_spacing, min_tissue)
+    plan = replace(plan, tissue_from=pick_tissue(tissue_from), quality=pick_quality(quality, min_sharpness, max_pen))
+    plan = replace(plan, regions=pick_regions(regions, region_class, region_without))
+    return extract_slides(found, replace(plan, tissue=tissue, grid=grid, workers=workers), as_json=as_json)
 
 
 def encode(
@@ -243,20 +259,6 @@ def _tell_unmatched(table: Path, listed: set[str], given: set[str]) -> None:
     if astray:
         without = f"; {count(len(bare), 'slide')} given without a row" if bare else ""
         say(f"warning: {count(len(astray), 'row')} of {table} for no slide given ({some(astray)}){without}")
-
-
-def _tissue(
-    seg_spacing: float, saturation: int, median: float, closing: float, min_area: float, min_hole: float
-) -> "TissueParameters":
-    from dtcwsi.tissue import TissueParameters
-
-    return TissueParameters(seg_spacing, saturation, median, closing, min_area, min_hole)
-
-
-def _grid(patch_size: int, patch_spacing: float, min_tissue: float) -> "GridParameters":
-    from dtcwsi.patches import GridParameters
-
-    return GridParameters(patch_size, patch_spacing, min_tissue)
 
 
 def _report(progress: Progress, outcome: "SlideResult | tuple[str, str, str]") -> None:

@@ -102,7 +102,7 @@ def _encoder(run: "Run", reading: Reading) -> "Encoder":
 def _extracted(run: "Run", places: list[Path], reading: Reading) -> Iterator[Input]:
     from dtcwsi.cli.extract import run_with_progress
     from dtcwsi.extraction import Extraction
-    from dtcwsi.patches import GridParameters
+    from dtcwsi.patches import GridParameters, QualityParameters
     from dtcwsi.slides import find_slides
     from dtcwsi.store.atomic import check_writable
     from dtcwsi.tissue import TissueParameters
@@ -124,6 +124,7 @@ def _extracted(run: "Run", places: list[Path], reading: Reading) -> Iterator[Inp
             float(made["patch_spacing_um"]),
             made.get("min_tissue_fraction") or GridParameters().min_tissue_fraction,
         ),
+        quality=QualityParameters(**json.loads(made["quality"])) if made.get("quality") else None,
         encoder=encoder,
         spacing_um=reading.spacing_um,
         workers=reading.workers,

@@ -9,7 +9,7 @@ from pathlib import Path
 from dtcwsi.encoders import Encoder
 from dtcwsi.errors import DtcwsiError, StoreError
 from dtcwsi.extraction.table import ProcessedSlides
-from dtcwsi.patches import GridParameters, RegionChoice
+from dtcwsi.patches import GridParameters, QualityParameters, RegionChoice
 from dtcwsi.pipeline import SlideJob, SlideResult, extract_slide
 from dtcwsi.store.atomic import sweep, try_lock
 from dtcwsi.store.tables import SlideTable
@@ -40,6 +40,7 @@ class Extraction:
     workers: int = 1
     tissue_from: Path | None = None
     regions: RegionChoice | None = None
+    quality: QualityParameters | None = None
 
     def job(self, path: Path) -> SlideJob:
         """The job of one slide."""
@@ -56,6 +57,7 @@ class Extraction:
             workers=self.workers,
             tissue_from=self.tissue_from,
             regions=self.regions,
+            quality=self.quality,
         )
 
 

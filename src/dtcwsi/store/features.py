@@ -24,7 +24,7 @@ _MADE_BY = (
     "min_tissue_fraction",
     "tissue_parameters",
 )
-MADE_BY_IF_ASKED = ("tissue_source", "region_classes")
+MADE_BY_IF_ASKED = ("tissue_source", "region_classes", "quality")
 """Named in files that used them, and in no other."""
 
 _CHECKSUM = "crc32"
@@ -47,8 +47,8 @@ class FeaturesHeader:
     ``has_coords`` says whether it tells where patches lie.
     ``patch_size_px`` and ``patch_spacing_um`` (as asked for, not rounded to the slide's pixels) tell how the patches
     were cut, ``tissue_parameters`` (JSON) and ``min_tissue_fraction`` where. All are None in the files of other tools.
-    ``tissue_source`` is ``outlines`` if a file gave the tissue, ``region_classes`` (JSON) which part of it;
-    None where nothing was.
+    ``tissue_source`` is ``outlines`` if a file gave the tissue, ``region_classes`` (JSON) which part of it,
+    ``quality`` (JSON) which patches were good enough; None where nothing was.
     """
 
     slide_id: str
@@ -64,6 +64,7 @@ class FeaturesHeader:
     tissue_parameters: str | None = None
     tissue_source: str | None = None
     region_classes: str | None = None
+    quality: str | None = None
 
     @property
     def made_by(self) -> dict[str, str | int | float | None]:
