@@ -177,9 +177,12 @@ def _encode(job: SlideJob, info: SlideInfo, encoder: Encoder, made: str, seconds
         "tissue_parameters": json.dumps(asdict(job.tissue), sort_keys=True),
         **job.provenance(),
     }
+    left, late = getattr(encoder, "stain_left", None), dict[str, int]()
+    if left is not None:
+        attributes["stain"] = getattr(encoder, "stain")  # noqa: B009 - few encoders have one
     batch_size, prepare = encoder.batch_size, getattr(encoder, "prepare", None)
     with (
-        features_writer(job.features_file, grid, encoder.dim, attributes) as append,
+        features_writer(job.features_file, grid, encoder.dim, attributes, late) as append,
         closing(patch_batches(info, grid, batch_size=batch_size, workers=job.workers, prepare=prepare)) as batches,
     ):
         for rows in _embedded(encoder, batches, seconds):
@@ -187,6 +190,8 @@ def _encode(job: SlideJob, info: SlideInfo, encoder: Encoder, made: str, seconds
                 append(rows)
             if job.on_patches is not None:
                 job.on_patches(len(rows))
+        if left is not None:
+            late["n_own_stain"] = getattr(encoder, "stain_left", left) - left
 
 
 def _embedded(

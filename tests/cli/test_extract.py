@@ -248,3 +248,20 @@ def test_patches_are_sifted_by_their_quality(run, slides, tmp_path):
     assert json.loads(run(*common, "--min-sharpness", "1e9").out)["patches"] == 0
     assert json.loads(run(*common, "--max-pen", "0.1").out)["patches"] == whole
     assert "max_pen is 2; expected a share of pixels" in run(*common, "--max-pen", "2").err
+
+
+def test_stain_is_normalised_into_features_of_their_own(run, slides, tmp_path):
+    common = ("extract", slides / "one.tif", "--out", tmp_path, "--encoder", "colour-texture", "--workers", "0")
+    assert run(*common).status == 0
+    assert run(*common, "--stain", "reinhard").status == 0
+    files = [tmp_path / "features" / name / "one.h5" for name in ("colour-texture", "colour-texture+reinhard")]
+    with h5py.File(files[0]) as plain, h5py.File(files[1]) as stained:
+        assert stained.attrs["n_own_stain"] < len(stained["coords"]) == len(plain["coords"])
+        assert (stained["features"][()] != plain["features"][()]).any()
+    before = files[1].read_bytes()
+    files[1].unlink()
+    encode = ("encode", *common[1:], "--stain", "reinhard")
+    assert run(*encode).status == 0
+    assert files[1].read_bytes() == before
+    assert "near names: macenko, reinhard" in run(*common, "--stain", "vahadane").err
+    assert "expected --stain macenko" in run(*common, "--stain-target", slides / "one.tif").err

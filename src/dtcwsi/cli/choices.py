@@ -9,6 +9,7 @@ from dtcwsi.errors import UsageError
 
 if TYPE_CHECKING:
     from dtcwsi.patches import GridParameters, QualityParameters, RegionChoice
+    from dtcwsi.stain import StainNormaliser
     from dtcwsi.tissue import TissueParameters
 
 __all__ = [
@@ -18,10 +19,13 @@ __all__ = [
     "RegionClass",
     "RegionWithout",
     "Regions",
+    "Stain",
+    "StainTarget",
     "TissueFrom",
     "grid_parameters",
     "pick_quality",
     "pick_regions",
+    "pick_stain",
     "pick_tissue",
     "tissue_parameters",
 ]
@@ -73,6 +77,18 @@ MaxPen = Annotated[
 ]
 
 
+Stain = Annotated[
+    str | None,
+    typer.Option("--stain", metavar="METHOD", help="Normalise stain: macenko or reinhard.", show_default=False),
+]
+StainTarget = Annotated[
+    Path | None,
+    typer.Option(
+        "--stain-target", metavar="PICTURE", help="Whose stain patches get; published constants.", show_default=False
+    ),
+]
+
+
 def pick_tissue(folder: Path | None) -> Path | None:
     """The folder of outlines.  Raises: UsageError if it is not there."""
     return None if folder is None else _folder("--tissue-from", folder)
@@ -97,6 +113,15 @@ def pick_quality(measure: bool, min_sharpness: float | None, max_pen: float | No
         return None
     least, most = 0.0 if min_sharpness is None else min_sharpness, 1.0 if max_pen is None else max_pen
     return QualityParameters(min_sharpness=least, max_pen=most)
+
+
+def pick_stain(method: str | None, target: Path | None) -> "StainNormaliser | None":
+    """The normaliser asked for.  Raises: UsageError if a target has no method, or cannot be used."""
+    from dtcwsi.stain import stain_like
+
+    if method is None and target is not None:
+        raise UsageError("got --stain-target and no method; expected --stain macenko or --stain reinhard: add it")
+    return None if method is None else stain_like(method, target)
 
 
 def tissue_parameters(

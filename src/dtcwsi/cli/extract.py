@@ -6,20 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dtcwsi.cli.choices import (
-    MaxPen,
-    MinSharpness,
-    Quality,
-    RegionClass,
-    Regions,
-    RegionWithout,
-    TissueFrom,
-    grid_parameters,
-    pick_quality,
-    pick_regions,
-    pick_tissue,
-    tissue_parameters,
-)
+from dtcwsi.cli import choices
 from dtcwsi.cli.console import Progress, count, print_json, say, some
 from dtcwsi.cli.options import (
     DEFAULT_ENCODER,
@@ -38,6 +25,7 @@ if TYPE_CHECKING:
     from dtcwsi.encoders import Encoder
     from dtcwsi.extraction import Extraction, Summary
     from dtcwsi.pipeline import SlideResult
+    from dtcwsi.stain import StainNormaliser
 
 __all__ = ["encode", "extract", "extract_slides", "patch", "run_with_progress", "segment"]
 
@@ -83,13 +71,15 @@ def extract(
     closing: Closing = 32.0,
     min_area: MinArea = 60_000.0,
     min_hole: MinHole = 30_000.0,
-    tissue_from: TissueFrom = None,
-    regions: Regions = None,
-    region_class: RegionClass = None,
-    region_without: RegionWithout = None,
-    quality: Quality = False,
-    min_sharpness: MinSharpness = None,
-    max_pen: MaxPen = None,
+    tissue_from: choices.TissueFrom = None,
+    regions: choices.Regions = None,
+    region_class: choices.RegionClass = None,
+    region_without: choices.RegionWithout = None,
+    quality: choices.Quality = False,
+    min_sharpness: choices.MinSharpness = None,
+    max_pen: choices.MaxPen = None,
+    stain: choices.Stain = None,
+    stain_target: choices.StainTarget = None,
     any_spacing: AnySpacing = False,
     workers: Workers = DEFAULT_WORKERS,
     device: Device = None,
@@ -100,12 +90,17 @@ def extract(
     Edit a row of OUT/slides.csv and run again to redo that slide with other tissue parameters.
     """
     found, plan = _plan(out, slides, cohort, spacing)
-    tissue = tissue_parameters(seg_spacing, saturation, median, closing, min_area, min_hole)
-    grid = grid_parameters(patch_size, patch_spacing, min_tissue)
-    plan = replace(plan, tissue_from=pick_tissue(tissue_from), quality=pick_quality(quality, min_sharpness, max_pen))
-    plan = replace(plan, regions=pick_regions(regions, region_class, region_without))
+    tissue = choices.tissue_parameters(seg_spacing, saturation, median, closing, min_area, min_hole)
+    grid = choices.grid_parameters(patch_size, patch_spacing, min_tissue)
+    plan = replace(
+        plan,
+        tissue_from=choices.pick_tissue(tissue_from),
+        quality=choices.pick_quality(quality, min_sharpness, max_pen),
+    )
+    plan = replace(plan, regions=choices.pick_regions(regions, region_class, region_without))
     plan = replace(plan, tissue=tissue, grid=grid, any_spacing=any_spacing, workers=workers)
-    return extract_slides(found, plan, encoder=encoder, device=device, as_json=as_json)
+    chosen = choices.pick_stain(stain, stain_target)
+    return extract_slides(found, plan, encoder=encoder, stain=chosen, device=device, as_json=as_json)
 
 
 def segment(
@@ -119,13 +114,13 @@ def segment(
     closing: Closing = 32.0,
     min_area: MinArea = 60_000.0,
     min_hole: MinHole = 30_000.0,
-    tissue_from: TissueFrom = None,
+    tissue_from: choices.TissueFrom = None,
     as_json: Json = False,
 ) -> int:
     """Find tissue alone: outlines as GeoJSON, an overlay picture a slide, and OUT/slides.csv to edit."""
     found, plan = _plan(out, slides, cohort, spacing)
-    tissue = tissue_parameters(seg_spacing, saturation, median, closing, min_area, min_hole)
-    plan = replace(plan, tissue=tissue, grid=None, tissue_from=pick_tissue(tissue_from))
+    tissue = choices.tissue_parameters(seg_spacing, saturation, median, closing, min_area, min_hole)
+    plan = replace(plan, tissue=tissue, grid=None, tissue_from=choices.pick_tissue(tissue_from))
     return extract_slides(found, plan, as_json=as_json)
 
 
@@ -143,22 +138,26 @@ def patch(
     closing: Closing = 32.0,
     min_area: MinArea = 60_000.0,
     min_hole: MinHole = 30_000.0,
-    tissue_from: TissueFrom = None,
-    regions: Regions = None,
-    region_class: RegionClass = None,
-    region_without: RegionWithout = None,
-    quality: Quality = False,
-    min_sharpness: MinSharpness = None,
-    max_pen: MaxPen = None,
+    tissue_from: choices.TissueFrom = None,
+    regions: choices.Regions = None,
+    region_class: choices.RegionClass = None,
+    region_without: choices.RegionWithout = None,
+    quality: choices.Quality = False,
+    min_sharpness: choices.MinSharpness = None,
+    max_pen: choices.MaxPen = None,
     workers: Workers = DEFAULT_WORKERS,
     as_json: Json = False,
 ) -> int:
     """Find tissue and cut patches: their level-0 coordinates, nothing encoded yet."""
     found, plan = _plan(out, slides, cohort, spacing)
-    tissue = tissue_parameters(seg_spacing, saturation, median, closing, min_area, min_hole)
-    grid = grid_parameters(patch_size, patch_spacing, min_tissue)
-    plan = replace(plan, tissue_from=pick_tissue(tissue_from), quality=pick_quality(quality, min_sharpness, max_pen))
-    plan = replace(plan, regions=pick_regions(regions, region_class, region_without))
+    tissue = choices.tissue_parameters(seg_spacing, saturation, median, closing, min_area, min_hole)
+    grid = choices.grid_parameters(patch_size, patch_spacing, min_tissue)
+    plan = replace(
+        plan,
+        tissue_from=choices.pick_tissue(tissue_from),
+        quality=choices.pick_quality(quality, min_sharpness, max_pen),
+    )
+    plan = replace(plan, regions=choices.pick_regions(regions, region_class, region_without))
     return extract_slides(found, replace(plan, tissue=tissue, grid=grid, workers=workers), as_json=as_json)
 
 
@@ -167,6 +166,8 @@ def encode(
     slides: Slides = None,
     encoder: EncoderName = DEFAULT_ENCODER,
     cohort: Cohort = None,
+    stain: choices.Stain = None,
+    stain_target: choices.StainTarget = None,
     any_spacing: AnySpacing = False,
     workers: Workers = DEFAULT_WORKERS,
     device: Device = None,
@@ -175,7 +176,8 @@ def encode(
     """Encode the patches that `patch` or `extract` left in OUT, as they were cut."""
     found, plan = _plan(out, slides, cohort, None)
     plan = replace(plan, as_recorded=True, any_spacing=any_spacing, workers=workers)
-    return extract_slides(found, plan, encoder=encoder, device=device, as_json=as_json)
+    chosen = choices.pick_stain(stain, stain_target)
+    return extract_slides(found, plan, encoder=encoder, stain=chosen, device=device, as_json=as_json)
 
 
 def extract_slides(
@@ -183,19 +185,20 @@ def extract_slides(
     plan: "Extraction",
     *,
     encoder: str | None = None,
+    stain: "StainNormaliser | None" = None,
     device: str | None = None,
     as_json: bool = False,
 ) -> int:
     """Run an extraction with its progress on the screen.  Returns: the exit status."""
     if encoder is not None:
-        from dtcwsi.encoders import check_spacing, load_encoder
+        from dtcwsi.encoders import StainedEncoder, check_spacing, load_encoder
 
         try:
             loaded = load_encoder(encoder, device=pick_device(device))
             if plan.grid is not None and not (plan.any_spacing or plan.as_recorded):
                 check_spacing(loaded, plan.grid.patch_spacing_um)
                 _tell_enlarged(loaded, plan.grid.patch_size_px)
-            plan = replace(plan, encoder=loaded)
+            plan = replace(plan, encoder=loaded if stain is None else StainedEncoder(loaded, stain))
         except EncoderError as error:
             raise UsageError(str(error)) from error
     summary = run_with_progress(slides, plan)

@@ -24,7 +24,7 @@ _MADE_BY = (
     "min_tissue_fraction",
     "tissue_parameters",
 )
-MADE_BY_IF_ASKED = ("tissue_source", "region_classes", "quality")
+MADE_BY_IF_ASKED = ("tissue_source", "region_classes", "quality", "stain")
 """Named in files that used them, and in no other."""
 
 _CHECKSUM = "crc32"
@@ -48,7 +48,8 @@ class FeaturesHeader:
     ``patch_size_px`` and ``patch_spacing_um`` (as asked for, not rounded to the slide's pixels) tell how the patches
     were cut, ``tissue_parameters`` (JSON) and ``min_tissue_fraction`` where. All are None in the files of other tools.
     ``tissue_source`` is ``outlines`` if a file gave the tissue, ``region_classes`` (JSON) which part of it,
-    ``quality`` (JSON) which patches were good enough; None where nothing was.
+    ``quality`` (JSON) which patches were good enough, ``stain`` (JSON) to what they were normalised; None where nothing
+    was.
     """
 
     slide_id: str
@@ -65,6 +66,7 @@ class FeaturesHeader:
     tissue_source: str | None = None
     region_classes: str | None = None
     quality: str | None = None
+    stain: str | None = None
 
     @property
     def made_by(self) -> dict[str, str | int | float | None]:
@@ -76,11 +78,16 @@ class FeaturesHeader:
 
 @contextmanager
 def features_writer(
-    path: Path, grid: PatchGrid, dim: int, attributes: dict[str, Any]
+    path: Path,
+    grid: PatchGrid,
+    dim: int,
+    attributes: dict[str, Any],
+    late: dict[str, Any] | None = None,
 ) -> Iterator[Callable[[NDArray[np.float32]], None]]:
     """Give a function that appends rows of features; the file appears when all rows of ``grid`` are in.
 
-    Memory stays at one batch of rows whatever the slide's size.
+    ``late`` is read when the rows are in: attributes that only then are known. Memory stays at one batch of rows
+    whatever the slide's size.
     Raises: FeaturesError if rows are missing or not finite; StoreError if the disk is full.
     """
     written = checksum = 0
@@ -100,6 +107,7 @@ def features_writer(
 
         yield append
         target.attrs[_CHECKSUM] = checksum
+        file.attrs.update(late or {})
         if written != len(grid):
             raise FeaturesError(f"{path.stem} has {written} rows of features; expected {len(grid)}, one a patch")
 
