@@ -1,4 +1,5 @@
 import pickle
+import re
 
 import cv2
 import numpy as np
@@ -112,6 +113,8 @@ def test_what_is_recorded_makes_the_same_normaliser(tmp_path, name):
         assert again.facts == made.facts
         np.testing.assert_array_equal(again(batch), made(batch))
     assert stain_like(name).facts != stain_like(name, tmp_path / "target.png").facts
+    assert stain_like(name).name == name
+    assert re.fullmatch(rf"{name}-[0-9a-f]{{8}}", stain_like(name, tmp_path / "target.png").name)
 
 
 def test_targets_that_cannot_be_used_are_refused(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtcwsi.stain.tally import Tally
+from dtcwsi.store.digest import digest
 
 __all__ = ["StainMethod", "StainNormaliser"]
 
@@ -38,13 +39,15 @@ class StainNormaliser:
 
     @property
     def name(self) -> str:
-        """The method's name."""
-        return self.method.name
+        """The method's name, and which target it was fitted to unless these are the published constants."""
+        if self.method == type(self.method)():
+            return self.method.name
+        return f"{self.method.name}-{digest(facts=self.facts)[:8]}"
 
     @property
     def facts(self) -> str:
         """JSON that says what patches become, and from which `stain_as_recorded` makes the same again."""
-        return json.dumps({"method": self.name, "target": self.method.target(), "version": 1}, sort_keys=True)
+        return json.dumps({"method": self.method.name, "target": self.method.target(), "version": 1}, sort_keys=True)
 
     @property
     def left(self) -> int:
