@@ -9,7 +9,7 @@ from typing import Any
 from dtcwsi.encoders import Encoder
 from dtcwsi.errors import SlideError
 from dtcwsi.patches import GridParameters, QualityParameters, RegionChoice
-from dtcwsi.store.contours import read_provenance
+from dtcwsi.store.contours import peek_provenance, read_provenance
 from dtcwsi.store.digest import digest, fingerprint
 from dtcwsi.store.hdf5 import read_attributes, read_digest
 from dtcwsi.store.outlines import OutlineFile, find_outline
@@ -79,13 +79,14 @@ class SlideJob:
             return find_outline(self.tissue_from, self.slide_id, TISSUE_SUFFIXES)
         return self.tissue_from
 
-    def digests(self, spacing_um: float) -> dict[str, str]:
+    def digests(self, spacing_um: float, seen_as: str | None = None) -> dict[str, str]:
         """The digest that the file of each step must carry if the slide has this um/px, in the order of the steps.
 
-        What is not used leaves no trace in them. Files of outlines count by their content.
+        ``seen_as`` is the slide's fingerprint where it is known already; else the slide is read for it. What is not
+        used leaves no trace in them. Files of outlines count by their content.
         Raises: SlideError if a file of outlines is not there.
         """
-        slide, outline = [fingerprint(self.path), spacing_um], self.outline
+        slide, outline = [seen_as or fingerprint(self.path), spacing_um], self.outline
         tissue = {"parameters": asdict(self.tissue)} if outline is None else {"outline": outline.digest}
         made = {"tissue": digest(slide=slide, **tissue, version=_VERSION["tissue"])}
         if self.grid is not None:
@@ -147,7 +148,7 @@ class SlideJob:
 
         Raises: SlideError if the slide has no patches yet.
         """
-        seen, cut = read_provenance(self.contours_file), read_attributes(self.patches_file)
+        seen, cut = peek_provenance(self.contours_file), read_attributes(self.patches_file)
         if not seen or not cut:
             raise SlideError(f"{self.path.name!r} has no patches in {self.out}; run `dtcwsi patch` (or extract) first")
         regions = None

@@ -34,6 +34,7 @@ from dtcwsi.slides.batches import patch_batches
 from dtcwsi.slides.sampling import overview
 from dtcwsi.store.atomic import write_bytes
 from dtcwsi.store.contours import read_contours, read_provenance, write_contours
+from dtcwsi.store.digest import fingerprint
 from dtcwsi.store.features import features_writer
 from dtcwsi.store.outlines import read_outlines
 from dtcwsi.store.patches import count_patches, read_patches, write_patches
@@ -120,6 +121,7 @@ def _segment(job: SlideJob, slide: SlideReader, made: str, seconds: dict[str, fl
             "digest": made,
             "parameters": asdict(job.tissue),
             "slide": str(job.path),
+            "fingerprint": fingerprint(job.path),
             "spacing_um": info.spacing_um,
             "given_spacing_um": job.spacing_um,
             "override_spacing": job.override_spacing,

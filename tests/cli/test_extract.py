@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -132,6 +133,9 @@ def test_a_clean_run_leaves_empty_tables(run, slides, tmp_path):
         (["segment", "SLIDES", "--out", "out", "--spacing", "40"], "got --spacing 40; expected 0.05 to 20 um"),
         (["extract", "SLIDES", "--out", "out", "--spacing", "nan"], "got --spacing nan; expected 0.05 to 20 um"),
         (["extract", "SLIDES"], "Missing option '--out'"),
+        (["extract", "SLIDES", "--out", "out", "--shard", "0/4"], "got --shard 0/4; expected I/N with I from 1 to N"),
+        (["segment", "SLIDES", "--out", "out", "--shard", "5/4"], "got --shard 5/4; expected I/N with I from 1 to N"),
+        (["encode", "SLIDES", "--out", "out", "--shard", "a/b"], "such as 3/16 for the third of 16 shares: number the"),
     ],
 )
 def test_what_cannot_begin_exits_with_2_and_one_sentence(run, slides, tmp_path, monkeypatch, arguments, sentence):
@@ -168,6 +172,81 @@ def test_a_cohort_row_must_name_its_own_file(run, slides, tmp_path):
     done = run("patch", "--cohort", table, "--out", tmp_path / "out")
     assert done.status == 2
     assert "slide 'other' has the path one.tif; ids are file names without suffix" in done.err
+
+
+def test_a_plan_is_printed_and_nothing_is_done(run, slides, tmp_path):
+    out = tmp_path / "out"
+    common = (slides, "--out", out, "--encoder", "colour-texture", "--workers", "0")
+    done = run("extract", *common, "--plan")
+    assert done.status == 0
+    assert done.out.splitlines()[0] == "plan: 3 slides: 0 done, 3 left"
+    assert "  estimate of what is left: " in done.out
+    assert "3 slides by the mean of 3 slides" in done.out
+    assert "3 slides opened to try out" in done.out
+    assert not out.exists()
+    assert run("extract", slides / "one.tif", *common[1:]).status == 0
+    facts = json.loads(run("extract", *common, "--plan", "--json").out)
+    assert (facts["slides"], facts["done"], facts["left"], facts["shard"]) == (3, 1, 2, None)
+    estimate = facts["estimate"]
+    assert (estimate["slides_by_mean"], estimate["mean_of_slides"], estimate["timed_slides"]) == (2, 3, 1)
+    assert estimate["hours"] > 0
+    assert estimate["gigabytes"] == pytest.approx(estimate["patches"] * (20 + 48 * 4 + 16) / 1e9, rel=0.05)
+    assert not (out / "features/colour-texture/two.h5").exists()
+
+
+def test_without_a_basis_a_plan_names_no_number(run, tmp_path):
+    (tmp_path / "bad.svs").write_text("no slide")
+    done = run("segment", tmp_path / "bad.svs", "--out", tmp_path / "out", "--plan")
+    assert done.status == 0
+    assert "no estimate: nothing was counted or timed here yet" in done.out
+    facts = json.loads(run("patch", tmp_path / "bad.svs", "--out", tmp_path / "out", "--plan", "--json").out)
+    assert [facts["estimate"][name] for name in ("patches", "hours", "gigabytes")] == [None, None, None]
+
+
+def test_a_plan_warns_of_a_disk_that_is_too_small(run, slides, tmp_path, monkeypatch):
+    import shutil
+
+    assert run("segment", slides, "--out", tmp_path).status == 0
+    usage = type(shutil.disk_usage("/"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 100))
+    done = run("patch", slides, "--out", tmp_path, "--plan")
+    assert f"are to be written and 0.0 MB are free for {tmp_path}; free space first" in done.out
+
+
+def test_encode_without_patches_is_told_in_the_plan(run, slides, tmp_path):
+    done = run("encode", slides, "--out", tmp_path, "--encoder", "colour-texture", "--plan")
+    assert done.status == 0
+    assert "3 slides without patches will fail; run `dtcwsi patch` first" in done.out
+
+
+def test_shards_do_every_slide_once_and_an_empty_one_is_no_failure(run, slides, tmp_path):
+    common = (slides, "--out", tmp_path, "--json")
+    told = [json.loads(run("patch", *common, "--shard", f"{number}/5").out) for number in range(1, 6)]
+    assert sum(facts["slides"] for facts in told) == sum(facts["done_now"] for facts in told) == 3
+    assert 0 in [facts["slides"] for facts in told]
+    assert [row["slide_id"] for row in rows_of(tmp_path / "slides.csv")] == ["glass", "one", "two"]
+    again = run("patch", slides, "--out", tmp_path, "--shard", "1/1")
+    assert again.status == 0
+    assert "plan: 3 slides of 3 in shard 1/1: 3 done, 0 left" in again.err
+    assert "3 of 3 slides finished (0 now, 3 kept)" in again.err
+
+
+def test_the_end_tells_first_reasons_seconds_and_where_the_lists_are(run, slides, tmp_path):
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    for number in range(7):
+        (folder / f"bad{number}.svs").write_text("not a slide")
+    (folder / "good.tif").symlink_to(slides / "two.tif")
+    common = (folder, "--out", tmp_path / "out", "--encoder", "colour-texture", "--workers", "0")
+    said = run("extract", *common).err
+    end = said[said.index("1 of 8 slides finished (1 now, 0 kept)") :]
+    assert re.search(r"now: \d+ patches encoded, 0\.\d MB of features", end)
+    assert re.search(r"time: [\d.]+ s, of which tissue [\d.]+ s, patches [\d.]+ s, read [\d.]+ s, encode [\d.]+ s", end)
+    assert end.count("failed: bad") == 5
+    assert "... and 2 more" in end
+    assert f"lists: {tmp_path / 'out/slides.csv'}, {tmp_path / 'out/failed.csv'}, {tmp_path / 'out/empty.csv'}" in end
+    facts = json.loads(run("extract", *common, "--json").out)
+    assert (facts["kept"], facts["patches_encoded"], len(facts["failed"])) == (1, 0, 7)
 
 
 def test_ctrl_c_exits_with_130_and_keeps_what_was_finished(slides, tmp_path):

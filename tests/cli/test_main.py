@@ -6,6 +6,7 @@ import pytest
 
 import dtcwsi
 from dtcwsi.catalog import model_options, model_text
+from dtcwsi.cli.console import duration, size
 
 
 @pytest.mark.parametrize("command", [["--help"], ["models"], ["encoders"]])
@@ -57,3 +58,31 @@ def test_every_option_of_every_model_is_told(name):
 def test_models_lists_plain_and_compressed(run):
     done = run("models")
     assert {"abmil", "mean", "dtc-abmil", "dtc-mean"} <= {line.split()[0] for line in done.out.splitlines()}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min"),
+        (185, "3 min 5 s"),
+        (7_830, "2 h 10 min"),
+        (3_600, "1 h"),
+        (86_400 * 3 + 60, "3 d"),
+        (86_400 * 3 + 4 * 3_600, "3 d 4 h"),
+    ],
+)
+def test_durations_are_written_in_the_units_that_matter(seconds, written):
+    assert duration(seconds) == written
+
+
+def test_sizes_are_written_in_the_unit_that_matters():
+    assert [size(n_bytes) for n_bytes in (0, 4e5, 12.3e6, 3.44e9, 2.1e11)] == [
+        "0.0 MB",
+        "0.4 MB",
+        "12 MB",
+        "3.4 GB",
+        "210 GB",
+    ]

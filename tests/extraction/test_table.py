@@ -45,6 +45,18 @@ def test_the_table_says_what_was_done_to_each_slide(extract, slides, table):
     assert float(row["seconds_encode"]) > 0
 
 
+def test_seconds_of_encoding_belong_to_an_encoder_and_to_these_patches(extract, slides, table):
+    extract(*slides, grid=GRID)
+    assert _rows(table)["a"]["encoder"] == "colour-texture"
+    extract(*slides, grid=GRID, encoder=None)
+    assert _rows(table)["a"]["encoder"] == "colour-texture"
+    extract(slides[0], grid=GridParameters(patch_size_px=128), encoder=None)
+    rows = _rows(table)
+    assert [rows["a"][name] for name in ("encoder", "seconds_read", "seconds_encode")] == ["", "", ""]
+    assert float(rows["a"]["seconds_tissue"]) > 0
+    assert rows["b"]["encoder"] == "colour-texture"
+
+
 def test_an_edited_row_is_obeyed_remembered_and_redoes_its_slide_alone(extract, slides, table):
     extract(*slides, grid=GRID)
     _edit(table, "b", min_tissue_um2="999999")

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from dtcwsi.store.contours import read_contours, read_provenance, write_contours
+from dtcwsi.store.contours import peek_provenance, read_contours, read_provenance, write_contours
 from dtcwsi.types import Polygon, TissueMask
 
 SQUARE = np.array([(0.0, 0.0), (800.25, 0.0), (800.25, 800.0), (0.0, 800.0)])
@@ -41,3 +41,22 @@ def test_a_damaged_file_has_no_provenance(tmp_path, text):
     if text is not None:
         (tmp_path / "a").write_text(text)
     assert read_provenance(tmp_path / "a") == {}
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"dtcwsi": 4}', '{"dtcwsi": {"a": ', '{"features": []}', "\x00" * 40, None])
+def test_a_peek_at_a_damaged_beginning_finds_no_provenance(tmp_path, text):
+    if text is not None:
+        (tmp_path / "a").write_text(text)
+    assert peek_provenance(tmp_path / "a") == {}
+
+
+def test_a_peek_finds_what_a_whole_reading_finds(tmp_path):
+    many = TissueMask(tuple(Polygon(SQUARE + 10 * number) for number in range(300)), 1.0)
+    for name, provenance in (("short", {"parameters": {"x": 1}}), ("long", {"note": "é" * 20_000})):
+        write_contours(tmp_path / name, many, provenance)
+        assert peek_provenance(tmp_path / name) == read_provenance(tmp_path / name) != {}
+    laid_out_anew = json.dumps(json.loads((tmp_path / "short").read_text()), indent=2)
+    (tmp_path / "short").write_text(laid_out_anew)
+    assert peek_provenance(tmp_path / "short")["parameters"] == {"x": 1}
+    (tmp_path / "short").write_text(laid_out_anew[:-9])
+    assert peek_provenance(tmp_path / "short") == {}

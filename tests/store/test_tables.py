@@ -1,4 +1,5 @@
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -33,6 +34,22 @@ def test_what_others_write_meanwhile_is_seen(table):
     assert list(table.read()) == ["a", "b"]
     table.put("c", path="z", n=3)
     assert list(SlideTable(table.path, ("path", "n")).read()) == ["a", "b", "c"]
+
+
+def test_rows_of_many_writers_at_once_are_all_there(tmp_path):
+    """Each writer is a table of its own, as in processes; the folder's lock is the operating system's."""
+
+    def write(writer):
+        table = SlideTable(tmp_path / "t.csv", ("n",))
+        for number in range(10):
+            table.put(f"{writer}-{number}", n=number)
+        for number in range(0, 10, 2):
+            table.drop(f"{writer}-{number}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    expected = {f"{writer}-{number}" for writer in range(4) for number in (1, 3, 5, 7, 9)}
+    assert set(SlideTable(tmp_path / "t.csv", ("n",)).read()) == expected
 
 
 def test_a_column_that_a_person_added_stays(table):

@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
@@ -11,7 +11,18 @@ from tqdm import tqdm
 
 from dtcwsi.store.atomic import plain
 
-__all__ = ["Progress", "command_line", "complain", "count", "print_json", "print_table", "say", "some"]
+__all__ = [
+    "Progress",
+    "command_line",
+    "complain",
+    "count",
+    "duration",
+    "print_json",
+    "print_table",
+    "say",
+    "size",
+    "some",
+]
 
 
 def say(line: str) -> None:
@@ -40,6 +51,24 @@ def some(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(listed[:most]) + (" ..." if len(listed) > most else "")
 
 
+def duration(seconds: float) -> str:
+    """Write seconds in the two units that matter: 4 s, 3 min 5 s, 2 h 10 min, 3 d 4 h."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    left, parts = round(seconds), list[tuple[int, str]]()
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        whole, left = divmod(left, length)
+        if whole or parts:
+            parts.append((whole, unit))
+    return " ".join(f"{whole} {unit}" for whole, unit in parts[:2] if whole)
+
+
+def size(n_bytes: float) -> str:
+    """Write a number of bytes: 0.4 MB, 12 MB, 3.4 GB, 210 GB."""
+    number, unit = (n_bytes / 1e9, "GB") if n_bytes >= 1e9 else (n_bytes / 1e6, "MB")
+    return f"{number:,.1f} {unit}" if number < 10 else f"{number:,.0f} {unit}"
+
+
 def print_json(content: Any) -> None:
     """Print a result for a script."""
     print(json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False, default=str))
@@ -57,7 +86,7 @@ class Progress:
     """A bar on a terminal, a plain line an item elsewhere."""
 
     def __init__(self, total: int, unit: str) -> None:
-        self._total, self._done, self._extra = total, 0, 0
+        self._total, self._done = total, 0
         self._live = sys.stderr.isatty()
         self._bar = tqdm(total=total, unit=f" {unit}", disable=not self._live, dynamic_ncols=True, file=sys.stderr)
 
@@ -75,12 +104,3 @@ class Progress:
         self._bar.update(1)
         if not (self._live and quiet):
             say(f"[{self._done}/{self._total}] {line}")
-
-    def counter(self, what: str) -> Callable[[int], None]:
-        """Return a function that adds to a small counter behind the bar."""
-
-        def add(count: int) -> None:
-            self._extra += count
-            self._bar.set_postfix_str(f"{self._extra:,} {what}", refresh=False)
-
-        return add

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dtcwsi.cli import choices
-from dtcwsi.cli.console import Progress, count, print_json, say, some
+from dtcwsi.cli.console import count, say, some
+from dtcwsi.cli.extract_run import extract_slides
 from dtcwsi.cli.options import (
     DEFAULT_ENCODER,
     DEFAULT_WORKERS,
@@ -17,19 +18,13 @@ from dtcwsi.cli.options import (
     Out,
     Spacing,
     Workers,
-    pick_device,
 )
-from dtcwsi.errors import CohortError, EncoderError, UsageError
+from dtcwsi.errors import CohortError, UsageError
 
 if TYPE_CHECKING:
-    from dtcwsi.encoders import Encoder
-    from dtcwsi.extraction import Extraction, Summary
-    from dtcwsi.pipeline import SlideResult
-    from dtcwsi.stain import StainNormaliser
+    from dtcwsi.extraction import Extraction
 
-__all__ = ["encode", "extract", "extract_slides", "patch", "run_with_progress", "segment"]
-
-_ENLARGED = 1.25
+__all__ = ["encode", "extract", "patch", "segment"]
 
 # readable=False: a file that may not be read is one slide's failure, and no reason to refuse the others
 Slides = Annotated[
@@ -54,6 +49,16 @@ MinHole = Annotated[float, typer.Option("--min-hole", metavar="UM2", help="Small
 AnySpacing = Annotated[
     bool, typer.Option("--any-spacing", help="Encode patches of another um/px than the encoder was trained at.")
 ]
+
+Backend = Annotated[
+    str,
+    typer.Option("--backend", help="What runs the network: eager or compile (torch), onnxruntime, openvino (CPUs)."),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Only share I of N, by slide id: 1/16 to 16/16 are all slides."),
+]
+PlanOnly = Annotated[bool, typer.Option("--plan", help="Say what there is to do and what it will take; do nothing.")]
 
 
 def extract(
@@ -83,6 +88,9 @@ def extract(
     any_spacing: AnySpacing = False,
     workers: Workers = DEFAULT_WORKERS,
     device: Device = None,
+    backend: Backend = "eager",
+    shard: ShardOption = None,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> int:
     """Find tissue, cut patches and encode them: one feature file a slide, resumable.
@@ -99,8 +107,17 @@ def extract(
     )
     plan = replace(plan, regions=choices.pick_regions(regions, region_class, region_without))
     plan = replace(plan, tissue=tissue, grid=grid, any_spacing=any_spacing, workers=workers)
-    chosen = choices.pick_stain(stain, stain_target)
-    return extract_slides(found, plan, encoder=encoder, stain=chosen, device=device, as_json=as_json)
+    return extract_slides(
+        found,
+        plan,
+        encoder=encoder,
+        stain=choices.pick_stain(stain, stain_target),
+        device=device,
+        backend=backend,
+        shard=shard,
+        plan_only=plan_only,
+        as_json=as_json,
+    )
 
 
 def segment(
@@ -115,13 +132,15 @@ def segment(
     min_area: MinArea = 60_000.0,
     min_hole: MinHole = 30_000.0,
     tissue_from: choices.TissueFrom = None,
+    shard: ShardOption = None,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> int:
     """Find tissue alone: outlines as GeoJSON, an overlay picture a slide, and OUT/slides.csv to edit."""
     found, plan = _plan(out, slides, cohort, spacing)
     tissue = choices.tissue_parameters(seg_spacing, saturation, median, closing, min_area, min_hole)
     plan = replace(plan, tissue=tissue, grid=None, tissue_from=choices.pick_tissue(tissue_from))
-    return extract_slides(found, plan, as_json=as_json)
+    return extract_slides(found, plan, shard=shard, plan_only=plan_only, as_json=as_json)
 
 
 def patch(
@@ -146,6 +165,8 @@ def patch(
     min_sharpness: choices.MinSharpness = None,
     max_pen: choices.MaxPen = None,
     workers: Workers = DEFAULT_WORKERS,
+    shard: ShardOption = None,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> int:
     """Find tissue and cut patches: their level-0 coordinates, nothing encoded yet."""
@@ -158,7 +179,8 @@ def patch(
         quality=choices.pick_quality(quality, min_sharpness, max_pen),
     )
     plan = replace(plan, regions=choices.pick_regions(regions, region_class, region_without))
-    return extract_slides(found, replace(plan, tissue=tissue, grid=grid, workers=workers), as_json=as_json)
+    plan = replace(plan, tissue=tissue, grid=grid, workers=workers)
+    return extract_slides(found, plan, shard=shard, plan_only=plan_only, as_json=as_json)
 
 
 def encode(
@@ -171,62 +193,25 @@ def encode(
     any_spacing: AnySpacing = False,
     workers: Workers = DEFAULT_WORKERS,
     device: Device = None,
+    backend: Backend = "eager",
+    shard: ShardOption = None,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> int:
     """Encode the patches that `patch` or `extract` left in OUT, as they were cut."""
     found, plan = _plan(out, slides, cohort, None)
     plan = replace(plan, as_recorded=True, any_spacing=any_spacing, workers=workers)
-    chosen = choices.pick_stain(stain, stain_target)
-    return extract_slides(found, plan, encoder=encoder, stain=chosen, device=device, as_json=as_json)
-
-
-def extract_slides(
-    slides: dict[str, Path],
-    plan: "Extraction",
-    *,
-    encoder: str | None = None,
-    stain: "StainNormaliser | None" = None,
-    device: str | None = None,
-    as_json: bool = False,
-) -> int:
-    """Run an extraction with its progress on the screen.  Returns: the exit status."""
-    if encoder is not None:
-        from dtcwsi.encoders import StainedEncoder, check_spacing, load_encoder
-
-        try:
-            loaded = load_encoder(encoder, device=pick_device(device))
-            if plan.grid is not None and not (plan.any_spacing or plan.as_recorded):
-                check_spacing(loaded, plan.grid.patch_spacing_um)
-                _tell_enlarged(loaded, plan.grid.patch_size_px)
-            plan = replace(plan, encoder=loaded if stain is None else StainedEncoder(loaded, stain))
-        except EncoderError as error:
-            raise UsageError(str(error)) from error
-    summary = run_with_progress(slides, plan)
-    _conclude(summary, plan.out, as_json=as_json)
-    return 1 if summary.failed else 0
-
-
-def _tell_enlarged(encoder: "Encoder", patch_px: int) -> None:
-    """Say if patches are much smaller than what the encoder sees, which shows it tissue larger than it has learnt."""
-    input_px = getattr(encoder, "input_px", 0)
-    if getattr(encoder, "spacing_um", ()) and input_px > _ENLARGED * patch_px:
-        say(
-            f"warning: {encoder.name} sees {input_px} px, to which patches of {patch_px} px are enlarged; "
-            f"--patch-size {input_px} shows it tissue at the size that it was trained on"
-        )
-
-
-def run_with_progress(slides: dict[str, Path], plan: "Extraction") -> "Summary":
-    """Run an extraction; a bar or a line a slide tells how it goes."""
-    from dtcwsi.extraction import run_extraction
-
-    with Progress(len(slides), "slides") as progress:
-        return run_extraction(
-            slides,
-            plan,
-            on_slide=lambda outcome: _report(progress, outcome),
-            on_patches=progress.counter("patches encoded"),
-        )
+    return extract_slides(
+        found,
+        plan,
+        encoder=encoder,
+        stain=choices.pick_stain(stain, stain_target),
+        device=device,
+        backend=backend,
+        shard=shard,
+        plan_only=plan_only,
+        as_json=as_json,
+    )
 
 
 def _plan(
@@ -236,7 +221,6 @@ def _plan(
     from dtcwsi.bags.cohort import read_labels
     from dtcwsi.extraction import Extraction
     from dtcwsi.slides import find_slides
-    from dtcwsi.store.atomic import check_writable
 
     rows = read_labels(cohort) if cohort else ()
     for row in rows:
@@ -249,7 +233,6 @@ def _plan(
     if not places:
         raise UsageError("no slides were named; expected slide files or folders, or --cohort with a path column")
     found = find_slides(places)
-    check_writable(out)
     if cohort is not None:
         _tell_unmatched(cohort, {row.slide_id for row in rows}, set(found))
     own = {row.slide_id: row.spacing_um for row in rows if row.spacing_um is not None}
@@ -262,37 +245,3 @@ def _tell_unmatched(table: Path, listed: set[str], given: set[str]) -> None:
     if astray:
         without = f"; {count(len(bare), 'slide')} given without a row" if bare else ""
         say(f"warning: {count(len(astray), 'row')} of {table} for no slide given ({some(astray)}){without}")
-
-
-def _report(progress: Progress, outcome: "SlideResult | tuple[str, str, str]") -> None:
-    """Say how a slide went."""
-    if isinstance(outcome, tuple):
-        slide_id, step, reason = outcome
-        progress.item(f"{slide_id}: FAILED at {step}: {reason}")
-        return
-    patches = "" if outcome.n_patches is None else f", {outcome.n_patches:,} patches"
-    tissue = f"{outcome.tissue_um2 / 1e6:.2f} mm2 tissue"
-    took = f"{sum(outcome.seconds.values()):.1f} s" if outcome.done else "already finished"
-    progress.item(f"{outcome.slide_id}: {tissue}{patches}, {took}", quiet=True)
-
-
-def _conclude(summary: "Summary", out: Path, *, as_json: bool) -> None:
-    total, patches = len(summary.results) + len(summary.failed), sum(r.n_patches or 0 for r in summary.results.values())
-    facts = {
-        "slides": total,
-        "finished": len(summary.results),
-        "done_now": len(summary.redone),
-        "patches": patches,
-        "without_tissue": summary.empty,
-        "failed": [dict(zip(("slide", "step", "reason"), failure, strict=True)) for failure in summary.failed],
-        "out": str(out),
-    }
-    if as_json:
-        print_json(facts)
-        return
-    say(
-        f"{len(summary.results)} of {count(total, 'slide')} finished ({len(summary.redone)} now), {patches:,} patches, "
-        f"{len(summary.empty)} without tissue, {len(summary.failed)} failed; see {out / 'slides.csv'}"
-    )
-    if summary.failed:
-        say(f"reasons of the failures: {out / 'failed.csv'}")

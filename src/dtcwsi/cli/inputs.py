@@ -104,7 +104,7 @@ def _encoder(run: "Run", reading: Reading) -> "Encoder":
 
 
 def _extracted(run: "Run", places: list[Path], reading: Reading) -> Iterator[Input]:
-    from dtcwsi.cli.extract import run_with_progress
+    from dtcwsi.cli.extract_run import run_with_progress
     from dtcwsi.extraction import Extraction
     from dtcwsi.patches import GridParameters, QualityParameters
     from dtcwsi.slides import find_slides

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dtcwsi.encoders.network import NetworkEncoder
+from dtcwsi.encoders.onnx_network import OnnxNetwork
 from dtcwsi.errors import EncoderError
 
 __all__ = ["from_file", "is_exported"]
@@ -44,8 +45,8 @@ def from_file(path: Path, *, device: str = "cpu") -> NetworkEncoder:
     Raises: EncoderError if it cannot be read, or the ONNX runtime is missing.
     """
     settings = _settings(path.with_suffix(".json"))
-    network, own_px = _onnx(path, device) if path.suffix == ".onnx" else (_torchscript(path), None)
-    input_px = settings["input_px"] or own_px or _USUAL_PX
+    network = OnnxNetwork(path, device) if path.suffix == ".onnx" else _torchscript(path)
+    input_px = settings["input_px"] or getattr(network, "input_px", None) or _USUAL_PX
     with path.open("rb") as opened:
         content = hashlib.file_digest(opened, "sha256").hexdigest()
     try:
@@ -93,46 +94,3 @@ def _torchscript(path: Path) -> nn.Module:
             f"{path} cannot be read ({what}); expected a TorchScript file as torch.jit.save makes it"
         ) from error
     return network
-
-
-def _onnx(path: Path, device: str) -> tuple[nn.Module, int | None]:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise EncoderError(f'{path} needs onnxruntime, which is not installed: pip install "dtcwsi[onnx]"') from error
-    wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
-    providers = [*(name for name in wanted if name in onnxruntime.get_available_providers()), "CPUExecutionProvider"]
-    try:
-        session = onnxruntime.InferenceSession(str(path), providers=providers)
-    except Exception as error:  # noqa: BLE001 - the runtime's errors share no base
-        what = str(error).partition("\n")[0]
-        raise EncoderError(f"{path} cannot be read ({what}); expected an ONNX file") from error
-    shape = session.get_inputs()[0].shape
-    return _OnnxNetwork(session), shape[-1] if isinstance(shape[-1], int) else None
-
-
-class _OnnxNetwork(nn.Module):
-    """An ONNX session as a network: its first input, its first output; batches of its own size if that is fixed."""
-
-    def __init__(self, session: Any) -> None:
-        super().__init__()
-        self._session = session
-        self._input = session.get_inputs()[0].name
-        size = session.get_inputs()[0].shape[0]
-        self._size = size if isinstance(size, int) else None
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Embed each image."""
-        batch = images.float().cpu().contiguous()
-        if self._size is None:
-            return self._run(batch)
-        chunks = [batch[start : start + self._size] for start in range(0, len(batch), self._size)]
-        return torch.cat([self._run(_filled_up(chunk, self._size))[: len(chunk)] for chunk in chunks])
-
-    def _run(self, batch: Tensor) -> Tensor:
-        (rows, *_) = self._session.run(None, {self._input: batch.numpy()})
-        return torch.from_numpy(rows)
-
-
-def _filled_up(images: Tensor, size: int) -> Tensor:
-    return torch.cat([images, images.new_zeros(size - len(images), *images.shape[1:])])

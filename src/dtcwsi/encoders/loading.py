@@ -20,15 +20,26 @@ ENCODERS = Registry(
 )
 
 
-def load_encoder(name: str, *, device: str = "cpu") -> Encoder:
-    """Load an encoder by name.
+def load_encoder(name: str, *, device: str = "cpu", backend: str = "eager") -> Encoder:
+    """Load an encoder by name; ``backend``, one of `BACKENDS`, runs its network.
 
     ``name`` is a name of `ENCODERS`; one that has a card with local weights, a file or a folder (``uni:/weights``), or
     another revision of the hub's (``uni@main``); any timm model (``resnet18``: weights from the hub); a timm model with
     local weights (``resnet18:/weights/mine.safetensors``); a folder with timm's ``config.json`` and the weights; or a
     TorchScript or ONNX file.
-    Raises: EncoderError if the name is unknown, or packages or weights are missing.
+    Raises: EncoderError if the name is unknown, packages or weights are missing, or the back end cannot run it.
     """
+    encoder = _loaded(name, device)
+    if backend == "eager":
+        return encoder
+    run_on = getattr(encoder, "run_on", None)
+    if run_on is None:
+        raise EncoderError(f"got back end {backend!r} and {name} is no network; leave the back end out")
+    other: Encoder = run_on(backend)
+    return other
+
+
+def _loaded(name: str, device: str) -> Encoder:
     if name in ENCODERS:
         loaded: Encoder = ENCODERS.get(name)(device=device)
         return loaded

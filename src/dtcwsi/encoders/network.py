@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dtcwsi.encoders.backends import on_backend
 from dtcwsi.encoders.preparation import Resize
 from dtcwsi.errors import EncoderError
 
@@ -109,6 +110,11 @@ class NetworkEncoder:
             return self._rows(batch.pixels)
         batch.done.synchronize()
         return np.asarray(batch.rows.numpy(), np.float32)
+
+    def run_on(self, backend: str) -> "NetworkEncoder":
+        """Let another of `BACKENDS` run the network.  Returns: this encoder.  Raises: EncoderError if it cannot."""
+        self._network = on_backend(self._network, backend, self.input_px, self._device.type)
+        return self
 
     @torch.inference_mode()
     def _forward(self, pixels: Tensor) -> Tensor:

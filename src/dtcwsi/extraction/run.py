@@ -74,6 +74,25 @@ class Summary:
         return [slide_id for slide_id, result in self.results.items() if result.done]
 
     @property
+    def kept(self) -> list[str]:
+        """Slides that were finished already."""
+        return [slide_id for slide_id, result in self.results.items() if not result.done]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The seconds of this process by step, of all slides together."""
+        total: dict[str, float] = {}
+        for result in self.results.values():
+            for step, took in result.seconds.items():
+                total[step] = total.get(step, 0.0) + took
+        return total
+
+    @property
+    def encoded(self) -> list[SlideResult]:
+        """Slides whose patches were encoded in this pass."""
+        return [result for result in self.results.values() if "features" in result.done]
+
+    @property
     def empty(self) -> list[str]:
         """Slides in which no patch has tissue."""
         return [slide_id for slide_id, result in self.results.items() if result.n_patches == 0]

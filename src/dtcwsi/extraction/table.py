@@ -16,7 +16,7 @@ from dtcwsi.tissue import TissueParameters
 __all__ = ["ProcessedSlides"]
 
 _PARAMETERS = tuple(item.name for item in fields(TissueParameters))
-_SECONDS = ("tissue", "read", "encode")
+_SECONDS = ("tissue", "patches", "read", "encode")
 
 
 class ProcessedSlides:
@@ -25,10 +25,15 @@ class ProcessedSlides:
     def __init__(self, out: Path) -> None:
         seconds = tuple(f"seconds_{step}" for step in _SECONDS)
         columns = (
-            "path", "spacing_um", *_PARAMETERS, "parameters_from", "tissue_mm2", "patches", *seconds, "written_with"
+            "path", "spacing_um", *_PARAMETERS, "parameters_from", "tissue_mm2", "patches", *seconds, "encoder",
+            "written_with"
         )  # fmt: skip
         self._table = SlideTable(out / "slides.csv", columns)
         self._table.read()  # what cannot be read is told before any slide is opened
+
+    def rows(self) -> dict[str, dict[str, str]]:
+        """All rows by slide id, as they stand in the table."""
+        return self._table.read()
 
     def parameters(self, job: SlideJob) -> tuple[TissueParameters, str]:
         """Decide a slide's tissue parameters: from its row if a person edited it, else the job's own.
@@ -47,8 +52,7 @@ class ProcessedSlides:
     def record(self, job: SlideJob, result: SlideResult, parameters_from: str) -> None:
         """Write a slide's row unless it stands there already."""
         known = self._table.read().get(job.slide_id, {})
-        seconds = {name: known.get(f"seconds_{name}", "") for name in _SECONDS}
-        seconds |= {name: f"{value:.3f}" for name, value in result.seconds.items() if name in _SECONDS}
+        seconds, encoder = _timing(known, job, result)
         parameters = {name: f"{value!r}".removesuffix(".0") for name, value in asdict(job.tissue).items()}
         written_with = " ".join(parameters.values())
         stands = known.get("parameters_from") == parameters_from and known.get("written_with") == written_with
@@ -64,6 +68,7 @@ class ProcessedSlides:
             tissue_mm2=f"{result.tissue_um2 / 1e6:.3f}",
             patches="" if patches is None else patches,
             **{f"seconds_{name}": value for name, value in seconds.items()},
+            encoder=encoder,
             written_with=written_with,
         )
 
@@ -82,6 +87,19 @@ class ProcessedSlides:
             return TissueParameters(**values)  # type: ignore[arg-type]
         except OptionError as error:
             raise CohortError(f"{self._table.path}, row {slide_id!r}: {error}") from error
+
+
+def _timing(known: dict[str, str], job: SlideJob, result: SlideResult) -> tuple[dict[str, str], str]:
+    """The seconds of each step, and the encoder that those of reading and encoding belong to."""
+    seconds = {name: known.get(f"seconds_{name}", "") for name in _SECONDS}
+    encoder = known.get("encoder", "")
+    if "patches" in result.done:  # what older patches took says nothing of these
+        seconds |= {"read": "", "encode": ""}
+        encoder = ""
+    if "features" in result.done and job.encoder is not None:
+        encoder = job.encoder.name
+    seconds |= {name: f"{value:.3f}" for name, value in result.seconds.items() if name in _SECONDS}
+    return seconds, encoder
 
 
 def _is_edited(row: dict[str, str]) -> bool:

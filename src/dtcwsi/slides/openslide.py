@@ -1,25 +1,32 @@
 """Slides through OpenSlide: SVS, NDPI, MRXS, SCN, BIF, DICOM, generic pyramidal TIFF."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import openslide
+import tifffile
 from numpy.typing import NDArray
 
 from dtcwsi.errors import SlideError
 from dtcwsi.slides.sampling import sample
 from dtcwsi.slides.spacing import resolve_spacing
+from dtcwsi.slides.tiles import TiledPages, decodes_straight
 from dtcwsi.types import SlideInfo
 
 __all__ = ["OpenSlideReader"]
 
+_STRAIGHT = ("aperio", "generic-tiff")
+_BETWEEN_PX = 1 / 256
 _UM_PER_UNIT = {"centimeter": 10_000.0, "inch": 25_400.0}
 
 
 class OpenSlideReader:
     """An open OpenSlide handle; see `dtcwsi.types.SlideReader`.
 
+    Of Aperio's files and generic TIFFs the tiles that need no more than their own bytes are decoded by `TiledPages`,
+    which gives the same pixels several times faster; OpenSlide reads all else, and boxes between a level's pixels.
     Raises: SlideError if the file is cut off or damaged; SpacingError if no um/px is known.
     """
 
@@ -35,6 +42,7 @@ class OpenSlideReader:
         except SlideError:
             self._slide.close()
             raise
+        self._straight: _Straight | None = None
         width, height = self._slide.dimensions
         self._info = SlideInfo(
             slide_id=path.stem,
@@ -65,10 +73,15 @@ class OpenSlideReader:
     def close(self) -> None:
         """Release the file."""
         self._slide.close()
+        if self._straight is not None:
+            self._straight.close()
 
     def _read_level(
         self, level: int, top_left_level0: tuple[int, int], level_size: tuple[int, int]
     ) -> NDArray[np.uint8]:
+        straight = self._straight_read(level, top_left_level0, level_size)
+        if straight is not None:
+            return straight
         try:
             rgba = np.asarray(self._slide.read_region(top_left_level0, level, level_size))
         except (openslide.OpenSlideError, OSError) as error:
@@ -81,6 +94,42 @@ class OpenSlideReader:
         if outside.any():
             rgb[outside] = 255
         return rgb
+
+    def _straight_read(
+        self, level: int, top_left_level0: tuple[int, int], level_size: tuple[int, int]
+    ) -> NDArray[np.uint8] | None:
+        if self._slide.properties.get(openslide.PROPERTY_NAME_VENDOR) not in _STRAIGHT:
+            return None
+        scale = self._info.level_downsamples[level]
+        left, top = (edge / scale for edge in top_left_level0)
+        if max(abs(left - round(left)), abs(top - round(top))) > _BETWEEN_PX:
+            return None
+        if self._straight is None:
+            self._straight = _Straight(self._info.path, self._slide.level_dimensions)
+        return self._straight.read(level, round(left), round(top), level_size)
+
+
+class _Straight:
+    """The levels of a TIFF whose tiles can be decoded straight."""
+
+    def __init__(self, path: Path, sizes: Sequence[tuple[int, int]]) -> None:
+        self._tiff = tifffile.TiffFile(path)
+        tiled: dict[tuple[int, int], tifffile.TiffPage] = {}
+        for page in (level.keyframe for series in self._tiff.series for level in series.levels):
+            if decodes_straight(page):
+                tiled.setdefault((page.imagewidth, page.imagelength), page)
+        there = [level for level, size in enumerate(sizes) if size in tiled]
+        self._number_of = {level: number for number, level in enumerate(there)}
+        self._pages = TiledPages(path, self._tiff, [tiled[sizes[level]] for level in there])
+
+    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> NDArray[np.uint8] | None:
+        """Read a box; None if the level is not one of these."""
+        number = self._number_of.get(level)
+        return None if number is None else self._pages.read(number, left, top, *size)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._tiff.close()
 
 
 def _recorded(properties: openslide.OpenSlide) -> tuple[float, float] | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dtcwsi.errors import SlideError
 from dtcwsi.slides.sampling import sample
 from dtcwsi.slides.spacing import resolve_spacing
+from dtcwsi.slides.tiles import TiledPages
 from dtcwsi.types import SlideInfo
 
 __all__ = ["TiffReader"]
@@ -43,6 +44,7 @@ class TiffReader:
             _check_listed(path, self._tiff)
             self._levels = _levels(self._tiff)
             self._info = self._describe(path, spacing_um, override=override)
+            self._tiles = TiledPages(path, self._tiff, self._levels)
         except SlideError:
             self._tiff.close()
             raise
@@ -92,36 +94,9 @@ class TiffReader:
     def _read_level(
         self, level: int, top_left_level0: tuple[int, int], level_size: tuple[int, int]
     ) -> NDArray[np.uint8]:
-        page, scale = self._levels[level], self._info.level_downsamples[level]
+        scale = self._info.level_downsamples[level]
         left, top = (round(edge / scale) for edge in top_left_level0)
-        width, height = level_size
-        box = np.full((height, width, 3), 255, np.uint8)
-        rows, columns = page.chunks[:2]
-        across = -(-page.imagewidth // columns)
-        for row in range(max(0, top) // rows, -(-min(top + height, page.imagelength) // rows)):
-            for column in range(max(0, left) // columns, -(-min(left + width, page.imagewidth) // columns)):
-                segment = self._segment(page, row * across + column)
-                if segment is not None:
-                    _paste(box, segment, row * rows - top, column * columns - left)
-        return box
-
-    def _segment(self, page: tifffile.TiffPage, index: int) -> NDArray[np.uint8] | None:
-        """Decode one tile or strip, cropped to the picture; None where the file stores an empty one."""
-        handle = self._tiff.filehandle
-        try:
-            handle.seek(page.dataoffsets[index])
-            stored = handle.read(page.databytecounts[index])
-            if len(stored) < page.databytecounts[index]:
-                raise ValueError("the file ends early")
-            decoded, _, shape = page.decode(stored, index, jpegtables=page.jpegtables)
-        except Exception as error:  # noqa: BLE001 - each codec has its own errors
-            raise SlideError(
-                f"{self._info.path.name!r} cannot be decoded in tile {index} ({_first_line(error)}); "
-                "the file is damaged or cut off: copy it again"
-            ) from error
-        if decoded is None:
-            return None
-        return np.asarray(decoded)[0, : shape[1], : shape[2], :3]
+        return self._tiles.read(level, left, top, *level_size)
 
 
 def _check_listed(path: Path, tiff: tifffile.TiffFile) -> None:
@@ -154,14 +129,6 @@ def _check_size(path: Path, least: int) -> None:
         raise SlideError(
             f"{path.name!r} ends after {size:,} bytes; expected at least {least:,}: the file is cut off, copy it again"
         )
-
-
-def _paste(box: NDArray[np.uint8], segment: NDArray[np.uint8], top: int, left: int) -> None:
-    """Copy what a segment at (top, left) shares with the box."""
-    bottom, right = min(top + segment.shape[0], box.shape[0]), min(left + segment.shape[1], box.shape[1])
-    if bottom > max(top, 0) and right > max(left, 0):
-        part = segment[max(0, -top) : bottom - top, max(0, -left) : right - left]
-        box[max(top, 0) : bottom, max(left, 0) : right] = part
 
 
 def _ome_spacing(tiff: tifffile.TiffFile, page: Any) -> tuple[float, float] | None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -30,13 +31,15 @@ class SlideTable:
         Raises: CohortError if the table has lost its key column or is no text.
         """
         try:
-            now = self.path.stat()
+            file = self.path.open("rb")  # network disks answer stat from memory, open from the server
         except FileNotFoundError:
             self._seen, self._rows = None, {}
             return self._rows
-        version = (now.st_ino, now.st_size, now.st_mtime_ns)
-        if version != self._seen:
-            self._rows, self._seen = self._parse(), version
+        with file:
+            now = os.fstat(file.fileno())
+            version = (now.st_ino, now.st_size, now.st_mtime_ns)
+            if version != self._seen:
+                self._rows, self._seen = self._parse(file.read()), version
         return self._rows
 
     def begin(self) -> None:
@@ -64,10 +67,10 @@ class SlideTable:
         with folder_lock(self.path.parent):
             self._write({other: row for other, row in self.read().items() if other != slide_id})
 
-    def _parse(self) -> dict[str, dict[str, str]]:
+    def _parse(self, content: bytes) -> dict[str, dict[str, str]]:
         try:
-            text = self.path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-            reader = csv.DictReader(io.StringIO(text))
+            text = content.decode("utf-8-sig", errors="surrogateescape")
+            reader = csv.DictReader(io.StringIO(text, newline=None))
             found = [{name: value or "" for name, value in row.items() if name} for row in reader]
         except csv.Error as error:
             raise CohortError(f"{self.path} is no CSV ({error}); save it as CSV or delete it") from error
