@@ -7,9 +7,9 @@ again; a changed slide, resolution, parameter or encoder changes the digest of t
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,125 +18,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtcwsi.encoders import Encoder, check_spacing
-from dtcwsi.errors import EncoderError, SlideError, StoreError
-from dtcwsi.patches import GridParameters, make_grid
+from dtcwsi.errors import EncoderError, StoreError
+from dtcwsi.job import SlideJob
+from dtcwsi.patches import (
+    GridParameters,
+    QualityParameters,
+    good_enough,
+    make_grid,
+    measured_at,
+    quality_scores,
+    region_of,
+)
 from dtcwsi.slides import check_file, open_slide
 from dtcwsi.slides.batches import patch_batches
 from dtcwsi.slides.sampling import overview
 from dtcwsi.store.atomic import write_bytes
-from dtcwsi.store.contours import peek_provenance, read_contours, read_provenance, write_contours
-from dtcwsi.store.digest import digest, fingerprint
+from dtcwsi.store.contours import read_contours, read_provenance, write_contours
+from dtcwsi.store.digest import fingerprint
 from dtcwsi.store.features import features_writer
-from dtcwsi.store.hdf5 import read_attributes, read_digest
+from dtcwsi.store.outlines import read_outlines
 from dtcwsi.store.patches import count_patches, read_patches, write_patches
-from dtcwsi.tissue import TissueParameters, draw_overlay, segment_tissue
-from dtcwsi.types import SlideInfo, SlideReader
+from dtcwsi.tissue import draw_overlay, given_tissue, segment_tissue
+from dtcwsi.types import PatchGrid, SlideInfo, SlideReader
 
 _OVERLAY_PX = 1200
+_SCORED_AT_ONCE = 64
 
 __all__ = ["SlideJob", "SlideResult", "extract_slide"]
-
-_VERSION = {"tissue": 1, "patches": 2, "features": 1}
-"""Raised when a step's algorithm changes, so that the files of the older one are made anew."""
-
-
-@dataclass(frozen=True)
-class SlideJob:
-    """One slide, where its files go, and how they are made.
-
-    ``spacing_um`` stands in for a missing um/px, or replaces the recorded one with ``override_spacing``. Without
-    ``grid`` the job ends after the tissue, without ``encoder`` after the patches. Unless ``any_spacing``, an encoder
-    that was trained at another um/px than that of the patches is refused. ``on_step`` hears what begins (open, tissue,
-    patches, features), ``on_patches`` how many more patches are encoded.
-    """
-
-    path: Path
-    out: Path
-    tissue: TissueParameters = field(default_factory=TissueParameters)
-    grid: GridParameters | None = field(default_factory=GridParameters)
-    encoder: Encoder | None = None
-    spacing_um: float | None = None
-    override_spacing: bool = False
-    any_spacing: bool = True
-    workers: int = 1
-    on_step: Callable[[str], None] | None = None
-    on_patches: Callable[[int], None] | None = None
-
-    @property
-    def slide_id(self) -> str:
-        """The file's stem; every file of the slide is named after it."""
-        return self.path.stem
-
-    @property
-    def contours_file(self) -> Path:
-        """GeoJSON of the tissue; the overlay picture lies beside it as .jpg."""
-        return self.out / "tissue" / f"{self.slide_id}.geojson"
-
-    @property
-    def patches_file(self) -> Path:
-        """HDF5 of the patch grid."""
-        return self.out / "patches" / f"{self.slide_id}.h5"
-
-    @property
-    def features_file(self) -> Path:
-        """HDF5 of the embeddings, in a folder named after the encoder."""
-        name = self.encoder.name if self.encoder else "none"
-        return self.out / "features" / name / f"{self.slide_id}.h5"
-
-    def digests(self, spacing_um: float, seen_as: str | None = None) -> dict[str, str]:
-        """The digest that the file of each step must carry if the slide has this um/px, in the order of the steps.
-
-        ``seen_as`` is the slide's fingerprint where it is known already; else the slide is read for it.
-        """
-        slide = [seen_as or fingerprint(self.path), spacing_um]
-        made = {"tissue": digest(slide=slide, parameters=asdict(self.tissue), version=_VERSION["tissue"])}
-        if self.grid is not None:
-            made["patches"] = digest(made["tissue"], parameters=asdict(self.grid), version=_VERSION["patches"])
-            if self.encoder is not None:
-                encoder = [self.encoder.name, self.encoder.digest]
-                made["features"] = digest(made["patches"], encoder=encoder, version=_VERSION["features"])
-        return made
-
-    def stored_digests(self) -> dict[str, str | None]:
-        """The digests that the files on disk carry; None where a file is absent or damaged."""
-        return {
-            "tissue": read_provenance(self.contours_file).get("digest"),
-            "patches": read_digest(self.patches_file),
-            "features": read_digest(self.features_file),
-        }
-
-    def likely_spacing(self, seen: dict[str, Any]) -> float | None:
-        """The um/px that the slide will turn out to have, by what an earlier run noted; None if only opening tells.
-
-        A given um/px that the slide does not need changes nothing, so that naming one for some slides of a cohort
-        leaves the others as they are.
-        """
-        if self.override_spacing:
-            return self.spacing_um
-        recorded, given = seen.get("spacing_um"), seen.get("given_spacing_um")
-        came_from_file = not seen.get("override_spacing") and recorded != given
-        return recorded if came_from_file else self.spacing_um
-
-    def begin(self, step: str) -> None:
-        """Tell whoever listens that a step begins."""
-        if self.on_step is not None:
-            self.on_step(step)
-
-    def as_recorded(self) -> "SlideJob":
-        """The same job with the parameters that the slide's patches on disk were made with.
-
-        Raises: SlideError if the slide has no patches yet.
-        """
-        seen, cut = peek_provenance(self.contours_file), read_attributes(self.patches_file)
-        if not seen or not cut:
-            raise SlideError(f"{self.path.name!r} has no patches in {self.out}; run `dtcwsi patch` (or extract) first")
-        return replace(
-            self,
-            tissue=TissueParameters(**seen["parameters"]),
-            grid=GridParameters(cut["patch_size_px"], cut["patch_spacing_um"], cut["min_tissue_fraction"]),
-            spacing_um=seen["given_spacing_um"],
-            override_spacing=seen["override_spacing"],
-        )
 
 
 @dataclass
@@ -202,7 +110,11 @@ def _segment(job: SlideJob, slide: SlideReader, made: str, seconds: dict[str, fl
         info = slide.info
         longest_um = max(info.width_px, info.height_px) * info.spacing_um
         picture, pixel_level0 = overview(slide, min(job.tissue.seg_spacing_um, longest_um / _OVERLAY_PX))
-        mask = segment_tissue(picture, pixel_level0, info.spacing_um, job.tissue)
+        outline = job.outline
+        if outline is None:
+            mask = segment_tissue(picture, pixel_level0, info.spacing_um, job.tissue)
+        else:
+            mask = given_tissue(outline, info)
         drawn = cv2.cvtColor(draw_overlay(picture, pixel_level0, mask), cv2.COLOR_RGB2BGR)
         write_bytes(job.contours_file.with_suffix(".jpg"), cv2.imencode(".jpg", drawn)[1].tobytes())
         provenance = {
@@ -214,15 +126,44 @@ def _segment(job: SlideJob, slide: SlideReader, made: str, seconds: dict[str, fl
             "given_spacing_um": job.spacing_um,
             "override_spacing": job.override_spacing,
             "size_px": [info.width_px, info.height_px],
+            **({} if outline is None else {"tissue_from": {"path": str(outline.path), "digest": outline.digest}}),
         }
         write_contours(job.contours_file, mask, provenance)
 
 
 def _cut(job: SlideJob, info: SlideInfo, parameters: GridParameters, made: str, seconds: dict[str, float]) -> None:
     with _timed(seconds, "patches"):
-        grid = make_grid(info, read_contours(job.contours_file), parameters)
-        attributes = {**_described(info, made), "min_tissue_fraction": parameters.min_tissue_fraction}
-        write_patches(job.patches_file, grid, attributes)
+        region = None
+        if job.regions is not None:
+            region = region_of(read_outlines(job.regions.file(job.slide_id), info), job.regions)
+        grid = make_grid(info, read_contours(job.contours_file), parameters, region)
+        attributes = {
+            **_described(info, made),
+            "min_tissue_fraction": parameters.min_tissue_fraction,
+            **job.provenance(),
+        }
+        scores: dict[str, NDArray[np.float32]] = {}
+        if job.quality is not None:
+            grid, scores, dropped = _sifted(job, info, grid, job.quality)
+            attributes |= dropped
+        write_patches(job.patches_file, grid, attributes, scores)
+
+
+def _sifted(
+    job: SlideJob, info: SlideInfo, grid: PatchGrid, parameters: QualityParameters
+) -> tuple[PatchGrid, dict[str, NDArray[np.float32]], dict[str, int]]:
+    """Score every patch and keep the good ones.  Returns: these, their scores, how many were too blurred, or pen."""
+    spacing_um = parameters.spacing_um
+    looked_at = measured_at(grid, parameters)
+    with closing(patch_batches(info, looked_at, batch_size=_SCORED_AT_ONCE, workers=job.workers)) as batches:
+        found = [quality_scores(pixels, spacing_um) for pixels in batches]
+    names = quality_scores(np.zeros((0, 1, 1, 3), np.uint8), spacing_um)
+    scores = {name: np.concatenate([none, *(each[name] for each in found)]) for name, none in names.items()}
+    kept = good_enough(scores, parameters)
+    blurred = int((scores["sharpness"] < parameters.min_sharpness).sum())
+    dropped = {"n_blurred": blurred, "n_pen": int((scores["pen"] > parameters.max_pen).sum())}
+    grid = replace(grid, coords=grid.coords[kept], tissue_fraction=grid.tissue_fraction[kept])
+    return grid, {name: values[kept] for name, values in scores.items()}, dropped
 
 
 def _encode(job: SlideJob, info: SlideInfo, encoder: Encoder, made: str, seconds: dict[str, float]) -> None:
@@ -236,10 +177,14 @@ def _encode(job: SlideJob, info: SlideInfo, encoder: Encoder, made: str, seconds
         "encoder_digest": encoder.digest,
         "min_tissue_fraction": job.grid.min_tissue_fraction if job.grid else 0.0,
         "tissue_parameters": json.dumps(asdict(job.tissue), sort_keys=True),
+        **job.provenance(),
     }
+    left, late = getattr(encoder, "stain_left", None), dict[str, int]()
+    if left is not None:
+        attributes["stain"] = getattr(encoder, "stain")  # noqa: B009 - few encoders have one
     batch_size, prepare = encoder.batch_size, getattr(encoder, "prepare", None)
     with (
-        features_writer(job.features_file, grid, encoder.dim, attributes) as append,
+        features_writer(job.features_file, grid, encoder.dim, attributes, late) as append,
         closing(patch_batches(info, grid, batch_size=batch_size, workers=job.workers, prepare=prepare)) as batches,
     ):
         for rows in _embedded(encoder, batches, seconds):
@@ -247,6 +192,8 @@ def _encode(job: SlideJob, info: SlideInfo, encoder: Encoder, made: str, seconds
                 append(rows)
             if job.on_patches is not None:
                 job.on_patches(len(rows))
+        if left is not None:
+            late["n_own_stain"] = getattr(encoder, "stain_left", left) - left
 
 
 def _embedded(

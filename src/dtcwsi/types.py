@@ -96,10 +96,14 @@ class Polygon:
 
 @dataclass(frozen=True)
 class TissueMask:
-    """Where a slide has tissue, as polygons in level-0 pixels; no polygon means no tissue."""
+    """Where a slide has tissue, as polygons in level-0 pixels; no polygon means no tissue.
+
+    Polygons that ``may_overlap`` were drawn apart from each other; where two do, there is tissue.
+    """
 
     polygons: tuple[Polygon, ...]
     area_um2: float
+    may_overlap: bool = False
 
 
 @dataclass(frozen=True)

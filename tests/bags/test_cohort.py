@@ -146,6 +146,10 @@ def test_made_by_is_that_of_most_slides(table, features):
     cohort = read_cohort(table("slide_id,label\na,x\nb,y\nc,x\n"), folder)
     odd = replace(cohort.headers[0], encoder="two")
     assert replace(cohort, headers=(odd, *cohort.headers[1:])).made_by == cohort.headers[1].made_by
+    drawn = replace(cohort.headers[0], tissue_source="outlines")
+    assert "tissue_source" not in cohort.made_by
+    assert replace(cohort, headers=(drawn, *cohort.headers[1:])).made_by["tissue_source"] is None
+    assert replace(cohort, headers=(drawn,) * 2).made_by["tissue_source"] == "outlines"
 
 
 def test_nothing_left_is_an_error(table, features):

@@ -288,3 +288,59 @@ def test_ctrl_c_exits_with_130_and_keeps_what_was_finished(slides, tmp_path):
     for path in features.glob("*.h5"):
         with h5py.File(path) as file:
             assert len(file["features"]) == len(file["coords"])
+
+
+def test_tissue_and_regions_from_outside(run, slides, tmp_path):
+    given = tmp_path / "given"
+    given.mkdir()
+    box = [[256, 256], [1024, 256], [1024, 768], [256, 768], [256, 256]]
+    feature = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [box]}, "properties": {}}
+    (given / "one.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    common = (slides / "one.tif", slides / "two.tif", "--out", tmp_path / "out")
+    assert run("segment", *common, "--tissue-from", given).status == 1
+    done = run("patch", *common, "--tissue-from", given, "--json")
+    assert done.status == 1
+    facts = json.loads(done.out)
+    assert (facts["finished"], facts["patches"]) == (1, 6)
+    assert [(row["slide"], row["step"]) for row in rows_of(tmp_path / "out/failed.csv")] == [("two", "open")]
+    assert "'two' has no file in" in done.err
+    chosen = run("patch", *common, "--regions", given, "--region-class", "Tumor", "--json")
+    assert json.loads(chosen.out)["without_tissue"] == ["one"]
+    without = run("patch", *common, "--regions", given, "--region-without", "Tumor", "--json")
+    assert json.loads(without.out)["patches"] > 6
+
+
+def test_folders_of_outlines_that_are_not_there_begin_nothing(run, slides, tmp_path):
+    for option in ("--tissue-from", "--regions"):
+        done = run("patch", slides, "--out", tmp_path / "out", option, tmp_path / "nowhere")
+        assert (done.status, "which does not exist; expected a folder" in done.err) == (2, True)
+    done = run("patch", slides, "--out", tmp_path / "out", "--region-class", "Tumor")
+    assert (done.status, "expected --regions FOLDER" in done.err) == (2, True)
+
+
+def test_patches_are_sifted_by_their_quality(run, slides, tmp_path):
+    common = ("patch", slides / "one.tif", "--out", tmp_path, "--workers", "0", "--json")
+    whole = json.loads(run(*common).out)["patches"]
+    assert json.loads(run(*common, "--quality").out)["patches"] == whole
+    with h5py.File(tmp_path / "patches/one.h5") as file:
+        assert len(file["sharpness"]) == len(file["pen"]) == whole
+    assert json.loads(run(*common, "--min-sharpness", "1e9").out)["patches"] == 0
+    assert json.loads(run(*common, "--max-pen", "0.1").out)["patches"] == whole
+    assert "max_pen is 2; expected a share of pixels" in run(*common, "--max-pen", "2").err
+
+
+def test_stain_is_normalised_into_features_of_their_own(run, slides, tmp_path):
+    common = ("extract", slides / "one.tif", "--out", tmp_path, "--encoder", "colour-texture", "--workers", "0")
+    assert run(*common).status == 0
+    assert run(*common, "--stain", "reinhard").status == 0
+    files = [tmp_path / "features" / name / "one.h5" for name in ("colour-texture", "colour-texture+reinhard")]
+    with h5py.File(files[0]) as plain, h5py.File(files[1]) as stained:
+        assert stained.attrs["n_own_stain"] < len(stained["coords"]) == len(plain["coords"])
+        assert (stained["features"][()] != plain["features"][()]).any()
+    before = files[1].read_bytes()
+    files[1].unlink()
+    encode = ("encode", *common[1:], "--stain", "reinhard")
+    assert run(*encode).status == 0
+    assert files[1].read_bytes() == before
+    assert "near names: macenko, reinhard" in run(*common, "--stain", "vahadane").err
+    assert "expected --stain macenko" in run(*common, "--stain-target", slides / "one.tif").err

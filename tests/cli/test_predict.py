@@ -3,6 +3,7 @@ import io
 import json
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -61,6 +62,14 @@ def test_other_features_than_the_run_was_trained_on_are_named(run, trained, tmp_
     write_bag(tmp_path / "x.h5", np.zeros((3, 8)), encoder="another")
     done = run("predict", trained, tmp_path / "x.h5")
     assert "encoder is another, trained with test" in table(done.out)[0]["warning"]
+
+
+def test_features_of_given_tissue_are_named_where_the_run_had_none(run, trained, tmp_path):
+    write_bag(tmp_path / "x.h5", np.zeros((3, 8)))
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        file.attrs["tissue_source"] = "outlines"
+    done = run("predict", trained, tmp_path / "x.h5")
+    assert "tissue_source is outlines, trained with None" in table(done.out)[0]["warning"]
 
 
 def test_no_run_and_repeated_slides_are_refused(run, cohort, trained, tmp_path):

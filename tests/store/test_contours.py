@@ -25,6 +25,12 @@ def test_contours_come_back_and_are_geojson_that_others_open(tmp_path):
     assert read_provenance(path) == {"digest": "d", "parameters": {"x": 1}, "area_um2": 640_000.0}
 
 
+def test_whether_polygons_may_overlap_comes_back(tmp_path):
+    for apart in (True, False):
+        write_contours(tmp_path / "a", TissueMask(MASK.polygons, 1.0, may_overlap=apart), {})
+        assert read_contours(tmp_path / "a").may_overlap is apart
+
+
 def test_no_tissue_comes_back_as_no_tissue(tmp_path):
     write_contours(tmp_path / "a", TissueMask((), 0.0), {})
     assert read_contours(tmp_path / "a") == TissueMask((), 0.0)

@@ -90,7 +90,8 @@ class Cohort:
     def made_by(self) -> dict[str, str | int | float | None]:
         """How most slides' features were made, entry by entry."""
         made = [header.made_by for header in self.headers]
-        return {name: Counter(entry[name] for entry in made).most_common(1)[0][0] for name in (made or [{}])[0]}
+        names = dict.fromkeys(name for entry in made for name in entry)
+        return {name: Counter(entry.get(name) for entry in made).most_common(1)[0][0] for name in names}
 
     @property
     def fixed_folds(self) -> tuple[int, ...] | None:

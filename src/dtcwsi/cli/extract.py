@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dtcwsi.cli import choices
 from dtcwsi.cli.console import count, say, some
 from dtcwsi.cli.extract_run import extract_slides
 from dtcwsi.cli.options import (
@@ -22,8 +23,6 @@ from dtcwsi.errors import CohortError, UsageError
 
 if TYPE_CHECKING:
     from dtcwsi.extraction import Extraction
-    from dtcwsi.patches import GridParameters
-    from dtcwsi.tissue import TissueParameters
 
 __all__ = ["encode", "extract", "patch", "segment"]
 
@@ -77,6 +76,15 @@ def extract(
     closing: Closing = 32.0,
     min_area: MinArea = 60_000.0,
     min_hole: MinHole = 30_000.0,
+    tissue_from: choices.TissueFrom = None,
+    regions: choices.Regions = None,
+    region_class: choices.RegionClass = None,
+    region_without: choices.RegionWithout = None,
+    quality: choices.Quality = False,
+    min_sharpness: choices.MinSharpness = None,
+    max_pen: choices.MaxPen = None,
+    stain: choices.Stain = None,
+    stain_target: choices.StainTarget = None,
     any_spacing: AnySpacing = False,
     workers: Workers = DEFAULT_WORKERS,
     device: Device = None,
@@ -90,13 +98,20 @@ def extract(
     Edit a row of OUT/slides.csv and run again to redo that slide with other tissue parameters.
     """
     found, plan = _plan(out, slides, cohort, spacing)
-    tissue = _tissue(seg_spacing, saturation, median, closing, min_area, min_hole)
-    grid = _grid(patch_size, patch_spacing, min_tissue)
+    tissue = choices.tissue_parameters(seg_spacing, saturation, median, closing, min_area, min_hole)
+    grid = choices.grid_parameters(patch_size, patch_spacing, min_tissue)
+    plan = replace(
+        plan,
+        tissue_from=choices.pick_tissue(tissue_from),
+        quality=choices.pick_quality(quality, min_sharpness, max_pen),
+    )
+    plan = replace(plan, regions=choices.pick_regions(regions, region_class, region_without))
     plan = replace(plan, tissue=tissue, grid=grid, any_spacing=any_spacing, workers=workers)
     return extract_slides(
         found,
         plan,
         encoder=encoder,
+        stain=choices.pick_stain(stain, stain_target),
         device=device,
         backend=backend,
         shard=shard,
@@ -116,16 +131,16 @@ def segment(
     closing: Closing = 32.0,
     min_area: MinArea = 60_000.0,
     min_hole: MinHole = 30_000.0,
+    tissue_from: choices.TissueFrom = None,
     shard: ShardOption = None,
     plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> int:
     """Find tissue alone: outlines as GeoJSON, an overlay picture a slide, and OUT/slides.csv to edit."""
     found, plan = _plan(out, slides, cohort, spacing)
-    tissue = _tissue(seg_spacing, saturation, median, closing, min_area, min_hole)
-    return extract_slides(
-        found, replace(plan, tissue=tissue, grid=None), shard=shard, plan_only=plan_only, as_json=as_json
-    )
+    tissue = choices.tissue_parameters(seg_spacing, saturation, median, closing, min_area, min_hole)
+    plan = replace(plan, tissue=tissue, grid=None, tissue_from=choices.pick_tissue(tissue_from))
+    return extract_slides(found, plan, shard=shard, plan_only=plan_only, as_json=as_json)
 
 
 def patch(
@@ -142,17 +157,30 @@ def patch(
     closing: Closing = 32.0,
     min_area: MinArea = 60_000.0,
     min_hole: MinHole = 30_000.0,
+    tissue_from: choices.TissueFrom = None,
+    regions: choices.Regions = None,
+    region_class: choices.RegionClass = None,
+    region_without: choices.RegionWithout = None,
+    quality: choices.Quality = False,
+    min_sharpness: choices.MinSharpness = None,
+    max_pen: choices.MaxPen = None,
+    workers: Workers = DEFAULT_WORKERS,
     shard: ShardOption = None,
     plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> int:
     """Find tissue and cut patches: their level-0 coordinates, nothing encoded yet."""
     found, plan = _plan(out, slides, cohort, spacing)
-    tissue = _tissue(seg_spacing, saturation, median, closing, min_area, min_hole)
-    grid = _grid(patch_size, patch_spacing, min_tissue)
-    return extract_slides(
-        found, replace(plan, tissue=tissue, grid=grid), shard=shard, plan_only=plan_only, as_json=as_json
+    tissue = choices.tissue_parameters(seg_spacing, saturation, median, closing, min_area, min_hole)
+    grid = choices.grid_parameters(patch_size, patch_spacing, min_tissue)
+    plan = replace(
+        plan,
+        tissue_from=choices.pick_tissue(tissue_from),
+        quality=choices.pick_quality(quality, min_sharpness, max_pen),
     )
+    plan = replace(plan, regions=choices.pick_regions(regions, region_class, region_without))
+    plan = replace(plan, tissue=tissue, grid=grid, workers=workers)
+    return extract_slides(found, plan, shard=shard, plan_only=plan_only, as_json=as_json)
 
 
 def encode(
@@ -160,6 +188,8 @@ def encode(
     slides: Slides = None,
     encoder: EncoderName = DEFAULT_ENCODER,
     cohort: Cohort = None,
+    stain: choices.Stain = None,
+    stain_target: choices.StainTarget = None,
     any_spacing: AnySpacing = False,
     workers: Workers = DEFAULT_WORKERS,
     device: Device = None,
@@ -175,6 +205,7 @@ def encode(
         found,
         plan,
         encoder=encoder,
+        stain=choices.pick_stain(stain, stain_target),
         device=device,
         backend=backend,
         shard=shard,
@@ -214,17 +245,3 @@ def _tell_unmatched(table: Path, listed: set[str], given: set[str]) -> None:
     if astray:
         without = f"; {count(len(bare), 'slide')} given without a row" if bare else ""
         say(f"warning: {count(len(astray), 'row')} of {table} for no slide given ({some(astray)}){without}")
-
-
-def _tissue(
-    seg_spacing: float, saturation: int, median: float, closing: float, min_area: float, min_hole: float
-) -> "TissueParameters":
-    from dtcwsi.tissue import TissueParameters
-
-    return TissueParameters(seg_spacing, saturation, median, closing, min_area, min_hole)
-
-
-def _grid(patch_size: int, patch_spacing: float, min_tissue: float) -> "GridParameters":
-    from dtcwsi.patches import GridParameters
-
-    return GridParameters(patch_size, patch_spacing, min_tissue)

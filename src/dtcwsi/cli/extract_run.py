@@ -15,6 +15,7 @@ from dtcwsi.errors import EncoderError, UsageError
 if TYPE_CHECKING:
     from dtcwsi.encoders import Encoder
     from dtcwsi.extraction import Extraction, Plan, Summary
+    from dtcwsi.stain import StainNormaliser
 
 __all__ = ["extract_slides", "run_with_progress"]
 
@@ -28,6 +29,7 @@ def extract_slides(
     extraction: "Extraction",
     *,
     encoder: str | None = None,
+    stain: "StainNormaliser | None" = None,
     device: str | None = None,
     backend: str = "eager",
     shard: str | None = None,
@@ -46,7 +48,7 @@ def extract_slides(
         slides = Shard.parse(shard).share(slides)
     check_writable(extraction.out, make=not plan_only)
     if encoder is not None:
-        extraction = replace(extraction, encoder=_loaded(encoder, device, backend, extraction))
+        extraction = replace(extraction, encoder=_loaded(encoder, device, backend, extraction, stain))
     plan = plan_extraction(slides, extraction, looks=_LOOKS if plan_only else 0)
     told = plan_lines(plan, extraction.out, shard, n_cohort)
     if plan_only:
@@ -76,9 +78,11 @@ def run_with_progress(slides: dict[str, Path], extraction: "Extraction", plan: "
         return run_extraction(slides, extraction, on_slide=progress.slide, on_patches=progress.patches)
 
 
-def _loaded(name: str, device: str | None, backend: str, extraction: "Extraction") -> "Encoder":
+def _loaded(
+    name: str, device: str | None, backend: str, extraction: "Extraction", stain: "StainNormaliser | None"
+) -> "Encoder":
     """The encoder, if it suits the patches.  Raises: UsageError if not, or if it cannot be had."""
-    from dtcwsi.encoders import check_spacing, load_encoder
+    from dtcwsi.encoders import StainedEncoder, check_spacing, load_encoder
 
     try:
         loaded = load_encoder(name, device=pick_device(device), backend=backend)
@@ -87,7 +91,7 @@ def _loaded(name: str, device: str | None, backend: str, extraction: "Extraction
             _tell_enlarged(loaded, extraction.grid.patch_size_px)
     except EncoderError as error:
         raise UsageError(str(error)) from error
-    return loaded
+    return loaded if stain is None else StainedEncoder(loaded, stain)
 
 
 def _tell_enlarged(encoder: "Encoder", patch_px: int) -> None:

@@ -83,14 +83,18 @@ def _sort(places: list[Path]) -> tuple[list[Path], list[Path]]:
 
 def _encoder(run: "Run", reading: Reading) -> "Encoder":
     """The encoder that the run's features came from.  Raises: UsageError if it cannot be had here."""
-    from dtcwsi.encoders import load_encoder
+    from dtcwsi.encoders import Encoder, StainedEncoder, load_encoder
+    from dtcwsi.stain import stain_as_recorded
 
-    name = run.made_by["encoder"]
+    facts = run.made_by.get("stain")
+    stain = stain_as_recorded(facts) if facts else None
+    name = run.made_by["encoder"].removesuffix("" if stain is None else f"+{stain.name}")
     try:
-        encoder = load_encoder(reading.encoder or name, device=pick_device(reading.device))
+        encoder: Encoder = load_encoder(reading.encoder or name, device=pick_device(reading.device))
     except EncoderError as error:
         advice = "" if reading.encoder else f"; {run.folder} was trained on {name}: say where it is with --encoder"
         raise UsageError(f"{error}{advice}") from error
+    encoder = encoder if stain is None else StainedEncoder(encoder, stain)
     if run.made_by.get("encoder_digest") not in (None, encoder.digest):
         raise UsageError(
             f"the encoder {encoder.name!r} here has other weights than the one that {run.folder} was trained on; "
@@ -102,7 +106,7 @@ def _encoder(run: "Run", reading: Reading) -> "Encoder":
 def _extracted(run: "Run", places: list[Path], reading: Reading) -> Iterator[Input]:
     from dtcwsi.cli.extract_run import run_with_progress
     from dtcwsi.extraction import Extraction
-    from dtcwsi.patches import GridParameters
+    from dtcwsi.patches import GridParameters, QualityParameters
     from dtcwsi.slides import find_slides
     from dtcwsi.store.atomic import check_writable
     from dtcwsi.tissue import TissueParameters
@@ -124,6 +128,7 @@ def _extracted(run: "Run", places: list[Path], reading: Reading) -> Iterator[Inp
             float(made["patch_spacing_um"]),
             made.get("min_tissue_fraction") or GridParameters().min_tissue_fraction,
         ),
+        quality=QualityParameters(**json.loads(made["quality"])) if made.get("quality") else None,
         encoder=encoder,
         spacing_um=reading.spacing_um,
         workers=reading.workers,

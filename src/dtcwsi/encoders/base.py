@@ -14,7 +14,8 @@ class Encoder(Protocol):
     ``name`` is the folder its features go to; ``digest`` changes when the weights or the preprocessing do;
     ``batch_size`` patches a call suit it. It may have ``spacing_um``, the um/px that it was trained at, which
     `dtcwsi.encoders.spacing` reads; and ``prepare``, which the processes that read patches do to each batch, with
-    ``encode_prepared``, see `dtcwsi.encoders.network.NetworkEncoder`.
+    ``encode_prepared``, see `dtcwsi.encoders.network.NetworkEncoder`; and ``stain`` with ``stain_left``, see
+    `dtcwsi.encoders.stained.StainedEncoder`.
     """
 
     name: str

@@ -9,7 +9,7 @@ from pathlib import Path
 from dtcwsi.encoders import Encoder
 from dtcwsi.errors import DtcwsiError, StoreError
 from dtcwsi.extraction.table import ProcessedSlides
-from dtcwsi.patches import GridParameters
+from dtcwsi.patches import GridParameters, QualityParameters, RegionChoice
 from dtcwsi.pipeline import SlideJob, SlideResult, extract_slide
 from dtcwsi.store.atomic import sweep, try_lock
 from dtcwsi.store.tables import SlideTable
@@ -38,6 +38,9 @@ class Extraction:
     as_recorded: bool = False
     any_spacing: bool = True
     workers: int = 1
+    tissue_from: Path | None = None
+    regions: RegionChoice | None = None
+    quality: QualityParameters | None = None
 
     def job(self, path: Path) -> SlideJob:
         """The job of one slide."""
@@ -52,6 +55,9 @@ class Extraction:
             override_spacing=own is not None,
             any_spacing=self.any_spacing,
             workers=self.workers,
+            tissue_from=self.tissue_from,
+            regions=self.regions,
+            quality=self.quality,
         )
 
 

@@ -14,7 +14,7 @@ from dtcwsi.bags.packing import bag_of, pack
 from dtcwsi.classifier import Classifier
 from dtcwsi.errors import UsageError
 from dtcwsi.models import load
-from dtcwsi.store.features import read_features, read_header
+from dtcwsi.store.features import MADE_BY_IF_ASKED, read_features, read_header
 from dtcwsi.store.tables import read_rows
 from dtcwsi.types import Features
 
@@ -122,10 +122,16 @@ def predict_file(run: Run, path: Path) -> SlidePrediction:
     names what its features were made with if the run's were made otherwise; parts are separated by ``; ``.
     Raises: FeaturesError if the file cannot be read or its width is not the run's.
     """
+    made_by = read_header(path).made_by
     differing = [
         f"{name} is {value}, trained with {run.made_by[name]}"
-        for name, value in read_header(path).made_by.items()
+        for name, value in made_by.items()
         if name not in _MAY_DIFFER and None not in (value, run.made_by.get(name)) and value != run.made_by[name]
+    ]
+    differing += [
+        f"{name} is {made_by.get(name)}, trained with {run.made_by.get(name)}"
+        for name in MADE_BY_IF_ASKED
+        if (made_by.get(name) is None) != (run.made_by.get(name) is None)
     ]
     found = predict_slide(run.models, read_features(path))
     in_training = ["in_training"] if path.stem in run.trained_on else []

@@ -1,5 +1,6 @@
 """Non-overlapping square patches inside the tissue, in the order of a Hilbert curve."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,8 @@ from numpy.typing import NDArray
 
 from dtcwsi.errors import OptionError, SpacingError
 from dtcwsi.nn.order import spatial_order
-from dtcwsi.types import PatchGrid, SlideInfo, TissueMask
+from dtcwsi.patches.regions import Region
+from dtcwsi.types import PatchGrid, Polygon, SlideInfo, TissueMask
 
 __all__ = ["GridParameters", "make_grid"]
 
@@ -32,12 +34,13 @@ class GridParameters:
             raise OptionError(f"min_tissue_fraction is {self.min_tissue_fraction:g}; expected more than 0, at most 1")
 
 
-def make_grid(info: SlideInfo, mask: TissueMask, parameters: GridParameters) -> PatchGrid:
-    """Lay the grid over a slide and keep the whole patches with enough tissue.
+def make_grid(info: SlideInfo, mask: TissueMask, parameters: GridParameters, region: Region | None = None) -> PatchGrid:
+    """Lay the grid over a slide and keep the whole patches with enough tissue, of a region if one is given.
 
     The grid starts at level-0 pixel (0, 0), so that edited tissue parameters never shift it. The tissue fraction of a
-    patch is taken at 8 x 8 points. A patch's side is rounded to whole level-0 pixels.
-    Memory: 64 bytes a grid cell of the slide.
+    patch is taken at 8 x 8 points; with a region only tissue inside it counts. A patch's side is rounded to whole
+    level-0 pixels.
+    Memory: 128 bytes a grid cell of the slide.
     Raises: SpacingError if the slide is too coarse for the um/px asked for.  Source: Appendix A.
     """
     ratio = parameters.patch_spacing_um / info.spacing_um
@@ -48,7 +51,10 @@ def make_grid(info: SlideInfo, mask: TissueMask, parameters: GridParameters) -> 
         )
     step = max(1, round(parameters.patch_size_px * ratio))
     columns, rows = info.width_px // step, info.height_px // step
-    fraction = _tissue_fraction(mask, step, columns, rows)
+    inside = _inside(mask, step, (rows * _SAMPLES, columns * _SAMPLES))
+    if region is not None:
+        _restrict(inside, region, step)
+    fraction = inside.reshape(rows, _SAMPLES, columns, _SAMPLES).mean(axis=(1, 3))
     row, column = np.nonzero(fraction >= parameters.min_tissue_fraction)
     coords = np.stack([column, row], axis=1).astype(np.int64) * step
     order = spatial_order(coords, step)
@@ -61,14 +67,40 @@ def make_grid(info: SlideInfo, mask: TissueMask, parameters: GridParameters) -> 
     )
 
 
-def _tissue_fraction(mask: TissueMask, step: int, columns: int, rows: int) -> NDArray[np.float64]:
-    """Tissue share of each grid cell, (rows, columns)."""
-    crossings = np.zeros((rows * _SAMPLES, columns * _SAMPLES + 1), np.uint8)
-    for piece in mask.polygons if rows and columns else ():
-        for ring in (piece.outer, *piece.holes):
-            _cross(crossings, ring * (_SAMPLES / step))
-    inside = np.add.accumulate(crossings, axis=1, out=crossings)[:, :-1] & 1
-    return np.asarray(inside.reshape(rows, _SAMPLES, columns, _SAMPLES).mean(axis=(1, 3)), np.float64)
+def _inside(mask: TissueMask, step: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which sample points, 8 a patch's side, lie in tissue."""
+    if mask.may_overlap:
+        return _inside_any(mask.polygons, step, shape)
+    rings = [ring * (_SAMPLES / step) for piece in mask.polygons for ring in (piece.outer, *piece.holes)]
+    return _inside_odd(rings, shape)
+
+
+def _restrict(inside: NDArray[np.bool_], region: Region, step: int) -> None:
+    """Keep the sample points of a region, in place."""
+    if region.within is not None:
+        inside &= _inside_any(region.within, step, inside.shape)
+    inside &= ~_inside_any(region.without, step, inside.shape)
+
+
+def _inside_any(polygons: Sequence[Polygon], step: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which sample points lie in a polygon or several, each looked at within its own box."""
+    inside = np.zeros(shape, bool)
+    for piece in polygons:
+        rings = [ring * (_SAMPLES / step) for ring in (piece.outer, *piece.holes)]
+        left, top = np.clip(np.floor(rings[0].min(axis=0)), 0, shape[::-1]).astype(np.int64)
+        right, bottom = np.clip(np.ceil(rings[0].max(axis=0)), 0, shape[::-1]).astype(np.int64)
+        box = inside[top:bottom, left:right]
+        box |= _inside_odd([ring - (left, top) for ring in rings], box.shape)
+    return inside
+
+
+def _inside_odd(rings: Sequence[NDArray[np.float64]], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which sample points lie in an odd number of rings."""
+    crossings = np.zeros((shape[0], shape[1] + 1), np.uint8)
+    for ring in rings if crossings[:, :-1].size else ():
+        _cross(crossings, ring)
+    odd = np.add.accumulate(crossings, axis=1, out=crossings)[:, :-1] & 1
+    return np.asarray(odd, bool)
 
 
 def _cross(crossings: NDArray[np.uint8], ring: NDArray[np.float64]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dtcwsi.errors import SlideError, SpacingError, UsageError
 from dtcwsi.registry import Registry
+from dtcwsi.slides.picture import PICTURE_SUFFIXES
 from dtcwsi.types import SlideReader
 
 __all__ = ["READERS", "SLIDE_SUFFIXES", "check_file", "find_slides", "open_slide", "slide_files"]
@@ -19,6 +20,7 @@ READERS = Registry(
     {
         "openslide": "dtcwsi.slides.openslide:OpenSlideReader",
         "tiff": "dtcwsi.slides.tiff:TiffReader",
+        "picture": "dtcwsi.slides.picture:PictureReader",
     },
 )
 
@@ -67,25 +69,31 @@ def check_file(path: Path) -> None:
 def find_slides(places: Iterable[Path]) -> dict[str, Path]:
     """Find slide files by slide id (the file's stem), sorted; folders are searched one level deep.
 
+    Plain pictures in folders count only where no place has a slide: beside slides they are thumbnails and overlays.
     A link in a folder whose file is gone counts as a slide, and so does a named slide file that is absent while others
     are there: each is reported and the rest is done.
     Raises: UsageError if no place exists or a folder does not, nothing is found, or two files share one slide id.
     """
-    found: dict[str, Path] = {}
     places = list(places)
+    found = _by_id(places, SLIDE_SUFFIXES) or _by_id(places, PICTURE_SUFFIXES)
+    if not found:
+        raise UsageError(_nothing_found(places))
+    return dict(sorted(found.items()))
+
+
+def _by_id(places: list[Path], suffixes: frozenset[str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
     any_there = any(os.path.lexists(place) for place in places)
     for place in places:
         reported_later = any_there and place.suffix.lower() in SLIDE_SUFFIXES and not os.path.lexists(place)
-        for path in [place] if reported_later else _slides_at(place):
+        for path in [place] if reported_later else _slides_at(place, suffixes):
             if path.stem in found and found[path.stem].resolve() != path.resolve():
                 raise UsageError(
                     f"two files have the slide id {path.stem!r}: {found[path.stem]} and {path}; ids come from "
                     "file names and must differ: rename one"
                 )
             found[path.stem] = path
-    if not found:
-        raise UsageError(_nothing_found(places))
-    return dict(sorted(found.items()))
+    return found
 
 
 def slide_files(places: Iterable[Path]) -> list[Path]:
@@ -124,24 +132,25 @@ def _nothing_found(places: list[Path]) -> str:
     return f"no slide was found in {where}; expected files ending in {', '.join(sorted(SLIDE_SUFFIXES))}"
 
 
-def _slides_at(place: Path) -> list[Path]:
+def _slides_at(place: Path, suffixes: frozenset[str] = SLIDE_SUFFIXES) -> list[Path]:
     if place.is_dir():
         try:
             entries = sorted(place.iterdir())
         except OSError as error:
             raise UsageError(f"the folder {place} cannot be read ({error.strerror}); check its permissions") from error
-        return [path for path in entries if _looks_like_slide(path)]
+        return [path for path in entries if _looks_like_slide(path, suffixes)]
     if not os.path.lexists(place):
         raise UsageError(f"{place} does not exist; expected a slide file or a folder of slides")
     return [place]
 
 
-def _looks_like_slide(path: Path) -> bool:
+def _looks_like_slide(path: Path, suffixes: frozenset[str] = SLIDE_SUFFIXES) -> bool:
     """Whether a folder's entry counts as a slide by its name."""
-    named_so = path.suffix.lower() in SLIDE_SUFFIXES and path.name[0] != "."
+    named_so = path.suffix.lower() in suffixes and path.name[0] != "."
     return named_so and not os.path.isdir(path)  # unlike Path's, quiet where a folder may be listed but not entered
 
 
 def _reader_order(path: Path) -> tuple[str, ...]:
     """OME-TIFFs go to tifffile first: OpenSlide would see only their full-size level."""
-    return ("tiff", "openslide") if path.name.lower().endswith((".ome.tif", ".ome.tiff")) else ("openslide", "tiff")
+    is_ome = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
+    return ("tiff", "openslide", "picture") if is_ome else ("openslide", "tiff", "picture")

@@ -32,7 +32,7 @@ def write_contours(path: Path, mask: TissueMask, provenance: dict[str, Any]) -> 
     content = {
         "type": "FeatureCollection",
         "features": features,
-        "dtcwsi": {**provenance, "area_um2": mask.area_um2},
+        "dtcwsi": {**provenance, "area_um2": mask.area_um2, **({"may_overlap": True} if mask.may_overlap else {})},
     }
     write_text(path, json.dumps(content, sort_keys=True) + "\n")
 
@@ -42,7 +42,8 @@ def read_contours(path: Path) -> TissueMask:
     content = json.loads(path.read_text(encoding="utf-8"))
     rings = [[np.asarray(ring[:-1], float) for ring in item["geometry"]["coordinates"]] for item in content["features"]]
     polygons = tuple(Polygon(outer, tuple(holes)) for outer, *holes in rings)
-    return TissueMask(polygons, float(content["dtcwsi"]["area_um2"]))
+    made = content["dtcwsi"]
+    return TissueMask(polygons, float(made["area_um2"]), may_overlap=bool(made.get("may_overlap")))
 
 
 def read_provenance(path: Path) -> dict[str, Any]:

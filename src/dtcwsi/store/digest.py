@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["digest", "fingerprint"]
+__all__ = ["content_digest", "digest", "fingerprint"]
 
 _SAMPLE_BYTES = 65_536
 
@@ -40,3 +40,12 @@ def fingerprint(path: Path) -> str:
             file.seek(start)
             seen.update(file.read(_SAMPLE_BYTES))
     return seen.hexdigest()[:16]
+
+
+def content_digest(path: Path) -> str:
+    """Digest every byte of a file: for small ones, of which any part may change.
+
+    Raises: OSError if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -24,10 +24,20 @@ _MADE_BY = (
     "min_tissue_fraction",
     "tissue_parameters",
 )
+MADE_BY_IF_ASKED = ("tissue_source", "region_classes", "quality", "stain")
+"""Named in files that used them, and in no other."""
 
 _CHECKSUM = "crc32"
 
-__all__ = ["FeaturesHeader", "extraction_of", "feature_files", "features_writer", "read_features", "read_header"]
+__all__ = [
+    "MADE_BY_IF_ASKED",
+    "FeaturesHeader",
+    "extraction_of",
+    "feature_files",
+    "features_writer",
+    "read_features",
+    "read_header",
+]
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,9 @@ class FeaturesHeader:
     ``has_coords`` says whether it tells where patches lie.
     ``patch_size_px`` and ``patch_spacing_um`` (as asked for, not rounded to the slide's pixels) tell how the patches
     were cut, ``tissue_parameters`` (JSON) and ``min_tissue_fraction`` where. All are None in the files of other tools.
+    ``tissue_source`` is ``outlines`` if a file gave the tissue, ``region_classes`` (JSON) which part of it,
+    ``quality`` (JSON) which patches were good enough, ``stain`` (JSON) to what they were normalised; None where nothing
+    was.
     """
 
     slide_id: str
@@ -50,20 +63,31 @@ class FeaturesHeader:
     patch_spacing_um: float | None = None
     min_tissue_fraction: float | None = None
     tissue_parameters: str | None = None
+    tissue_source: str | None = None
+    region_classes: str | None = None
+    quality: str | None = None
+    stain: str | None = None
 
     @property
     def made_by(self) -> dict[str, str | int | float | None]:
         """Encoder, patches and tissue: what new slides must be treated with to be compared."""
-        return {name: getattr(self, name) for name in _MADE_BY}
+        asked = {name: getattr(self, name) for name in MADE_BY_IF_ASKED}
+        always = {name: getattr(self, name) for name in _MADE_BY}
+        return always | {name: value for name, value in asked.items() if value is not None}
 
 
 @contextmanager
 def features_writer(
-    path: Path, grid: PatchGrid, dim: int, attributes: dict[str, Any]
+    path: Path,
+    grid: PatchGrid,
+    dim: int,
+    attributes: dict[str, Any],
+    late: dict[str, Any] | None = None,
 ) -> Iterator[Callable[[NDArray[np.float32]], None]]:
     """Give a function that appends rows of features; the file appears when all rows of ``grid`` are in.
 
-    Memory stays at one batch of rows whatever the slide's size.
+    ``late`` is read when the rows are in: attributes that only then are known. Memory stays at one batch of rows
+    whatever the slide's size.
     Raises: FeaturesError if rows are missing or not finite; StoreError if the disk is full.
     """
     written = checksum = 0
@@ -83,6 +107,7 @@ def features_writer(
 
         yield append
         target.attrs[_CHECKSUM] = checksum
+        file.attrs.update(late or {})
         if written != len(grid):
             raise FeaturesError(f"{path.stem} has {written} rows of features; expected {len(grid)}, one a patch")
 
@@ -121,7 +146,7 @@ def read_header(path: Path) -> FeaturesHeader:
     """Read what a feature file holds without loading it.  Raises: FeaturesError if it is no feature file."""
     with read_hdf5(path) as file, _damage_told(path):
         rows = _dataset(path, file)
-        made = {name: _plain(file.attrs[name]) for name in _MADE_BY if name in file.attrs}
+        made = {name: _plain(file.attrs[name]) for name in (*_MADE_BY, *MADE_BY_IF_ASKED) if name in file.attrs}
         return FeaturesHeader(path.stem, path, int(rows.shape[-2]), int(rows.shape[-1]), "coords" in file, **made)
 
 

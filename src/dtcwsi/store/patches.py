@@ -1,9 +1,11 @@
 """Patch positions on disk: one HDF5 file a slide that reopens without guessing."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dtcwsi.errors import FeaturesError
 from dtcwsi.store.hdf5 import read_hdf5, write_hdf5
@@ -12,14 +14,23 @@ from dtcwsi.types import PatchGrid
 __all__ = ["count_patches", "grid_attributes", "read_patches", "write_patches"]
 
 
-def write_patches(path: Path, grid: PatchGrid, attributes: dict[str, Any]) -> None:
+def write_patches(
+    path: Path,
+    grid: PatchGrid,
+    attributes: dict[str, Any],
+    scores: Mapping[str, NDArray[np.float32]] | None = None,
+) -> None:
     """Write a slide's patch grid: ``coords`` (N, 2) int64 level-0 pixels and ``tissue_fraction`` (N,).
+
+    ``scores`` (N,) become datasets of their own names.
 
     Raises: StoreError if the disk is full or the folder cannot be written.
     """
     with write_hdf5(path, {"format": "dtcwsi-patches-1", **grid_attributes(grid), **attributes}) as file:
         file.create_dataset("coords", data=grid.coords)
         file.create_dataset("tissue_fraction", data=grid.tissue_fraction)
+        for name, values in (scores or {}).items():
+            file.create_dataset(name, data=values)
 
 
 def grid_attributes(grid: PatchGrid) -> dict[str, Any]:
