@@ -4,8 +4,9 @@ import torch
 from torch import nn
 
 from dtcwsi.encoders import load_encoder
-from dtcwsi.encoders.backends import BACKENDS
+from dtcwsi.encoders.backends import BACKENDS, on_backend
 from dtcwsi.encoders.network import NetworkEncoder
+from dtcwsi.encoders.preparation import Resize
 from dtcwsi.errors import EncoderError
 
 
@@ -51,7 +52,17 @@ def test_back_ends_that_are_none_or_are_missing_are_refused(monkeypatch):
     monkeypatch.setattr("dtcwsi.encoders.backends.find_spec", lambda _: None)
     with pytest.raises(EncoderError, match=r'needs openvino, which is not installed: pip install "dtcwsi\[openvino\]"'):
         encoder().run_on("openvino")
-    one = encoder()
-    one._device = torch.device("meta")
-    with pytest.raises(EncoderError, match="the back end openvino is for a CPU and the device is meta"):
-        one.run_on(BACKENDS[3])
+    with pytest.raises(EncoderError, match="the back end openvino is for a CPU and the device is cuda"):
+        on_backend(nn.Identity(), BACKENDS[3], 8, "cuda")
+
+
+def test_a_back_end_that_gives_other_features_is_refused(monkeypatch):
+    monkeypatch.setattr("dtcwsi.encoders.network.on_backend", lambda network, *_: nn.Sequential(network, nn.Tanh()))
+    with pytest.raises(EncoderError, match="the back end openvino gives 'small' other features than torch does"):
+        encoder().run_on("openvino")
+
+
+@pytest.mark.parametrize(("px", "how"), [(200, "bilinear"), (224, "nearest")])
+def test_a_preparation_that_cannot_be_is_refused(px, how):
+    with pytest.raises(EncoderError, match=f"got resize_px={px}, input_px=224 and resize='{how}'"):
+        Resize(px, 224, how)

@@ -112,3 +112,28 @@ def test_a_tile_that_cannot_be_decoded_is_named(picture, tmp_path):
     slide.read((0, 0), (200, 200), (200, 200))
     with pytest.raises(SlideError, match=r"^'a.tif' cannot be decoded in tile 6 \(.+\); the file is damaged"):
         slide.read((250, 250), (100, 100), (100, 100))
+
+
+@pytest.mark.parametrize("share", [(0.5, 1.0), (0.4, 0.55)])
+def test_a_tile_that_is_damaged_within_fails_as_it_does_for_openslide(picture, tmp_path, share):
+    path = write(tmp_path / "a.tif", picture, levels=1, **KINDS["ycbcr"])
+    with tifffile.TiffFile(path) as tiff:
+        start, length = tiff.pages[0].dataoffsets[6], tiff.pages[0].databytecounts[6]
+    first, last = (int(part * length) for part in share)
+    with path.open("r+b") as file:
+        file.seek(start + first)
+        file.write(bytes(last - first))
+    with pytest.raises(SlideError, match=r"^'a.tif' cannot be decoded near level-0 pixel .*; the file is damaged"):
+        open_slide(path).read((250, 250), (200, 200), (200, 200))
+
+
+def test_a_file_whose_description_tifffile_does_not_understand_is_read_by_openslide(picture, tmp_path, monkeypatch):
+    path = write(tmp_path / "a.tif", picture, levels=1, **KINDS["ycbcr"])
+    wanted = open_slide(path).read((0, 0), (300, 300), (300, 300))
+    slide = open_slide(path)
+
+    def confused(*_):
+        raise KeyError("DimensionOrder")
+
+    monkeypatch.setattr("dtcwsi.slides.openslide.decodes_straight", confused)
+    np.testing.assert_array_equal(slide.read((0, 0), (300, 300), (300, 300)), wanted)

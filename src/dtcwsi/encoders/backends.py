@@ -27,7 +27,7 @@ def on_backend(network: nn.Module, backend: str, input_px: int, device: str) -> 
 
     Raises: EncoderError if packages are missing, the back end is for CPUs alone, or cannot run the network.
     """
-    if backend == "eager":
+    if backend == "eager" or (backend == "onnxruntime" and isinstance(network, OnnxNetwork)):
         return network
     if backend == "compile":
         compiled: nn.Module = torch.compile(network, dynamic=True)  # type: ignore[assignment]

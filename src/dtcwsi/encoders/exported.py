@@ -47,8 +47,7 @@ def from_file(path: Path, *, device: str = "cpu") -> NetworkEncoder:
     settings = _settings(path.with_suffix(".json"))
     network = OnnxNetwork(path, device) if path.suffix == ".onnx" else _torchscript(path)
     input_px = settings["input_px"] or getattr(network, "input_px", None) or _USUAL_PX
-    with path.open("rb") as opened:
-        content = hashlib.file_digest(opened, "sha256").hexdigest()
+    content = _content(path)
     try:
         return NetworkEncoder(
             path.stem,
@@ -68,6 +67,16 @@ def from_file(path: Path, *, device: str = "cpu") -> NetworkEncoder:
             f"{path} does not take images of {input_px} px ({what}); expected a network of images (N, 3, px, px): "
             f"give input_px in {path.with_suffix('.json').name}"
         ) from error
+
+
+def _content(path: Path) -> str:
+    """Digest a file, and the weights that torch's exporter leaves beside a large one."""
+    digests = []
+    for file in (path, path.with_name(path.name + ".data")):
+        if file.is_file():
+            with file.open("rb") as opened:
+                digests.append(hashlib.file_digest(opened, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _settings(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dtcwsi.errors import EncoderError
 
 __all__ = ["NetworkEncoder", "state_digest"]
 
+_ALIKE = 1e-4  # share of the largest number
 _UNDER_WAY = 2  # batches a GPU is asked for before the first is waited for
 
 
@@ -112,8 +113,17 @@ class NetworkEncoder:
         return np.asarray(batch.rows.numpy(), np.float32)
 
     def run_on(self, backend: str) -> "NetworkEncoder":
-        """Let another of `BACKENDS` run the network.  Returns: this encoder.  Raises: EncoderError if it cannot."""
-        self._network = on_backend(self._network, backend, self.input_px, self._device.type)
+        """Let another of `BACKENDS` run the network; it must give the same rows.
+
+        Returns: this encoder.  Raises: EncoderError if it cannot, or gives others.
+        """
+        side = self.input_px
+        tried = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)
+        usual = self._rows(tried)
+        self._network = on_backend(self._network, backend, side, self._device.type)
+        made = np.concatenate([self._rows(tried[:1]), self._rows(tried[1:])])
+        if not np.allclose(made, usual, rtol=0, atol=_ALIKE * max(1e-30, float(np.abs(usual).max()))):
+            raise EncoderError(f"the back end {backend} gives {self.name!r} other features than torch does; use eager")
         return self
 
     @torch.inference_mode()

@@ -7,7 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
+from dtcwsi.errors import EncoderError
+
 __all__ = ["Resize"]
+
+_WAYS = ("bilinear", "bicubic")
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,13 @@ class Resize:
     px: int
     crop_px: int
     how: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.px < self.crop_px or self.how not in _WAYS:
+            raise EncoderError(
+                f"got resize_px={self.px}, input_px={self.crop_px} and resize={self.how!r}; expected a resize_px of "
+                f"at least input_px, and one of {', '.join(_WAYS)}"
+            )
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Take (N, height, width, 3) RGB.  Returns: (N, crop_px, crop_px, 3)."""

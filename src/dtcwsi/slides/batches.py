@@ -5,6 +5,7 @@ from functools import cache
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -47,14 +48,20 @@ def patch_batches(
     }
     loader = None
     for _ in range(len(batches)):
+        lost = ""
         try:
             loader = loader or iter(DataLoader(batches, batch_size=None, **(ahead if workers else {})))
             batch = next(loader)
         except (RuntimeError, OSError, EOFError) as error:
+            lost = _brief(error)
+        if lost:
+            doomed, loader = [loader], None
+            # torch's own clean-up takes a lock, for which it waits for ever if the lost process died with it
+            Thread(target=doomed.clear, daemon=True).start()
             raise SlideError(
-                f"{info.path.name!r} lost a process that read it ({_brief(error)}); it may have run out of "
+                f"{info.path.name!r} lost a process that read it ({lost}); it may have run out of "
                 "memory, or of shared memory in a container: use fewer --workers, 0 reads without them"
-            ) from error
+            )
         if isinstance(batch, SlideError):
             raise batch
         yield np.asarray(batch)
@@ -75,7 +82,7 @@ def _clean_processes() -> BaseContext:
 
 
 def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:160].rstrip(". ")
+    return " ".join(str(error).split())[:160].rstrip(". ") or type(error).__name__
 
 
 class _PatchBatches(Dataset["NDArray[np.uint8] | SlideError"]):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dtcwsi.errors import SlideError
 from dtcwsi.slides.sampling import sample
 from dtcwsi.slides.spacing import resolve_spacing
-from dtcwsi.slides.tiles import TiledPages, decodes_straight
+from dtcwsi.slides.tiles import DoubtfulTileError, TiledPages, decodes_straight
 from dtcwsi.types import SlideInfo
 
 __all__ = ["OpenSlideReader"]
@@ -43,6 +43,7 @@ class OpenSlideReader:
             self._slide.close()
             raise
         self._straight: _Straight | None = None
+        self._tries_straight = self._slide.properties.get(openslide.PROPERTY_NAME_VENDOR) in _STRAIGHT
         width, height = self._slide.dimensions
         self._info = SlideInfo(
             slide_id=path.stem,
@@ -98,34 +99,45 @@ class OpenSlideReader:
     def _straight_read(
         self, level: int, top_left_level0: tuple[int, int], level_size: tuple[int, int]
     ) -> NDArray[np.uint8] | None:
-        if self._slide.properties.get(openslide.PROPERTY_NAME_VENDOR) not in _STRAIGHT:
+        if not self._tries_straight:
             return None
         scale = self._info.level_downsamples[level]
         left, top = (edge / scale for edge in top_left_level0)
         if max(abs(left - round(left)), abs(top - round(top))) > _BETWEEN_PX:
             return None
         if self._straight is None:
-            self._straight = _Straight(self._info.path, self._slide.level_dimensions)
+            try:
+                self._straight = _Straight(self._info.path, self._slide.level_dimensions)
+            except Exception:  # noqa: BLE001 - whatever tifffile does not understand, OpenSlide did
+                self._tries_straight = False
+                return None
         return self._straight.read(level, round(left), round(top), level_size)
 
 
 class _Straight:
-    """The levels of a TIFF whose tiles can be decoded straight."""
+    """The levels of a TIFF whose tiles can be decoded straight: pages that OpenSlide sees, by their size."""
 
     def __init__(self, path: Path, sizes: Sequence[tuple[int, int]]) -> None:
         self._tiff = tifffile.TiffFile(path)
-        tiled: dict[tuple[int, int], tifffile.TiffPage] = {}
-        for page in (level.keyframe for series in self._tiff.series for level in series.levels):
-            if decodes_straight(page):
-                tiled.setdefault((page.imagewidth, page.imagelength), page)
-        there = [level for level, size in enumerate(sizes) if size in tiled]
-        self._number_of = {level: number for number, level in enumerate(there)}
-        self._pages = TiledPages(path, self._tiff, [tiled[sizes[level]] for level in there])
+        try:
+            tiled: dict[tuple[int, int], tifffile.TiffPage] = {}
+            for page in self._tiff.pages:
+                if isinstance(page, tifffile.TiffPage) and decodes_straight(page):
+                    tiled.setdefault((page.imagewidth, page.imagelength), page)
+            there = [level for level, size in enumerate(sizes) if size in tiled]
+            self._number_of = {level: number for number, level in enumerate(there)}
+            self._pages = TiledPages(path, self._tiff, [tiled[sizes[level]] for level in there], doubts=True)
+        except BaseException:
+            self._tiff.close()
+            raise
 
     def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> NDArray[np.uint8] | None:
-        """Read a box; None if the level is not one of these."""
+        """Read a box; None if the level is not one of these, or a tile may be damaged, which OpenSlide will tell."""
         number = self._number_of.get(level)
-        return None if number is None else self._pages.read(number, left, top, *size)
+        try:
+            return None if number is None else self._pages.read(number, left, top, *size)
+        except DoubtfulTileError:
+            return None
 
     def close(self) -> None:
         """Release the file."""

@@ -1,6 +1,5 @@
 """TIFFs that OpenSlide does not read, through tifffile: OME-TIFF, strips, unusual compressions."""
 
-import logging
 import struct
 from pathlib import Path
 from typing import Any
@@ -24,14 +23,12 @@ _UM_PER_OME_UNIT = {
 _UM_PER_TIFF_UNIT = {2: 25_400.0, 3: 10_000.0}
 _RGB, _YCBCR = 2, 6
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it has to say comes in the error's sentence
-
 
 class TiffReader:
     """An open TIFF whose tiles or strips are decoded as they are asked for; see `dtcwsi.types.SlideReader`.
 
-    Of several images in the file the largest is the slide. Memory: the segments under the box read; a file stored as
-    one compressed strip is decoded whole.
+    Of several images in the file the largest is the slide. Memory: that of `TiledPages`; a file stored as one
+    compressed strip is decoded whole.
     Raises: SlideError if the file is cut off or not 8-bit RGB; SpacingError if no um/px is known.
     """
 

@@ -1,5 +1,6 @@
 """Boxes of a TIFF's pages, whose tiles or strips are decoded once while patches around them are read."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,12 +14,19 @@ from numpy.typing import NDArray
 
 from dtcwsi.errors import SlideError
 
-__all__ = ["TiledPages", "decodes_straight"]
+__all__ = ["DoubtfulTileError", "TiledPages", "decodes_straight"]
 
 _CACHE_BYTES = 32 << 20
 _RGB, _YCBCR = 2, 6
 _JPEG, _APERIO_JP2K_RGB = 7, 33005
 _Decoded = NDArray[np.uint8]
+_END_OF_JPEG, _NOT_REACHED, _BLOCK_PX = b"\xff\xd9", 128, 8
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it has to say comes in the error's sentence
+
+
+class DoubtfulTileError(Exception):
+    """A JPEG tile that may be damaged: libjpeg says so in warnings that the decoder drops."""
 
 
 class TiledPages:
@@ -26,9 +34,14 @@ class TiledPages:
 
     JPEG tiles go straight to libjpeg-turbo, Aperio's RGB JPEG 2000 to OpenJPEG, all else through tifffile. Decoded
     tiles stay in memory, the latest used, up to 32 MiB or one of them; patches that share a tile decode it once.
+    With ``doubts`` a JPEG tile without an end, or whose last block is the grey of what was not reached, raises
+    DoubtfulTileError, for a reader to decide that knows better.
     """
 
-    def __init__(self, path: Path, tiff: tifffile.TiffFile, pages: Sequence[tifffile.TiffPage]) -> None:
+    def __init__(
+        self, path: Path, tiff: tifffile.TiffFile, pages: Sequence[tifffile.TiffPage], *, doubts: bool = False
+    ) -> None:
+        self._doubts = doubts
         self._name, self._file, self._pages = path.name, tiff.filehandle, pages
         self._decode = [_decoder_of(page) for page in pages]
         self._kept: OrderedDict[tuple[int, int], _Decoded | None] = OrderedDict()
@@ -73,6 +86,12 @@ class TiledPages:
             if len(stored) < length:
                 raise ValueError("the file ends early")
             tile = self._decode[number](stored, index)
+            if tile is not None and self._doubts and page.compression == _JPEG and _is_doubtful(stored, tile):
+                raise DoubtfulTileError
+            if tile is not None and self._doubts and tile.shape[:2] != page.chunks[:2]:
+                raise ValueError(f"it is {tile.shape[1]} x {tile.shape[0]} px, not {page.chunks[1]} x {page.chunks[0]}")
+        except DoubtfulTileError:
+            raise
         except Exception as error:  # noqa: BLE001 - each codec has its own errors
             what = str(error).partition("\n")[0] or type(error).__name__
             raise SlideError(
@@ -84,6 +103,11 @@ class TiledPages:
         rows, columns = page.chunks[:2]
         row, column = divmod(index, -(-page.imagewidth // columns))
         return tile[: page.imagelength - row * rows, : page.imagewidth - column * columns]
+
+
+def _is_doubtful(stored: bytes, tile: _Decoded) -> bool:
+    cut_off = not stored.rstrip(b"\0").endswith(_END_OF_JPEG)
+    return cut_off or bool((tile[-_BLOCK_PX:, -_BLOCK_PX:] == _NOT_REACHED).all())
 
 
 def decodes_straight(page: tifffile.TiffPage) -> bool:

@@ -5,6 +5,7 @@ import threading
 from multiprocessing import parent_process
 
 import cv2
+from threadpoolctl import threadpool_limits
 
 __all__ = ["begin_worker", "end_with_parent"]
 
@@ -12,6 +13,7 @@ __all__ = ["begin_worker", "end_with_parent"]
 def begin_worker(_number: int = 0) -> None:
     """Keep to one thread, and end with the process that started this one."""
     cv2.setNumThreads(1)
+    threadpool_limits(1)
     end_with_parent()
 
 

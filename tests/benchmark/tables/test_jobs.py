@@ -122,7 +122,11 @@ def test_trainings_end_with_the_command_that_began_them(quick, tmp_path):
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS)
     command = [sys.executable, str(script), str(labels), str(features), str(tmp_path / "out")]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it for background jobs
+    ) as running:
         until = time.monotonic() + 60
         while len(list((tmp_path / "out").rglob("settings.json"))) < 2:
             assert time.monotonic() < until
