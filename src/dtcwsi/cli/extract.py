@@ -98,15 +98,16 @@ def extract(
     Edit a row of OUT/slides.csv and run again to redo that slide with other tissue parameters.
     """
     found, plan = _plan(out, slides, cohort, spacing)
-    tissue = choices.tissue_parameters(seg_spacing, saturation, median, closing, min_area, min_hole)
-    grid = choices.grid_parameters(patch_size, patch_spacing, min_tissue)
     plan = replace(
         plan,
+        tissue=choices.tissue_parameters(seg_spacing, saturation, median, closing, min_area, min_hole),
         tissue_from=choices.pick_tissue(tissue_from),
+        grid=choices.grid_parameters(patch_size, patch_spacing, min_tissue),
+        regions=choices.pick_regions(regions, region_class, region_without),
         quality=choices.pick_quality(quality, min_sharpness, max_pen),
+        any_spacing=any_spacing,
+        workers=workers,
     )
-    plan = replace(plan, regions=choices.pick_regions(regions, region_class, region_without))
-    plan = replace(plan, tissue=tissue, grid=grid, any_spacing=any_spacing, workers=workers)
     return extract_slides(
         found,
         plan,
@@ -171,15 +172,15 @@ def patch(
 ) -> int:
     """Find tissue and cut patches: their level-0 coordinates, nothing encoded yet."""
     found, plan = _plan(out, slides, cohort, spacing)
-    tissue = choices.tissue_parameters(seg_spacing, saturation, median, closing, min_area, min_hole)
-    grid = choices.grid_parameters(patch_size, patch_spacing, min_tissue)
     plan = replace(
         plan,
+        tissue=choices.tissue_parameters(seg_spacing, saturation, median, closing, min_area, min_hole),
         tissue_from=choices.pick_tissue(tissue_from),
+        grid=choices.grid_parameters(patch_size, patch_spacing, min_tissue),
+        regions=choices.pick_regions(regions, region_class, region_without),
         quality=choices.pick_quality(quality, min_sharpness, max_pen),
+        workers=workers,
     )
-    plan = replace(plan, regions=choices.pick_regions(regions, region_class, region_without))
-    plan = replace(plan, tissue=tissue, grid=grid, workers=workers)
     return extract_slides(found, plan, shard=shard, plan_only=plan_only, as_json=as_json)
 
 

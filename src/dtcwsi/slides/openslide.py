@@ -10,7 +10,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from dtcwsi.errors import SlideError
-from dtcwsi.slides.sampling import sample
+from dtcwsi.slides.sampling import SampledReader
 from dtcwsi.slides.spacing import resolve_spacing
 from dtcwsi.slides.tiles import DoubtfulTileError, TiledPages, decodes_straight
 from dtcwsi.types import SlideInfo
@@ -22,7 +22,7 @@ _BETWEEN_PX = 1 / 256
 _UM_PER_UNIT = {"centimeter": 10_000.0, "inch": 25_400.0}
 
 
-class OpenSlideReader:
+class OpenSlideReader(SampledReader):
     """An open OpenSlide handle; see `dtcwsi.types.SlideReader`.
 
     Of Aperio's files and generic TIFFs the tiles that need no more than their own bytes are decoded by `TiledPages`,
@@ -59,17 +59,6 @@ class OpenSlideReader:
     def reads(path: Path) -> bool:
         """Whether OpenSlide knows the format."""
         return openslide.OpenSlide.detect_format(str(path)) is not None
-
-    @property
-    def info(self) -> SlideInfo:
-        """The slide's size, resolution and levels."""
-        return self._info
-
-    def read(
-        self, top_left_level0: tuple[int, int], size_level0: tuple[int, int], size_px: tuple[int, int]
-    ) -> NDArray[np.uint8]:
-        """Read a box of level-0 pixels; see `dtcwsi.types.SlideReader.read`."""
-        return sample(self._read_level, self._info.level_downsamples, top_left_level0, size_level0, size_px)
 
     def close(self) -> None:
         """Release the file."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtcwsi.errors import SlideError
-from dtcwsi.slides.sampling import sample
+from dtcwsi.slides.sampling import SampledReader
 from dtcwsi.slides.spacing import resolve_spacing
 from dtcwsi.types import SlideInfo
 
@@ -19,7 +19,7 @@ _PNG, _JPEG, _BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"
 _TAIL_BYTES = 1024
 
 
-class PictureReader:
+class PictureReader(SampledReader):
     """A picture that is held whole in memory, as a slide of one level; see `dtcwsi.types.SlideReader`.
 
     Its um/px must be given: what such files record is meant for printers. It is taken as stored, whatever the way up
@@ -40,23 +40,15 @@ class PictureReader:
         with path.open("rb") as file:
             return file.read(8).startswith((_PNG, _JPEG, _BMP))
 
-    @property
-    def info(self) -> SlideInfo:
-        """The picture's size and the um/px given."""
-        return self._info
-
-    def read(
-        self, top_left_level0: tuple[int, int], size_level0: tuple[int, int], size_px: tuple[int, int]
-    ) -> NDArray[np.uint8]:
-        """Read a box of level-0 pixels; see `dtcwsi.types.SlideReader.read`."""
-        return sample(self._read_level, self._info.level_downsamples, top_left_level0, size_level0, size_px)
-
     def close(self) -> None:
         """Release the memory."""
         self._pixels = np.zeros((0, 0, 3), np.uint8)
 
     def _read_level(
-        self, _level: int, top_left_level0: tuple[int, int], level_size: tuple[int, int]
+        self,
+        level: int,  # noqa: ARG002  # there is but one
+        top_left_level0: tuple[int, int],
+        level_size: tuple[int, int],
     ) -> NDArray[np.uint8]:
         (left, top), (width, height) = top_left_level0, level_size
         box = np.full((height, width, 3), 255, np.uint8)

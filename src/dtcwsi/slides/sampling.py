@@ -1,14 +1,15 @@
 """Boxes of a pyramid at any resolution: pick the level, read, resample."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dtcwsi.types import SlideReader
+from dtcwsi.types import SlideInfo, SlideReader
 
-__all__ = ["best_level", "overview", "sample"]
+__all__ = ["SampledReader", "best_level", "overview", "sample"]
 
 _MAX_READ_PX = 2048
 
@@ -41,6 +42,29 @@ def sample(
     return np.asarray(
         cv2.resize(pixels, size_px, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8
     )
+
+
+class SampledReader(ABC):
+    """The part of a `dtcwsi.types.SlideReader` that is the same for all: boxes sampled from the levels in ``_info``."""
+
+    _info: SlideInfo
+
+    @property
+    def info(self) -> SlideInfo:
+        """The slide's size, resolution and levels."""
+        return self._info
+
+    def read(
+        self, top_left_level0: tuple[int, int], size_level0: tuple[int, int], size_px: tuple[int, int]
+    ) -> NDArray[np.uint8]:
+        """Read a box of level-0 pixels; see `dtcwsi.types.SlideReader.read`."""
+        return sample(self._read_level, self._info.level_downsamples, top_left_level0, size_level0, size_px)
+
+    @abstractmethod
+    def _read_level(
+        self, level: int, top_left_level0: tuple[int, int], level_size: tuple[int, int]
+    ) -> NDArray[np.uint8]:
+        """Read a box of a level's pixels; see `sample`."""
 
 
 def overview(

@@ -10,7 +10,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from dtcwsi.errors import SlideError
-from dtcwsi.slides.sampling import sample
+from dtcwsi.slides.sampling import SampledReader
 from dtcwsi.slides.spacing import resolve_spacing
 from dtcwsi.slides.tiles import TiledPages
 from dtcwsi.types import SlideInfo
@@ -24,7 +24,7 @@ _UM_PER_TIFF_UNIT = {2: 25_400.0, 3: 10_000.0}
 _RGB, _YCBCR = 2, 6
 
 
-class TiffReader:
+class TiffReader(SampledReader):
     """An open TIFF whose tiles or strips are decoded as they are asked for; see `dtcwsi.types.SlideReader`.
 
     Of several images in the file the largest is the slide. Memory: that of `TiledPages`; a file stored as one
@@ -54,17 +54,6 @@ class TiffReader:
         """Whether the file begins as a TIFF does."""
         with path.open("rb") as file:
             return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-    @property
-    def info(self) -> SlideInfo:
-        """The slide's size, resolution and levels."""
-        return self._info
-
-    def read(
-        self, top_left_level0: tuple[int, int], size_level0: tuple[int, int], size_px: tuple[int, int]
-    ) -> NDArray[np.uint8]:
-        """Read a box of level-0 pixels; see `dtcwsi.types.SlideReader.read`."""
-        return sample(self._read_level, self._info.level_downsamples, top_left_level0, size_level0, size_px)
 
     def close(self) -> None:
         """Release the file."""
