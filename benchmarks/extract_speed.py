@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +52,7 @@ def grid_of(path: Path, patches: int) -> tuple[SlideInfo, PatchGrid]:
         picture, scale = overview(slide, 16.0)
         mask = segment_tissue(picture, scale, slide.info.spacing_um, TissueParameters())
         grid = make_grid(slide.info, mask, GridParameters(PATCH_PX, slide.info.spacing_um))
-        first = replace(grid, coords=grid.coords[:patches], tissue_fraction=grid.tissue_fraction[:patches])
-        return slide.info, first
+        return slide.info, grid.part(slice(patches))
 
 
 def readers(info: SlideInfo, grid: PatchGrid) -> dict[str, Side]:

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,7 @@ def _sifted(
     kept = good_enough(scores, parameters)
     blurred = int((scores["sharpness"] < parameters.min_sharpness).sum())
     dropped = {"n_blurred": blurred, "n_pen": int((scores["pen"] > parameters.max_pen).sum())}
-    grid = replace(grid, coords=grid.coords[kept], tissue_fraction=grid.tissue_fraction[kept])
+    grid = grid.part(kept)
     return grid, {name: values[kept] for name, values in scores.items()}, dropped
 
 

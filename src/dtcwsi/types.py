@@ -5,7 +5,7 @@ All positions are level-0 pixels, x to the right and y down, of a patch's top-le
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import NewType, Protocol
@@ -122,6 +122,10 @@ class PatchGrid:
 
     def __len__(self) -> int:
         return len(self.coords)
+
+    def part(self, which: slice | NDArray[np.bool_]) -> "PatchGrid":
+        """Take some of the patches, in their order."""
+        return replace(self, coords=self.coords[which], tissue_fraction=self.tissue_fraction[which])
 
 
 @dataclass(frozen=True)

@@ -71,9 +71,7 @@ def _encoded(job: SlideJob, most: int) -> tuple[int, float]:
     """Encode patches from the middle of a slide.  Returns: how many and the seconds it took."""
     attributes, grid = read_attributes(job.patches_file), read_patches(job.patches_file)
     first = max(0, (len(grid) - most) // 2)
-    part = replace(
-        grid, coords=grid.coords[first : first + most], tissue_fraction=grid.tissue_fraction[first : first + most]
-    )
+    part = grid.part(slice(first, first + most))
     job.features_file.unlink(missing_ok=True)
     write_patches(job.patches_file, part, attributes)
     result: SlideResult = extract_slide(job)
