@@ -143,6 +143,11 @@ class SlideJob:
         if self.on_step is not None:
             self.on_step(step)
 
+    @property
+    def without_patches(self) -> str:
+        """The sentence with which a slide fails that is to be encoded and was never cut."""
+        return f"{self.path.name!r} has no patches in {self.out}; run `dtcwsi patch` (or extract) first"
+
     def as_recorded(self) -> "SlideJob":
         """The same job with the parameters that the slide's patches on disk were made with.
 
@@ -150,7 +155,7 @@ class SlideJob:
         """
         seen, cut = peek_provenance(self.contours_file), read_attributes(self.patches_file)
         if not seen or not cut:
-            raise SlideError(f"{self.path.name!r} has no patches in {self.out}; run `dtcwsi patch` (or extract) first")
+            raise SlideError(self.without_patches)
         regions = None
         if "regions_from" in cut:
             chosen = json.loads(cut["region_classes"])
@@ -170,7 +175,9 @@ class SlideJob:
 
 
 def _json(**values: Any) -> str:
-    return json.dumps(values, sort_keys=True, default=lambda file: {"path": str(file.path), "digest": file.digest})
+    return json.dumps(
+        values, sort_keys=True, default=lambda file: {"path": str(file.path.absolute()), "digest": file.digest}
+    )
 
 
 def _outline_file(text: str) -> OutlineFile:

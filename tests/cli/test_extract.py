@@ -216,7 +216,7 @@ def test_a_plan_warns_of_a_disk_that_is_too_small(run, slides, tmp_path, monkeyp
 def test_encode_without_patches_is_told_in_the_plan(run, slides, tmp_path):
     done = run("encode", slides, "--out", tmp_path, "--encoder", "colour-texture", "--plan")
     assert done.status == 0
-    assert "3 slides without patches will fail; run `dtcwsi patch` first" in done.out
+    assert "3 slides will fail, the first: 'glass.tif' has no patches" in done.out
 
 
 def test_shards_do_every_slide_once_and_an_empty_one_is_no_failure(run, slides, tmp_path):

@@ -72,7 +72,7 @@ def test_tissue_alone_has_no_patches():
 
 
 def test_slides_that_cannot_begin_and_cells_that_are_no_number_are_left_out():
-    standing = {"a": Standing(("features",), unready=True), "b": Standing(("features",), n_patches=7)}
+    standing = {"a": Standing(("features",), refusal="no patches"), "b": Standing(("features",), n_patches=7)}
     rows = {"c": _row("many", "nan", tissue="-1", read="x", encode=1), "b": _row(7, 1, 1, 1, read=1, encode=6)}
     made = estimate_left(standing, rows, GRID, ENCODER)
     assert (made.patches, made.seconds) == (7, 7)

@@ -177,7 +177,21 @@ def test_slides_that_failed_before_and_slides_without_patches_are_counted(plan, 
     made = plan(bad, *slides, grid=GRID)
     assert (made.n_done, len(made.left), made.failed_before) == (1, 3, 1)
     made = plan(bad, *slides, as_recorded=True)
-    assert (made.n_done, made.n_unready) == (1, 3)
+    assert (made.n_done, list(made.refusals)) == (1, ["bad", "b", "c"])
+    assert made.refusals["b"].startswith("'b.tif' has no patches")
+
+
+def test_a_plan_says_which_outlines_are_missing(plan, extract, slides, tmp_path):
+    extract(*slides, grid=GRID)
+    (tmp_path / "outlines").mkdir()
+    made = plan(*slides, grid=GRID, tissue_from=tmp_path / "outlines")
+    assert made.refusals["b"].startswith("'b' has no file in ")
+
+
+def test_patches_are_told_apart_from_features_made_of_them(plan, extract, slides, tmp_path):
+    extract(*slides, grid=GRID)
+    (tmp_path / "out/patches/b.h5").write_bytes(b"damaged")
+    assert plan(*slides, grid=GRID).standing["b"].todo == ("patches",)
 
 
 def test_a_tissue_file_that_says_nonsense_ends_neither_plan_nor_run(plan, extract, slides, tmp_path):

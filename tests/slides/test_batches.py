@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dtcwsi.errors import SlideError
+from dtcwsi.slides import batches as batches_module
 from dtcwsi.slides import open_slide
 from dtcwsi.slides.batches import patch_batches
 from dtcwsi.types import PatchGrid
@@ -53,6 +54,28 @@ def test_a_worker_process_that_is_killed_is_one_sentence(make_slide, grid):
         list(batches)
 
 
+@pytest.mark.filterwarnings("ignore:Got pickle error:UserWarning")
+def test_what_cannot_be_sent_to_workers_is_one_sentence(make_slide, grid):
+    info = open_slide(make_slide("a.tif")).info
+    assert len(list(patch_batches(info, grid, batch_size=64, workers=0, prepare=lambda pixels: pixels))) == 1
+    with pytest.raises(SlideError, match=r"'a.tif' cannot be read by worker [^\n]* use --workers 0$"):
+        list(patch_batches(info, grid, batch_size=64, workers=1, prepare=lambda pixels: pixels))
+
+
+@pytest.mark.parametrize("read", [1, 4])
+def test_a_slide_read_in_this_process_is_closed(make_slide, grid, monkeypatch, read):
+    opened = []
+    genuine = batches_module.open_slide
+    monkeypatch.setattr(batches_module, "open_slide", lambda *a, **k: opened.append(genuine(*a, **k)) or opened[-1])
+    batches = patch_batches(genuine(make_slide("a.tif")).info, grid, batch_size=16, workers=0)
+    for _ in range(read):
+        next(batches)
+    closed = []
+    monkeypatch.setattr(opened[0], "close", lambda: closed.append(True))
+    batches.close()
+    assert closed == [True]
+
+
 def test_workers_stop_when_the_reader_of_batches_stops(make_slide, grid):
     batches = patch_batches(open_slide(make_slide("a.tif")).info, grid, batch_size=2, workers=2)
     next(batches)
@@ -65,6 +88,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
+from dtcwsi.slides import batches as batches_module
 from dtcwsi.slides import open_slide
 from dtcwsi.slides.batches import patch_batches
 from dtcwsi.types import PatchGrid

@@ -21,7 +21,7 @@ def plan_facts(plan: "Plan", out: Path, shard: str | None) -> dict[str, Any]:
         "done": plan.n_done,
         "left": len(plan.left),
         "failed_before": plan.failed_before,
-        "without_patches": plan.n_unready,
+        "will_fail": plan.refusals,
         "estimate": {
             "patches": estimate.patches,
             "hours": None if estimate.seconds is None else estimate.seconds / 3600,
@@ -50,9 +50,9 @@ def plan_lines(plan: "Plan", out: Path, shard: str | None, n_cohort: int) -> lis
     of = f" of {n_cohort:,} in shard {shard}" if shard else ""
     failed = f", of which {plan.failed_before:,} failed before" if plan.failed_before else ""
     lines = [f"plan: {count(len(plan.standing), 'slide')}{of}: {plan.n_done:,} done, {n_left:,} left{failed}"]
-    if plan.n_unready:
-        lines.append(f"  {count(plan.n_unready, 'slide')} without patches will fail; run `dtcwsi patch` first")
-    if n_left > plan.n_unready:
+    if refusals := plan.refusals:
+        lines.append(f"  {count(len(refusals), 'slide')} will fail, the first: {next(iter(refusals.values()))}")
+    if n_left > len(refusals):
         lines += [f"  {line}" for line in _estimate_lines(plan)]
     need, free = plan.estimate.written_bytes or 0, _free_bytes(out)
     if need > free:

@@ -50,7 +50,7 @@ def estimate_left(
     ``standing`` and ``rows`` (of ``slides.csv``) are by slide id; without ``grid`` no patches are cut, without
     ``encoder`` none encoded; ``looks`` are at slides that were tried out.
     """
-    left = {slide_id: at for slide_id, at in standing.items() if at.todo and not at.unready}
+    left = {slide_id: at for slide_id, at in standing.items() if at.todo and not at.refusal}
     done = [rows[slide_id] for slide_id, at in standing.items() if not at.todo and slide_id in rows]
     patches = _Patches.none() if grid is None else _patches(left, rows, done, grid, looks)
     seconds, timed = _seconds(left, patches, rows, encoder, looks)

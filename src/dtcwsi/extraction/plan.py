@@ -37,10 +37,10 @@ class Plan:
         """Slides of which every file is as asked for."""
         return len(self.standing) - len(self.left)
 
-    @property
-    def n_unready(self) -> int:
-        """Slides that are to be encoded and have no patches: they will fail."""
-        return sum(at.unready for at in self.standing.values())
+    @cached_property
+    def refusals(self) -> dict[str, str]:
+        """Slides that will fail, by id, and with which sentence."""
+        return {slide_id: at.refusal for slide_id, at in self.standing.items() if at.refusal}
 
     @property
     def n_slides_read(self) -> int:
@@ -68,7 +68,7 @@ def plan_extraction(slides: dict[str, Path], extraction: Extraction, *, looks: i
     unknown = estimate.seconds is None or (grid is not None and estimate.patches is None)
     few = estimate.by_mean > 0 and estimate.like < looks
     if looks and (unknown or few):
-        some_left = [jobs[slide_id] for slide_id, at in standing.items() if at.todo and not at.unready]
+        some_left = [jobs[slide_id] for slide_id, at in standing.items() if at.todo and not at.refusal]
         if estimate.seconds is not None:  # how fast encoding goes is known
             some_left = [replace(job, encoder=None) for job in some_left]
         seen = look_at(some_left, looks, as_recorded=extraction.as_recorded)

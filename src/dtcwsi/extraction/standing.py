@@ -19,13 +19,14 @@ __all__ = ["Folder", "Standing"]
 class Standing:
     """The steps that a slide has yet to go; none of a finished one.
 
-    ``n_patches`` is known where patches are cut as asked for and yet to be encoded. ``unready`` slides are to be
-    encoded alone and have no patches. ``slide_read`` tells whether the slide's file had to be read.
+    ``n_patches`` is known where patches are cut as asked for and yet to be encoded. ``refusal`` is the sentence with
+    which the slide will fail, if that is plain already: it is to be encoded alone and has no patches, or its outlines
+    are not there. ``slide_read`` tells whether the slide's file had to be read.
     """
 
     todo: tuple[str, ...]
     n_patches: int | None = None
-    unready: bool = False
+    refusal: str = ""
     slide_read: bool = False
 
 
@@ -45,14 +46,14 @@ class Folder:
         """
         steps = ("tissue", "patches", "features")[: 1 + (job.grid is not None) + (job.encoder is not None)]
         if as_recorded and not self._recorded(job.slide_id):
-            return Standing(steps, unready=True)
+            return Standing(steps, refusal=job.without_patches)
         if job.slide_id not in self._tissue:
             return Standing(steps)
         try:
             job = job.as_recorded() if as_recorded else replace(job, tissue=processed.parameters(job)[0])
             return self._compared(job, steps)
-        except SlideError:
-            return Standing(steps, unready=True)
+        except SlideError as error:
+            return Standing(steps, refusal=str(error))
         except Exception:  # noqa: BLE001 - the run meets it again and tells of this slide alone
             return Standing(steps)
 
@@ -67,7 +68,7 @@ class Folder:
         known = _fingerprint_noted(job, seen)
         wanted = job.digests(spacing_um, known)
         encoded = job.slide_id in self._features and read_digest(job.features_file) == wanted.get("features")
-        cut = job.slide_id in self._patches and (encoded or read_digest(job.patches_file) == wanted.get("patches"))
+        cut = job.slide_id in self._patches and read_digest(job.patches_file) == wanted.get("patches")
         stands = {"tissue": seen.get("digest") == wanted["tissue"], "patches": cut, "features": encoded}
         todo = tuple(step for step in wanted if not stands[step])
         n_patches = _counted(job.patches_file) if cut and "features" in todo else None

@@ -1,10 +1,12 @@
 """Patches of a slide as batches of pixels, read ahead by worker processes."""
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from functools import cache
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 from pathlib import Path
+from pickle import PicklingError
 from threading import Thread
 from typing import Any
 
@@ -46,12 +48,22 @@ def patch_batches(
         "multiprocessing_context": _clean_processes(),
         "worker_init_fn": begin_worker,
     }
-    loader = None
+    with closing(batches):
+        yield from _read_ahead(batches, ahead if workers else {})
+
+
+def _read_ahead(batches: "_PatchBatches", ahead: dict[str, Any]) -> Generator[NDArray[np.uint8], None, None]:
+    name, loader = batches.path.name, None
     for _ in range(len(batches)):
         lost = ""
         try:
-            loader = loader or iter(DataLoader(batches, batch_size=None, **(ahead if workers else {})))
+            loader = loader or iter(DataLoader(batches, batch_size=None, **ahead))
             batch = next(loader)
+        except (PicklingError, AttributeError, TypeError) as error:
+            raise SlideError(
+                f"{name!r} cannot be read by worker processes, for what prepares its patches cannot be sent to them "
+                f"({_brief(error)}); define the encoder's `prepare` at the top of a module, or use --workers 0"
+            ) from error
         except (RuntimeError, OSError, EOFError) as error:
             lost = _brief(error)
         if lost:
@@ -59,7 +71,7 @@ def patch_batches(
             # torch's own clean-up takes a lock, for which it waits for ever if the lost process died with it
             Thread(target=doomed.clear, daemon=True).start()
             raise SlideError(
-                f"{info.path.name!r} lost a process that read it ({lost}); it may have run out of "
+                f"{name!r} lost a process that read it ({lost}); it may have run out of "
                 "memory, or of shared memory in a container: use fewer --workers, 0 reads without them"
             )
         if isinstance(batch, SlideError):
@@ -94,12 +106,18 @@ class _PatchBatches(Dataset["NDArray[np.uint8] | SlideError"]):
     def __init__(
         self, path: Path, spacing_um: float, grid: PatchGrid, batch_size: int, prepare: _Prepare | None
     ) -> None:
-        self._path, self._spacing_um, self._grid, self._batch_size = path, spacing_um, grid, batch_size
+        self.path, self._spacing_um, self._grid, self._batch_size = path, spacing_um, grid, batch_size
         self._prepare = prepare
         self._reader: SlideReader | None = None
 
     def __len__(self) -> int:
         return -(-len(self._grid) // self._batch_size)
+
+    def close(self) -> None:
+        """Let go of the slide, if it was opened in this process."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def __getitem__(self, number: int) -> NDArray[np.uint8] | SlideError:
         try:
@@ -108,11 +126,11 @@ class _PatchBatches(Dataset["NDArray[np.uint8] | SlideError"]):
             return error
         except Exception as error:  # noqa: BLE001 - the loader would print a worker's traceback
             kind = type(error).__name__
-            return SlideError(f"{self._path.name!r} cannot be read ({kind}: {_brief(error)}); copy it again")
+            return SlideError(f"{self.path.name!r} cannot be read ({kind}: {_brief(error)}); copy it again")
 
     def _read(self, number: int) -> NDArray[np.uint8]:
         if self._reader is None:
-            self._reader = open_slide(self._path, spacing_um=self._spacing_um, override=True)
+            self._reader = open_slide(self.path, spacing_um=self._spacing_um, override=True)
         box = (self._grid.patch_size_level0,) * 2
         size = (self._grid.patch_size_px,) * 2
         start = number * self._batch_size
