@@ -1,33 +1,25 @@
-"""Patches a second from a slide file to features: ours, a plain loop, CLAM's loop, and the network alone; one run.
+"""Patches a second from a slide file to features: ours, a plain loop, CLAM's, TRIDENT's, the network alone; one run.
 
 python benchmarks/extract_speed.py --work DIR [--published DIR] [--networks NAME ...] [--patches N] --out FILE
 
 The first N patches of a drawn slide, in the order of its grid, with timm's networks and random weights. alone: the
 network, on our back end, on the same tiles in memory, prepared. ours: `patch_batches` and `encode_prepared`, from the
 second batch on. plain: OpenSlide's read_region, PIL, torchvision's usual transforms, timm eager, 32 at a time, in one
-process. clam: the dataset of the checkout DIR/CLAM in the loop that its extract_features_fp.py runs without a GPU, 256
-at a time. reading: tiles alone, by our readers, OpenSlide's read_region, and tifffile's decoding of the same tiles.
-Sides in turns; medians.
+process. clam and trident: see `published_loops`. reading: tiles alone, see `tile_readers`. Sides in turns; medians.
 """
 
 import argparse
 import json
 import statistics
-import sys
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
 import openslide
-import tifffile
 import timm
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from dtcwsi.encoders.network import NetworkEncoder
@@ -39,11 +31,11 @@ from dtcwsi.tissue import TissueParameters, segment_tissue
 from dtcwsi.types import PatchGrid, SlideInfo
 from extract_memory import make
 from provenance import provenance, save
+from published_loops import published_loops
+from tile_readers import Side, readers
 
-PATCH_PX, INPUT_PX, PLAIN_BATCH, CLAM_BATCH, TURNS = 256, 224, 32, 256, 3
+PATCH_PX, INPUT_PX, PLAIN_BATCH, TURNS = 256, 224, 32, 3
 HALF = (0.5, 0.5, 0.5)
-Side = Callable[[], tuple[int, float] | None]
-"""Embeds or reads all patches; or says how many it did in how many seconds, the first batch left out."""
 
 
 def grid_of(path: Path, patches: int) -> tuple[SlideInfo, PatchGrid]:
@@ -53,37 +45,6 @@ def grid_of(path: Path, patches: int) -> tuple[SlideInfo, PatchGrid]:
         mask = segment_tissue(picture, scale, slide.info.spacing_um, TissueParameters())
         grid = make_grid(slide.info, mask, GridParameters(PATCH_PX, slide.info.spacing_um))
         return slide.info, grid.part(slice(patches))
-
-
-def readers(info: SlideInfo, grid: PatchGrid) -> dict[str, Side]:
-    """Read every patch, one process each."""
-    corners = grid.coords.tolist()
-
-    def ours() -> None:
-        with closing(open_slide(info.path)) as slide:
-            for x, y in corners:
-                slide.read((x, y), (PATCH_PX, PATCH_PX), (PATCH_PX, PATCH_PX))
-
-    def by_openslide() -> None:
-        with openslide.OpenSlide(str(info.path)) as slide:
-            for x, y in corners:
-                np.asarray(slide.read_region((x, y), 0, (PATCH_PX, PATCH_PX)).convert("RGB"))
-
-    def by_tifffile() -> None:
-        with tifffile.TiffFile(info.path) as tiff:
-            page = tiff.pages[0]
-            rows, columns = page.chunks[:2]
-            across = -(-page.imagewidth // columns)
-            for x, y in corners:  # tiles that a patch touches, undone again where patches share them
-                for row in range(y // rows, -(-(y + PATCH_PX) // rows)):
-                    for column in range(x // columns, -(-(x + PATCH_PX) // columns)):
-                        index = row * across + column
-                        start, length = page.dataoffsets[index], page.databytecounts[index]
-                        tiff.filehandle.seek(start)
-                        stored = tiff.filehandle.read(length)
-                        page.decode(stored, index, jpegtables=page.jpegtables)
-
-    return {"ours": ours, "openslide": by_openslide, "tifffile": by_tifffile}
 
 
 def extractors(name: str, info: SlideInfo, grid: PatchGrid, asked: argparse.Namespace) -> dict[str, Side]:
@@ -122,29 +83,8 @@ def extractors(name: str, info: SlideInfo, grid: PatchGrid, asked: argparse.Name
                 other(torch.stack([usual(tile.convert("RGB")) for tile in tiles])).numpy()
 
     sides: dict[str, Side] = {"alone": alone, "ours": ours, "plain": plain}
-    if asked.published and (asked.published / "CLAM").is_dir():
-        sides["clam"] = clam(info, grid, other, usual, asked)
-    return sides
-
-
-def clam(info: SlideInfo, grid: PatchGrid, network: torch.nn.Module, usual: Any, asked: argparse.Namespace) -> Side:
-    """Build CLAM's loop over its own dataset."""
-    sys.path.insert(0, str(asked.published / "CLAM"))
-    from dataset_modules.dataset_h5 import Whole_Slide_Bag_FP
-
-    listed = asked.work / "clam.h5"
-    with h5py.File(listed, "w") as file:
-        file["coords"] = grid.coords
-        file["coords"].attrs.update(patch_level=0, patch_size=PATCH_PX)
-
-    @torch.inference_mode()
-    def run() -> None:
-        with openslide.OpenSlide(str(info.path)) as slide:
-            dataset = Whole_Slide_Bag_FP(file_path=str(listed), wsi=slide, img_transforms=usual)
-            for batch in DataLoader(dataset=dataset, batch_size=CLAM_BATCH):
-                network(batch["img"]).cpu().numpy().astype(np.float32)
-
-    return run
+    loops = published_loops(info, grid, other, usual, asked.work, asked.published) if asked.published else {}
+    return sides | loops
 
 
 def in_turns(sides: dict[str, Side], patches: int) -> dict[str, float]:
@@ -174,7 +114,7 @@ def main() -> None:
     info, grid = grid_of(make(asked.work, asked.side, 0), asked.patches)
     rows = json.loads(asked.out.read_text())["rows"] if asked.out.exists() else []
     for name in ["reading", *asked.networks]:
-        sides = readers(info, grid) if name == "reading" else extractors(name, info, grid, asked)
+        sides = readers(info, grid, PATCH_PX) if name == "reading" else extractors(name, info, grid, asked)
         made = {"what": name, "backend": None if name == "reading" else asked.backend, "side": asked.side}
         row = {**made, "patches": len(grid), "patches_a_second": in_turns(sides, len(grid))}
         rows = [old for old in rows if any(old[key] != row[key] for key in made)] + [row]

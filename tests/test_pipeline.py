@@ -8,7 +8,7 @@ from dtcwsi.encoders import load_encoder
 from dtcwsi.errors import EncoderError, SlideError, SpacingError
 from dtcwsi.patches import GridParameters
 from dtcwsi.pipeline import SlideJob, extract_slide
-from dtcwsi.slides import open_slide, tiles
+from dtcwsi.slides import blocks, open_slide
 from dtcwsi.store.features import read_features
 from dtcwsi.tissue import TissueParameters
 
@@ -177,7 +177,7 @@ def test_memory_does_not_grow_with_the_number_of_patches(write_slide, tmp_path, 
     """Numbers that numpy holds at the peak, for 256 and for 1,024 patches."""
     import tracemalloc
 
-    monkeypatch.setattr(tiles, "_CACHE_BYTES", 1 << 20)  # of both slides more is decoded
+    monkeypatch.setattr(blocks, "_CACHE_BYTES", 1 << 20)  # of both slides more is decoded
     peaks = []
     for side in (2048, 4096):
         picture = (

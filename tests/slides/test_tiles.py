@@ -5,7 +5,7 @@ import pytest
 import tifffile
 
 from dtcwsi.errors import SlideError
-from dtcwsi.slides import open_slide, tiles
+from dtcwsi.slides import blocks, open_slide
 from dtcwsi.slides.tiles import TiledPages, decodes_straight
 
 APERIO = "Aperio Image Library v11.2.1\n1000x900 [0,0 1000x900] (240x240) J2K/KDU Q=70|AppMag = 20|MPP = 0.5"
@@ -82,13 +82,13 @@ def test_a_tile_is_decoded_once_for_the_patches_around_it(picture, tmp_path, dec
 
 
 def test_what_is_kept_of_decoded_tiles_is_bounded(picture, tmp_path, decoded, monkeypatch):
-    monkeypatch.setattr(tiles, "_CACHE_BYTES", 2 * 240 * 240 * 3)
+    monkeypatch.setattr(blocks, "_CACHE_BYTES", 2 * 240 * 240 * 3)
     with tifffile.TiffFile(write(tmp_path / "a.tif", picture, levels=1, **KINDS["ycbcr"])) as tiff:
         pages = TiledPages(tmp_path / "a.tif", tiff, [tiff.pages[0]])
         for left in (0, 240, 480, 480, 240, 0):
             pages.read(0, left, 0, 240, 240)
     assert len(decoded) == 3 + 1
-    assert len(pages._kept) == 2
+    assert len(pages._blocks._kept) == 2
 
 
 def test_a_level_with_missing_tiles_is_left_to_openslide(picture, tmp_path):

@@ -87,9 +87,12 @@ def _ids(folder: Path, suffix: str) -> frozenset[str]:
 def _fingerprint_noted(job: SlideJob, seen: dict[str, Any]) -> str | None:
     """The slide's fingerprint as its tissue file notes it; None if the slide may have changed since.
 
-    Copying a file over another, also one of an older date, changes a time that no copy preserves.
+    Copying a file over another, also one of an older date, changes a time that no copy preserves. What changes deep
+    in a folder changes none of the folder's own.
     Raises: OSError if one of the files is gone.
     """
+    if job.path.is_dir():
+        return None
     noted: str | None = seen.get("fingerprint")
     times = [time for at in (job.path.stat(), job.path.lstat()) for time in (at.st_mtime_ns, at.st_ctime_ns)]
     return noted if max(times) < job.contours_file.stat().st_mtime_ns else None

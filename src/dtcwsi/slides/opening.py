@@ -6,13 +6,14 @@ from pathlib import Path
 
 from dtcwsi.errors import SlideError, SpacingError, UsageError
 from dtcwsi.registry import Registry
+from dtcwsi.slides.ome_zarr import ZARR_SUFFIX
 from dtcwsi.slides.picture import PICTURE_SUFFIXES
 from dtcwsi.types import SlideReader
 
 __all__ = ["READERS", "SLIDE_SUFFIXES", "check_file", "find_slides", "open_slide", "slide_files"]
 
 SLIDE_SUFFIXES = frozenset(
-    {".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".dcm"}
+    {".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".dcm", ZARR_SUFFIX}
 )
 
 READERS = Registry(
@@ -21,6 +22,7 @@ READERS = Registry(
         "openslide": "dtcwsi.slides.openslide:OpenSlideReader",
         "tiff": "dtcwsi.slides.tiff:TiffReader",
         "picture": "dtcwsi.slides.picture:PictureReader",
+        "ome-zarr": "dtcwsi.slides.ome_zarr:OmeZarrReader",
     },
 )
 
@@ -52,6 +54,8 @@ def open_slide(path: Path, *, spacing_um: float | None = None, override: bool = 
 
 def check_file(path: Path) -> None:
     """Make sure that a slide file is there and may be read.  Raises: SlideError if not, or if it is empty."""
+    if _is_zarr(path):
+        return
     try:
         with path.open("rb") as file:
             first = file.read(1)
@@ -113,9 +117,10 @@ def slide_files(places: Iterable[Path]) -> list[Path]:
 
 
 def _folders_in(place: Path) -> list[Path]:
-    if not place.is_dir():
+    if not place.is_dir() or _is_zarr(place):
         return []
-    return [path for path in sorted(place.iterdir()) if path.name[0] != "." and os.path.isdir(path)]
+    inner = [path for path in sorted(place.iterdir()) if path.name[0] != "." and os.path.isdir(path)]
+    return [path for path in inner if not _is_zarr(path)]
 
 
 def _nothing_found(places: list[Path]) -> str:
@@ -133,7 +138,7 @@ def _nothing_found(places: list[Path]) -> str:
 
 
 def _slides_at(place: Path, suffixes: frozenset[str] = SLIDE_SUFFIXES) -> list[Path]:
-    if place.is_dir():
+    if place.is_dir() and not _is_zarr(place):
         try:
             entries = sorted(place.iterdir())
         except OSError as error:
@@ -147,10 +152,19 @@ def _slides_at(place: Path, suffixes: frozenset[str] = SLIDE_SUFFIXES) -> list[P
 def _looks_like_slide(path: Path, suffixes: frozenset[str] = SLIDE_SUFFIXES) -> bool:
     """Whether a folder's entry counts as a slide by its name."""
     named_so = path.suffix.lower() in suffixes and path.name[0] != "."
-    return named_so and not os.path.isdir(path)  # unlike Path's, quiet where a folder may be listed but not entered
+    return named_so and _is_zarr(path) == os.path.isdir(
+        path
+    )  # unlike Path's, quiet where a folder may be listed but not entered
+
+
+def _is_zarr(path: Path) -> bool:
+    """Whether a path is a folder that is named as a slide."""
+    return path.suffix.lower() == ZARR_SUFFIX and os.path.isdir(path)
 
 
 def _reader_order(path: Path) -> tuple[str, ...]:
     """OME-TIFFs go to tifffile first: OpenSlide would see only their full-size level."""
+    if _is_zarr(path):
+        return ("ome-zarr",)
     is_ome = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
     return ("tiff", "openslide", "picture") if is_ome else ("openslide", "tiff", "picture")
