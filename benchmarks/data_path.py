@@ -59,8 +59,8 @@ def grid_of(patches: int) -> PatchGrid:
 def write_slide(path: Path, rows: NDArray[np.float32]) -> None:
     """Write a slide as `extract` does."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with features_writer(path, grid_of(len(rows)), DIM, {"encoder": "random"}) as append:
-        append(rows)
+    with features_writer(path, grid_of(len(rows)), DIM, {"encoder": "random"}) as writer:
+        writer.append(rows)
 
 
 def layouts(work: Path) -> dict[str, Any]:

@@ -59,11 +59,11 @@ def extractors(name: str, info: SlideInfo, grid: PatchGrid, asked: argparse.Name
         return closing(patch_batches(info, grid, batch_size=step, workers=workers, prepare=encoder.prepare))
 
     with read(0) as batches:
-        prepared = list(batches)
+        prepared = [batch.pixels for batch in batches]
 
     def ours() -> tuple[int, float]:
         with read(asked.workers) as batches:
-            rows = encoder.encode_prepared(batches)
+            rows = encoder.encode_prepared(batch.pixels for batch in batches)
             next(rows)
             began = time.perf_counter()  # readers have started, and imported this file
             return sum(map(len, rows)), time.perf_counter() - began

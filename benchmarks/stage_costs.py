@@ -54,7 +54,7 @@ def encode_seconds(encoder: Encoder, info: SlideInfo, grid: PatchGrid, most: int
     prepare, together = getattr(encoder, "prepare", None), getattr(encoder, "encode_prepared", None)
     some = grid.part(slice(most + encoder.batch_size))
     with closing(patch_batches(info, some, batch_size=encoder.batch_size, workers=0, prepare=prepare)) as read:
-        batches = list(read)
+        batches = [batch.pixels for batch in read]
     rows = together(batches) if together else map(encoder.encode, batches)
     next(rows)
     began = time.perf_counter()
@@ -73,9 +73,9 @@ def costs(encoder: Encoder, info: SlideInfo, grid: PatchGrid, asked: argparse.Na
                 pass
 
     def write() -> None:
-        with features_writer(file, grid, encoder.dim, {"slide_id": "drawn"}) as append:
+        with features_writer(file, grid, encoder.dim, {"slide_id": "drawn"}) as writer:
             for start in range(0, len(features), encoder.batch_size):
-                append(features[start : start + encoder.batch_size])
+                writer.append(features[start : start + encoder.batch_size])
 
     seconds = {"read": timed(read), "encode": encode_seconds(encoder, info, grid, asked.encoded)}
     seconds |= {"write": timed(write), "read features": timed(lambda: read_features(file))}

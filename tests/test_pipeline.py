@@ -56,6 +56,20 @@ def test_the_whole_way_of_a_slide(job):
     assert {name: seen[name] for name in expected} == expected
 
 
+def test_patches_that_are_alike_are_encoded_once(job, tmp_path, tissue_picture, write_slide):
+    picture = tissue_picture(1024, [(500, 520, 400)])
+    picture[256:512, 384:640] = picture[512:768, 384:640]  # the same four by four patches twice
+    job = replace(job, path=write_slide(tmp_path / "twice.tif", picture))
+    extract_slide(job)
+    expected = read_features(job.features_file).features
+    genuine, seen = job.encoder.encode, []
+    job.encoder.encode = lambda pixels: seen.append(len(pixels)) or genuine(pixels)
+    job.features_file.unlink()
+    assert extract_slide(job).done == ("features",)
+    np.testing.assert_array_equal(read_features(job.features_file).features, expected)
+    assert sum(seen) == len(np.unique(expected, axis=0)) < len(expected)
+
+
 def test_nothing_is_done_twice(job):
     extract_slide(job)
     before = _marks(job)

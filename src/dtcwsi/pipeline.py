@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dtcwsi.encoders import Encoder, check_spacing
+from dtcwsi.encoders import Encoder, check_spacing, encode_once
 from dtcwsi.errors import EncoderError, StoreError
 from dtcwsi.job import SlideJob
 from dtcwsi.patches import (
@@ -30,12 +31,12 @@ from dtcwsi.patches import (
     region_of,
 )
 from dtcwsi.slides import check_file, open_slide
-from dtcwsi.slides.batches import patch_batches
+from dtcwsi.slides.batches import PatchBatch, patch_batches
 from dtcwsi.slides.sampling import overview
 from dtcwsi.store.atomic import write_bytes
 from dtcwsi.store.contours import read_contours, read_provenance, write_contours
 from dtcwsi.store.digest import fingerprint
-from dtcwsi.store.features import features_writer
+from dtcwsi.store.features import FeatureRows, features_writer
 from dtcwsi.store.outlines import read_outlines
 from dtcwsi.store.patches import count_patches, read_patches, write_patches
 from dtcwsi.tissue import draw_overlay, given_tissue, segment_tissue
@@ -156,7 +157,7 @@ def _sifted(
     spacing_um = parameters.spacing_um
     looked_at = measured_at(grid, parameters)
     with closing(patch_batches(info, looked_at, batch_size=_SCORED_AT_ONCE, workers=job.workers)) as batches:
-        found = [quality_scores(pixels, spacing_um) for pixels in batches]
+        found = [quality_scores(batch.pixels, spacing_um) for batch in batches]
     names = quality_scores(np.zeros((0, 1, 1, 3), np.uint8), spacing_um)
     scores = {name: np.concatenate([none, *(each[name] for each in found)]) for name, none in names.items()}
     kept = good_enough(scores, parameters)
@@ -182,14 +183,14 @@ def _encode(job: SlideJob, info: SlideInfo, encoder: Encoder, made: str, seconds
     left, late = getattr(encoder, "stain_left", None), dict[str, int]()
     if left is not None:
         attributes["stain"] = getattr(encoder, "stain")  # noqa: B009 - few encoders have one
-    batch_size, prepare = encoder.batch_size, getattr(encoder, "prepare", None)
+    how: dict[str, Any] = {"batch_size": encoder.batch_size, "prepare": getattr(encoder, "prepare", None)}
     with (
-        features_writer(job.features_file, grid, encoder.dim, attributes, late) as append,
-        closing(patch_batches(info, grid, batch_size=batch_size, workers=job.workers, prepare=prepare)) as batches,
+        features_writer(job.features_file, grid, encoder.dim, attributes, late) as writer,
+        closing(patch_batches(info, grid, workers=job.workers, with_digests=True, **how)) as batches,
     ):
-        for rows in _embedded(encoder, batches, seconds):
+        for rows in _embedded(encoder, batches, writer, seconds):
             with _timed(seconds, "encode"):
-                append(rows)
+                writer.append(rows)
             if job.on_patches is not None:
                 job.on_patches(len(rows))
         if left is not None:
@@ -197,23 +198,23 @@ def _encode(job: SlideJob, info: SlideInfo, encoder: Encoder, made: str, seconds
 
 
 def _embedded(
-    encoder: Encoder, batches: Iterator[NDArray[np.uint8]], seconds: dict[str, float]
+    encoder: Encoder, batches: Iterator[PatchBatch], written: FeatureRows, seconds: dict[str, float]
 ) -> Iterator[NDArray[np.float32]]:
     """Embed batches; seconds of waiting for pixels are those of reading, all others of encoding."""
     count = 0
 
-    def read() -> Iterator[NDArray[np.uint8]]:
+    def read() -> Iterator[PatchBatch]:
         nonlocal count
         while True:
             with _timed(seconds, "read"):
-                pixels = next(batches, None)
-            if pixels is None:
+                batch = next(batches, None)
+            if batch is None:
                 return
-            count = len(pixels)
-            yield pixels
+            count = len(batch.pixels)
+            yield batch
 
-    together = getattr(encoder, "encode_prepared", None)
-    rows = map(encoder.encode, read()) if together is None else together(read())
+    together = getattr(encoder, "encode_prepared", None) or partial(map, encoder.encode)
+    rows = encode_once(read(), together, written.__getitem__)
     while True:
         began, waited = time.perf_counter(), seconds.get("read", 0.0)
         try:

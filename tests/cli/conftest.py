@@ -38,8 +38,8 @@ def write_bag(path: Path, features: np.ndarray, encoder: str = "test") -> None:
     cells = np.stack([np.arange(count) % 8, np.arange(count) // 8], axis=1) * 256
     grid = PatchGrid(cells.astype(np.int64), np.ones(count, np.float32), 256, 256, 0.5)
     attributes = {"digest": "0", "encoder": encoder, "encoder_digest": "0"}
-    with features_writer(path, grid, features.shape[1], attributes) as append:
-        append(features.astype(np.float32))
+    with features_writer(path, grid, features.shape[1], attributes) as writer:
+        writer.append(features.astype(np.float32))
 
 
 @pytest.fixture(scope="session")

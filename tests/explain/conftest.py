@@ -34,8 +34,8 @@ class Sample:
 
 def write_features(path: Path, rows: np.ndarray, coords: np.ndarray) -> None:
     grid = PatchGrid(coords, np.ones(len(coords), np.float32), PATCH, PATCH, 0.5)
-    with features_writer(path, grid, rows.shape[1], {"encoder": "colour-texture"}) as append:
-        append(rows.astype(np.float32))
+    with features_writer(path, grid, rows.shape[1], {"encoder": "colour-texture"}) as writer:
+        writer.append(rows.astype(np.float32))
 
 
 @pytest.fixture(scope="session")

@@ -25,15 +25,30 @@ def test_batches_come_in_grid_order_the_same_from_any_number_of_workers(make_sli
     expected = np.stack([slide.read((x, y), (128, 128), (64, 64)) for x, y in grid.coords.tolist()])
     for workers in (0, 1, 2):
         batches = list(patch_batches(slide.info, grid, batch_size=10, workers=workers))
-        assert [len(batch) for batch in batches] == [10] * 6 + [4]
-        np.testing.assert_array_equal(np.concatenate(batches), expected)
+        assert [len(batch.pixels) for batch in batches] == [10] * 6 + [4]
+        np.testing.assert_array_equal(np.concatenate([batch.pixels for batch in batches]), expected)
+        assert not any(batch.digests for batch in batches)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_digests_tell_equal_patches_from_others(make_slide, grid, workers):
+    info = open_slide(make_slide("a.tif")).info
+    twice = PatchGrid(np.repeat(grid.coords, 2, axis=0), np.repeat(grid.tissue_fraction, 2), 64, 128, 1.0)
+    read = list(patch_batches(info, twice, batch_size=5, workers=workers, with_digests=True))
+    pixels, digests = (
+        np.concatenate([batch.pixels for batch in read]),
+        [each for batch in read for each in batch.digests],
+    )
+    for one in range(0, 128, 7):
+        same = (pixels == pixels[one]).all(axis=(1, 2, 3))
+        assert [digest == digests[one] for digest in digests] == same.tolist()
 
 
 def test_no_patches_no_batches_and_more_workers_than_batches(make_slide, grid):
     info = open_slide(make_slide("a.tif")).info
     none = PatchGrid(grid.coords[:0], grid.tissue_fraction[:0], 64, 128, 1.0)
     assert list(patch_batches(info, none, batch_size=10, workers=2)) == []
-    assert sum(len(batch) for batch in patch_batches(info, grid, batch_size=64, workers=4)) == 64
+    assert sum(len(batch.pixels) for batch in patch_batches(info, grid, batch_size=64, workers=4)) == 64
 
 
 @pytest.mark.parametrize("workers", [0, 1])

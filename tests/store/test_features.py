@@ -15,9 +15,9 @@ MADE = {"digest": "d", "encoder": "e", "encoder_digest": "0" * 16}
 
 
 def _write(path, rows, grid=GRID):
-    with features_writer(path, grid, rows.shape[1], MADE) as append:
+    with features_writer(path, grid, rows.shape[1], MADE) as writer:
         for start in range(0, len(rows), 4):
-            append(rows[start : start + 4])
+            writer.append(rows[start : start + 4])
 
 
 @pytest.fixture

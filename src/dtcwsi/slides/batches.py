@@ -3,12 +3,13 @@
 from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import cache
+from hashlib import blake2b
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from pickle import PicklingError
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,15 @@ from dtcwsi.slides.opening import open_slide
 from dtcwsi.slides.workers import begin_worker
 from dtcwsi.types import PatchGrid, SlideInfo, SlideReader
 
-__all__ = ["patch_batches"]
+__all__ = ["PatchBatch", "patch_batches"]
+
+
+class PatchBatch(NamedTuple):
+    """Patches as they were read, and of each what tells whether another is pixel for pixel the same, if asked for."""
+
+    pixels: NDArray[np.uint8]
+    digests: list[bytes]
+
 
 _Prepare = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
@@ -31,16 +40,18 @@ def patch_batches(
     batch_size: int,
     workers: int,
     prepare: _Prepare | None = None,
-) -> Generator[NDArray[np.uint8], None, None]:
+    with_digests: bool = False,
+) -> Generator[PatchBatch, None, None]:
     """Read the patches of a slide in grid order; what reads them also does ``prepare`` to every batch.
 
     Each worker process has its own slide handle and holds at most two batches, so memory is bounded by
     ``(2 workers + 2) batch_size patch_size_px^2 3`` bytes whatever the slide's size; 0 workers read in this process.
     A script that is its own main module needs the usual ``if __name__ == "__main__":`` for workers.
-    Yields: (up to batch_size, patch_size_px, patch_size_px, 3) uint8 RGB, or what ``prepare`` made of it.
+    Yields: (up to batch_size, patch_size_px, patch_size_px, 3) uint8 RGB, or what ``prepare`` made of it; the digests
+    of its patches ``with_digests``.
     Raises: SlideError if a patch cannot be decoded, or a worker process dies.
     """
-    batches = _PatchBatches(info.path, info.spacing_um, grid, batch_size, prepare)
+    batches = _PatchBatches(info.path, info.spacing_um, grid, batch_size, prepare, with_digests=with_digests)
     workers = min(workers, len(batches))
     ahead: dict[str, Any] = {
         "num_workers": workers,
@@ -52,7 +63,7 @@ def patch_batches(
         yield from _read_ahead(batches, ahead if workers else {})
 
 
-def _read_ahead(batches: "_PatchBatches", ahead: dict[str, Any]) -> Generator[NDArray[np.uint8], None, None]:
+def _read_ahead(batches: "_PatchBatches", ahead: dict[str, Any]) -> Generator[PatchBatch, None, None]:
     name, loader = batches.path.name, None
     for _ in range(len(batches)):
         lost = ""
@@ -76,7 +87,7 @@ def _read_ahead(batches: "_PatchBatches", ahead: dict[str, Any]) -> Generator[ND
             )
         if isinstance(batch, SlideError):
             raise batch
-        yield np.asarray(batch)
+        yield PatchBatch(np.asarray(batch.pixels), batch.digests)
 
 
 @cache
@@ -97,17 +108,24 @@ def _brief(error: Exception) -> str:
     return " ".join(str(error).split())[:160].rstrip(". ") or type(error).__name__
 
 
-class _PatchBatches(Dataset["NDArray[np.uint8] | SlideError"]):
+class _PatchBatches(Dataset["PatchBatch | SlideError"]):
     """Batch number to pixels; the slide is opened in the process that reads it.
 
     An error is returned, not raised, since the loader would bury its sentence in a worker's traceback.
     """
 
     def __init__(
-        self, path: Path, spacing_um: float, grid: PatchGrid, batch_size: int, prepare: _Prepare | None
+        self,
+        path: Path,
+        spacing_um: float,
+        grid: PatchGrid,
+        batch_size: int,
+        prepare: _Prepare | None,
+        *,
+        with_digests: bool,
     ) -> None:
         self.path, self._spacing_um, self._grid, self._batch_size = path, spacing_um, grid, batch_size
-        self._prepare = prepare
+        self._prepare, self._with_digests = prepare, with_digests
         self._reader: SlideReader | None = None
 
     def __len__(self) -> int:
@@ -119,7 +137,7 @@ class _PatchBatches(Dataset["NDArray[np.uint8] | SlideError"]):
             self._reader.close()
             self._reader = None
 
-    def __getitem__(self, number: int) -> NDArray[np.uint8] | SlideError:
+    def __getitem__(self, number: int) -> PatchBatch | SlideError:
         try:
             return self._read(number)
         except SlideError as error:
@@ -128,7 +146,7 @@ class _PatchBatches(Dataset["NDArray[np.uint8] | SlideError"]):
             kind = type(error).__name__
             return SlideError(f"{self.path.name!r} cannot be read ({kind}: {_brief(error)}); copy it again")
 
-    def _read(self, number: int) -> NDArray[np.uint8]:
+    def _read(self, number: int) -> PatchBatch:
         if self._reader is None:
             self._reader = open_slide(self.path, spacing_um=self._spacing_um, override=True)
         box = (self._grid.patch_size_level0,) * 2
@@ -136,4 +154,6 @@ class _PatchBatches(Dataset["NDArray[np.uint8] | SlideError"]):
         start = number * self._batch_size
         corners = self._grid.coords[start : start + self._batch_size].tolist()
         pixels = np.stack([self._reader.read((x, y), box, size) for x, y in corners])
-        return pixels if self._prepare is None else self._prepare(pixels)
+        made = pixels if self._prepare is None else self._prepare(pixels)
+        told_apart = np.ascontiguousarray(made) if self._with_digests else ()
+        return PatchBatch(made, [blake2b(patch, digest_size=16).digest() for patch in told_apart])

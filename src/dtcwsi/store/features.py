@@ -1,7 +1,7 @@
 """Patch embeddings on disk: one HDF5 file a slide, `features` (N, D) and `coords` (N, 2), rows contiguous."""
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ _CHECKSUM = "crc32"
 
 __all__ = [
     "MADE_BY_IF_ASKED",
+    "FeatureRows",
     "FeaturesHeader",
     "extraction_of",
     "feature_files",
@@ -76,6 +77,35 @@ class FeaturesHeader:
         return always | {name: value for name, value in asked.items() if value is not None}
 
 
+class FeatureRows:
+    """The rows of a feature file that is being written."""
+
+    def __init__(self, stored: h5py.Dataset, slide_id: str) -> None:
+        self._stored, self._slide_id = stored, slide_id
+        self._count = self._checksum = 0
+
+    def append(self, rows: NDArray[np.float32]) -> None:
+        """Add rows (N, dim).  Raises: FeaturesError if a number is not finite."""
+        if not np.isfinite(rows).all():
+            raise FeaturesError(f"the encoder gave NaN or infinite features for {self._slide_id}; nothing was written")
+        rows = np.asarray(rows, np.float32)
+        self._stored[self._count : self._count + len(rows)] = rows
+        self._checksum = _crc32(rows, self._checksum)
+        self._count += len(rows)
+
+    def __getitem__(self, number: int) -> NDArray[np.float32]:
+        """Give a row (dim,) that was added."""
+        return np.asarray(self._stored[number], np.float32)
+
+    def finish(self) -> None:
+        """Note the checksum.  Raises: FeaturesError if rows are missing."""
+        if self._count != len(self._stored):
+            raise FeaturesError(
+                f"{self._slide_id} has {self._count} rows of features; expected {len(self._stored)}, one a patch"
+            )
+        self._stored.attrs[_CHECKSUM] = self._checksum
+
+
 @contextmanager
 def features_writer(
     path: Path,
@@ -83,33 +113,20 @@ def features_writer(
     dim: int,
     attributes: dict[str, Any],
     late: dict[str, Any] | None = None,
-) -> Iterator[Callable[[NDArray[np.float32]], None]]:
-    """Give a function that appends rows of features; the file appears when all rows of ``grid`` are in.
+) -> Iterator[FeatureRows]:
+    """Take rows of features batch by batch; the file appears when all rows of ``grid`` are in.
 
     ``late`` is read when the rows are in: attributes that only then are known. Memory stays at one batch of rows
     whatever the slide's size.
     Raises: FeaturesError if rows are missing or not finite; StoreError if the disk is full.
     """
-    written = checksum = 0
     with write_hdf5(path, {"format": "dtcwsi-features-1", **grid_attributes(grid), **attributes}) as file:
         coords = file.create_dataset("coords", data=grid.coords)
         coords.attrs[_CHECKSUM] = _crc32(grid.coords)
-        target = file.create_dataset("features", shape=(len(grid), dim), dtype=np.float32)
-
-        def append(rows: NDArray[np.float32]) -> None:
-            nonlocal written, checksum
-            if not np.isfinite(rows).all():
-                raise FeaturesError(f"the encoder gave NaN or infinite features for {path.stem}; nothing was written")
-            rows = np.asarray(rows, np.float32)
-            target[written : written + len(rows)] = rows
-            checksum = _crc32(rows, checksum)
-            written += len(rows)
-
-        yield append
-        target.attrs[_CHECKSUM] = checksum
+        rows = FeatureRows(file.create_dataset("features", shape=(len(grid), dim), dtype=np.float32), path.stem)
+        yield rows
+        rows.finish()
         file.attrs.update(late or {})
-        if written != len(grid):
-            raise FeaturesError(f"{path.stem} has {written} rows of features; expected {len(grid)}, one a patch")
 
 
 def feature_files(folder: Path) -> dict[str, Path]:
