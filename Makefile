@@ -1,16 +1,20 @@
-# Two commands do everything on a fresh machine with Python 3.11: `make demo` and `make test`.
+# Two commands do everything on a fresh machine with Python 3.11: `make demo` and `make test`. `make slow` runs the tests
+# that take longest, which `make test` leaves out.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SMOKE := build/smoke
 
-.PHONY: demo test check lint types imports docs smoke clean
+.PHONY: demo test slow check lint types imports docs smoke clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/dtcwsi demo
 
 test: $(VENV)/.dev-installed
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+
+slow: $(VENV)/.dev-installed
+	$(BIN)/pytest -n 2 --dist load -m slow
 
 check: lint types imports docs smoke
 

@@ -56,7 +56,8 @@ def extractors(name: str, info: SlideInfo, grid: PatchGrid, asked: argparse.Name
     usual = transforms.Compose([transforms.Resize(INPUT_PX), transforms.ToTensor(), transforms.Normalize(HALF, HALF)])
 
     def read(workers: int) -> Any:
-        return closing(patch_batches(info, grid, batch_size=step, workers=workers, prepare=encoder.prepare))
+        how = {"batch_size": step, "prepare": encoder.prepare, "with_digests": True}
+        return closing(patch_batches(info, grid, workers=workers, **how))
 
     with read(0) as batches:
         prepared = [batch.pixels for batch in batches]

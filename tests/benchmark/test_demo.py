@@ -1,9 +1,12 @@
 import csv
 import json
 
+import pytest
+
 from dtcwsi.cli.main import status_of
 
 
+@pytest.mark.slow
 def test_the_smoke_demo_makes_all_it_promises_and_resumes(tmp_path, capsys):
     assert status_of(["demo", "--smoke", "--out", str(tmp_path)]) == 0
     for name in ("report.html", "labels.csv", "slides.csv", "predictions.csv", "demo.json"):

@@ -8,6 +8,7 @@ from dtcwsi.benchmark.measuring import Measured
 from dtcwsi.cli.main import status_of
 
 
+@pytest.mark.slow
 def test_models_are_measured_over_sizes_and_the_powers_fitted(tmp_path, capsys):
     given = ["efficiency", "--model", "abmil", "--model", "dtc-abmil", "--patches", "5000", "--patches", "20000"]
     assert status_of(["bench", *given, "--out", str(tmp_path), "--device", "cpu"]) == 0

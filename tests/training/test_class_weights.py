@@ -25,6 +25,7 @@ def blank_cohort(tmp_path):
     return read_cohort(tmp_path / "labels.csv", tmp_path / "features")
 
 
+@pytest.mark.slow
 def test_classes_count_alike_whatever_their_share(blank_cohort, tmp_path):
     given = {"model": "mean", "folds": 2, "epochs": 40, "lr": 0.02, "seed": 1}
     shares = {}

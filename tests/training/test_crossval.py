@@ -34,6 +34,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_needles_are_found_by_attention_and_compression_but_not_by_the_mean(needle_cohort, tmp_path):
     cohort = needle_cohort(slides=60, slides_per_patient=1)
     pooled = {}

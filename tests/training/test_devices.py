@@ -35,6 +35,7 @@ def waits(place):
     time.sleep(60)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_weights_of_one(needle_cohort, tmp_path):
     cohort = needle_cohort(slides=24, slides_per_patient=1)
     weights, histories = [], []
@@ -53,6 +54,7 @@ def test_two_processes_give_the_weights_of_one(needle_cohort, tmp_path):
     assert "MASTER_PORT" not in os.environ
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "told"),
     [
@@ -111,6 +113,7 @@ def test_one_device_starts_nothing():
         assert place is ALONE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_others_end_when_the_first_is_ended(needle_cohort, tmp_path, number):
     needle_cohort(slides=12)
