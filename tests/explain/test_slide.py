@@ -13,8 +13,8 @@ import dtcwsi.explain.slide
 from dtcwsi.bags.packing import bag_of
 from dtcwsi.errors import FeaturesError, UsageError
 from dtcwsi.explain import TruthMask, explain_slide
-from dtcwsi.explain.canvas import slide_canvas
-from dtcwsi.explain.figures import _drawable
+from dtcwsi.explain.figures.canvas import slide_canvas
+from dtcwsi.explain.figures.page import _drawable
 from dtcwsi.explain.slide import view_slide
 from dtcwsi.slides import open_slide
 

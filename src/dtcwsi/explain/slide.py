@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from dtcwsi.bags.packing import bag_of, pack
 from dtcwsi.classifier import Classifier
 from dtcwsi.errors import FeaturesError, UsageError
-from dtcwsi.explain.canvas import Canvas, ScaleBar, blank_canvas, scale_bar, slide_canvas
+from dtcwsi.explain.figures.canvas import Canvas, ScaleBar, blank_canvas, scale_bar, slide_canvas
 from dtcwsi.explain.fates import FateCounts, PatchFates, fates_of
-from dtcwsi.explain.pictures import Heading, SlidePictures, draw_pictures, encode_jpeg
+from dtcwsi.explain.figures.subject import Heading, SlidePictures, draw_pictures, encode_jpeg
 from dtcwsi.explain.scores import lesion_auroc
 from dtcwsi.explain.tables import write_patches_csv, write_patches_geojson
 from dtcwsi.nn.order import infer_step

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dtcwsi.explain.canvas import Canvas, owners, scale_bar
+from dtcwsi.explain.figures.canvas import Canvas, owners, scale_bar
 from dtcwsi.explain.fates import FATES, PatchFates
-from dtcwsi.explain.figures import ColourBar, LegendEntry, Panel, draw_figure
-from dtcwsi.explain.painting import FATE_COLOURS, attention_colours, paint_attention, paint_groups, paint_pruning
+from dtcwsi.explain.figures.page import ColourBar, LegendEntry, Panel, draw_figure
+from dtcwsi.explain.figures.painting import FATE_COLOURS, attention_colours, paint_attention, paint_groups, paint_pruning
 
 __all__ = ["Heading", "SlidePictures", "draw_pictures", "encode_jpeg"]
 

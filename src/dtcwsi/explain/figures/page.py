@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 
-from dtcwsi.explain.canvas import ScaleBar
+from dtcwsi.explain.figures.canvas import ScaleBar
 
 __all__ = ["ColourBar", "LegendEntry", "Panel", "draw_figure"]
 

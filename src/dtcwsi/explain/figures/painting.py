@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from dtcwsi.explain.canvas import Canvas
+from dtcwsi.explain.figures.canvas import Canvas
 from dtcwsi.explain.fates import KEPT, MERGED, PRUNED, PatchFates
 
 __all__ = ["ATTENTION_MAP", "FATE_COLOURS", "attention_colours", "paint_attention", "paint_groups", "paint_pruning"]
