@@ -1,223 +1,222 @@
-"""Figures: panels side by side at one pixel a pixel, with titles, scale bar and a legend in words."""
+"""A page: pictures at one pixel a pixel of 300 dpi, words that are measured before they are set; PNG, SVG or PDF."""
 
-import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal
+from io import BytesIO
+from typing import Any, Literal
 
 import cv2
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.patches import FancyArrowPatch, Rectangle
 from numpy.typing import NDArray
 
-from dtcwsi.explain.figures.canvas import ScaleBar
+from dtcwsi.explain.figures.letters import ASCENT, LINE, drawable, width_of, wrap
 
-__all__ = ["ColourBar", "LegendEntry", "Panel", "draw_figure"]
+__all__ = ["BODY", "Colour", "DPI", "FORMATS", "INK", "SOFT", "Page", "Picture"]
 
-_DPI = 100
-_MARGIN, _GAP, _HEADER, _FOOTER = 28, 24, 112, 124
-_FEWEST_PX = 420
-_USUAL_PX = 1300
-_INK, _SOFT = "#16191f", "#4a5160"
-_LETTER_WIDTH, _BOLD_LETTER_WIDTH = 0.58, 0.66
-_PNG_EFFORT = 4
+DPI = 300
+FORMATS = ("png", "svg", "pdf")
+USUAL_PX = 2126  # 180 mm, two columns of a journal
+BODY = 33.0  # 8 points
+INK, SOFT = (22, 25, 31), (74, 81, 96)
+_MARGIN = 34
+_PNG_EFFORT = 3
+_UNDATED = {
+    "png": {},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None, "ModDate": None},
+}  # the same page, the same file
+
+Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One picture (height, width, 3) RGB and the words above it."""
+class Picture:
+    """A raster (height, width, 3) RGB and the box on the page that it fills, pixels from the top left."""
 
-    picture: NDArray[np.uint8]
-    title: str
+    raster: NDArray[np.uint8]
+    left: int
+    top: int
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
-class LegendEntry:
-    """One colour and what it means: ``face`` fills the box, ``edge`` frames it (RGB)."""
-
+class _Line:
     text: str
-    face: tuple[int, int, int]
-    edge: tuple[int, int, int]
+    left: float
+    baseline: float
+    size: float
+    bold: bool
+    colour: Colour
+    align: Literal["left", "center", "right"]
 
 
 @dataclass(frozen=True)
-class ColourBar:
-    """The colours (steps, 3) RGB from low to high, what they show and the values at the ends."""
-
-    colours: NDArray[np.uint8]
-    label: str
-    ends: tuple[float, float]
-
-
-def draw_figure(
-    panels: Sequence[Panel],
-    *,
-    title: str,
-    subtitle: str,
-    bar: ScaleBar,
-    legend: Sequence[LegendEntry] = (),
-    colour_bar: ColourBar | None = None,
-    note: str = "",
-) -> bytes:
-    """Draw panels of one size side by side as a PNG; no pixel of theirs is resampled.
-
-    Titles and names are drawn as they are: nothing in them is taken for mathematics. Characters that the font lacks
-    are drawn as escapes.
-    """
-    page = _Page(panels)
-    page.write(0, 34, title, size=page.title_size(title), width=page.inner, weight="bold")
-    page.write(0, 64, subtitle, size=15, width=page.inner, colour=_SOFT)
-    for number, panel in enumerate(panels):
-        page.write(number * page.step, _HEADER - 12, panel.title, size=16, width=page.slot)
-        page.show(panel.picture, number)
-    _draw_bar(page, bar, panels[0].picture.shape[1])
-    _draw_legend(page, legend)
-    if colour_bar is None:
-        page.write(0, page.foot + 78, note, size=14, width=page.inner, colour=_SOFT, lines=2)
-    else:
-        _draw_colour_bar(page, colour_bar, panels[-1].picture.shape[1])
-        page.write(0, page.foot + 14, note, size=14, width=page.slot, colour=_SOFT, lines=4)
-    return page.png()
+class _Box:
+    left: float
+    top: float
+    width: float
+    height: float
+    face: Colour | None
+    edge: Colour | None
+    line: float
 
 
-class _Page:
-    """A figure addressed from the top left of its inner area.
+class Page:
+    """What is on a page of ``width`` pixels; its height follows from what is put there.
 
-    Panels are addressed in pixels of their own; heights of text and header in units of ``scale`` pixels, so that words
-    stay legible when a wide figure is shown small.
+    Wider pages than a journal's have larger letters, ``scale`` times, since they will be shown smaller.
     """
 
-    def __init__(self, panels: Sequence[Panel]) -> None:
-        self._height, self._width = panels[0].picture.shape[:2]
-        narrow = len(panels) * max(self._width, _FEWEST_PX)
-        self.scale = max(1.0, narrow / _USUAL_PX)
-        self.slot = max(self._width, round(_FEWEST_PX * self.scale))
-        self.step = self.slot + round(_GAP * self.scale)
-        self.inner = len(panels) * self.step - round(_GAP * self.scale)
-        self.foot = _HEADER + self._height / self.scale
-        self._margin = round(_MARGIN * self.scale)
-        self._total = (self.inner + 2 * self._margin, self._height + round((_HEADER + _FOOTER) * self.scale))
-        size = (self._total[0] / _DPI, self._total[1] / _DPI)
-        self._figure = Figure(figsize=size, dpi=_DPI, facecolor="white")
-        self._pictures: list[tuple[int, int, NDArray[np.uint8]]] = []
+    def __init__(self, width: int) -> None:
+        self.scale = max(1.0, width / USUAL_PX)
+        self.margin = self.px(_MARGIN)
+        self.width = width + 2 * self.margin
+        self.bottom = float(self.margin)
+        self.pictures: list[Picture] = []
+        self._lines: list[_Line] = []
+        self._boxes: list[_Box] = []
+        self._arrows: list[tuple[float, float, float]] = []
 
-    def points(self, size: float) -> float:
-        """Size of letters in points."""
-        return float(size * self.scale * 72 / _DPI)
+    @property
+    def inner(self) -> int:
+        """Width between the margins."""
+        return self.width - 2 * self.margin
 
-    def title_size(self, title: str) -> float:
-        """Size of a title that fits the page: 22 units, down to 13 for long slide names."""
-        fitting = self.inner / self.scale / (_BOLD_LETTER_WIDTH * max(1, len(title)))
-        return float(np.clip(fitting, 13, 22))
+    @property
+    def height(self) -> int:
+        """Height with margins."""
+        return int(np.ceil(self.bottom)) + self.margin
 
-    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Lay bare axes over a box; ``left`` and ``width`` are pixels, ``top`` and ``height`` units."""
-        across, down = self._total
-        high = round(height * self.scale)
-        above = round(top * self.scale)
-        box = ((left + self._margin) / across, 1 - (above + high) / down, width / across, high / down)
-        axes = self._figure.add_axes(box)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-        return axes
+    def px(self, length: float) -> int:
+        """Scale a length with the letters."""
+        return round(length * self.scale)
 
-    def show(self, picture: NDArray[np.uint8], number: int) -> None:
-        """Put a panel's picture in its place."""
-        self._pictures.append((self._margin + number * self.step, round(_HEADER * self.scale), picture))
+    def show(
+        self, raster: NDArray[np.uint8], left: float, top: float, size: tuple[int, int] | None = None
+    ) -> tuple[int, int]:
+        """Put a picture on the page, resampled only if ``size`` (width, height) is another.  Returns: that size."""
+        height, width = raster.shape[:2]
+        wanted = size or (width, height)
+        if wanted != (width, height):
+            shrinks = wanted[0] <= width
+            raster = np.asarray(
+                cv2.resize(raster, wanted, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8
+            )
+        self.pictures.append(Picture(raster, round(left), round(top), *wanted))
+        self._reach(round(top) + wanted[1])
+        return wanted
 
     def write(
         self,
-        left: float,
-        baseline: float,
         text: str,
-        *,
-        size: float,
+        left: float,
+        top: float,
         width: float,
-        weight: str = "normal",
-        colour: str = _INK,
-        lines: int = 1,
-        align: Literal["left", "right"] = "left",
+        *,
+        size: float = BODY,
+        bold: bool = False,
+        colour: Colour = INK,
+        lines: int | None = None,
+        align: Literal["left", "center", "right"] = "left",
+    ) -> float:
+        """Set text of ``size`` scaled pixels from ``top`` down, wrapped to ``width``; nothing is taken for mathematics.
+
+        With another ``align``, ``left`` is the middle or the right end.  Returns: the bottom of the last line.
+        """
+        size *= self.scale
+        wrapped = wrap(drawable(text, bold=bold), width / size, bold=bold, lines=lines)
+        for number, line in enumerate(wrapped):
+            self._lines.append(_Line(line, left, top + (ASCENT + number * LINE) * size, size, bold, colour, align))
+        bottom = top + LINE * size * len(wrapped)
+        self._reach(bottom)
+        return bottom
+
+    def length_of(self, text: str, *, size: float = BODY, bold: bool = False) -> float:
+        """Measure text of ``size`` scaled pixels."""
+        return width_of(drawable(text, bold=bold), bold=bold) * size * self.scale
+
+    def box(
+        self,
+        left: float,
+        top: float,
+        width: float,
+        height: float,
+        *,
+        face: Colour | None = None,
+        edge: Colour | None = None,
+        line: float = 0.0,
     ) -> None:
-        """Write text of ``size`` units at a place, wrapped to ``width`` and cut after ``lines`` with an ellipsis."""
-        letter = _BOLD_LETTER_WIDTH if weight == "bold" else _LETTER_WIDTH
-        letters = max(8, int(width / (size * self.scale * letter)))
-        wrapped = textwrap.wrap(
-            _drawable(text, weight), letters, max_lines=lines, placeholder=" …", break_on_hyphens=False
-        )
-        self._figure.text(
-            (left + self._margin) / self._total[0],
-            1 - baseline * self.scale / self._total[1],
-            "\n".join(wrapped),
-            fontsize=self.points(size),
-            fontweight=weight,
-            color=colour,
-            ha=align,
-            va="baseline" if lines == 1 else "top",
-            linespacing=1.35,
-            parse_math=False,
-        )
+        """Draw a box filled with ``face``, with an edge ``line`` pixels wide inside it."""
+        self._boxes.append(_Box(left, top, width, height, face, edge, line))
+        self._reach(top + height)
 
-    def png(self) -> bytes:
-        """Render the words, paste the pictures in and encode all."""
-        canvas = FigureCanvasAgg(self._figure)
-        canvas.draw()  # type: ignore[no-untyped-call]
-        drawn = np.array(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
-        for left, top, picture in self._pictures:
-            drawn[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
-        options = [cv2.IMWRITE_PNG_COMPRESSION, _PNG_EFFORT]
-        encoded: bytes = cv2.imencode(".png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), options)[1].tobytes()
-        return encoded
+    def arrow(self, left: float, right: float, middle: float) -> None:
+        """Draw an arrow from left to right."""
+        self._arrows.append((left, right, middle))
 
+    def figure(self) -> Figure:
+        """Set everything as a matplotlib figure of one axes, whose units are the page's pixels."""
+        slack = 1e-3  # a product of floats must not fall a pixel short
+        figure = Figure(((self.width + slack) / DPI, (self.height + slack) / DPI), dpi=DPI, facecolor="white")
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        axes.autoscale(False)
+        axes.set_xlim(0, self.width)
+        axes.set_ylim(self.height, 0)
+        for picture in self.pictures:
+            extent = (picture.left, picture.left + picture.width, picture.top + picture.height, picture.top)
+            axes.imshow(picture.raster, extent=extent, aspect="auto", interpolation="nearest")
+        for box in self._boxes:
+            axes.add_patch(_rectangle(box))
+        for left, right, middle in self._arrows:
+            style = f"-|>,head_length={self.scale * 4:g},head_width={self.scale * 2.4:g}"
+            axes.add_patch(
+                FancyArrowPatch(
+                    (left, middle), (right, middle), arrowstyle=style, shrinkA=0, shrinkB=0, color=_share(INK)
+                )
+            )
+        for line in self._lines:
+            axes.text(
+                line.left,
+                line.baseline,
+                line.text,
+                fontsize=line.size * 72 / DPI,
+                fontfamily="DejaVu Sans",
+                fontweight="bold" if line.bold else "normal",
+                color=_share(line.colour),
+                ha=line.align,
+                va="baseline",
+                parse_math=False,
+            )
+        return figure
 
-def _drawable(text: str, weight: str) -> str:
-    """Write characters that the font lacks as their escapes: a box in their place would say nothing."""
-    known = _characters(weight)
-    return "".join(letter if ord(letter) in known else letter.encode("unicode_escape").decode() for letter in text)
+    def encode(self, file_format: str) -> bytes:
+        """Write the page as png (300 dpi), svg or pdf; words stay words in the latter two."""
+        options: dict[str, Any] = {"pil_kwargs": {"compress_level": _PNG_EFFORT}} if file_format == "png" else {}
+        buffer = BytesIO()
+        with rc_context({"svg.fonttype": "none", "svg.hashsalt": "dtcwsi", "pdf.fonttype": 42}):
+            self.figure().savefig(buffer, format=file_format, dpi=DPI, metadata=_UNDATED[file_format], **options)
+        return buffer.getvalue()
 
-
-@cache
-def _characters(weight: str) -> frozenset[int]:
-    return frozenset(get_font(findfont(FontProperties(weight=weight))).get_charmap())
-
-
-def _draw_bar(page: _Page, bar: ScaleBar, width: float) -> None:
-    """Draw the scale over the first picture, flush right, where it hides no tissue; the others share it."""
-    length = bar.share * width
-    page.axes(width - length, _HEADER - 20, length, 6).set_facecolor("black")
-    page.write(width - length - 8 * page.scale, _HEADER - 12, bar.label, size=15, width=page.slot, align="right")
-
-
-def _draw_colour_bar(page: _Page, bar: ColourBar, width: float) -> None:
-    axes = page.axes(page.step, page.foot + 16, width, 18)
-    low, high = bar.ends
-    axes.imshow(bar.colours[None], aspect="auto", extent=(low, high, 0, 1), interpolation="bilinear")
-    axes.set_xticks(np.linspace(low, high, 5))
-    axes.tick_params(labelsize=page.points(13), colors=_INK)
-    axes.set_xlabel(bar.label, fontsize=page.points(14), color=_INK)
+    def _reach(self, bottom: float) -> None:
+        self.bottom = max(self.bottom, bottom)
 
 
-def _draw_legend(page: _Page, legend: Sequence[LegendEntry]) -> None:
-    for number, entry in enumerate(legend):
-        left = number * page.inner / len(legend)
-        box = page.axes(left, page.foot + 20, 28 * page.scale, 28)
-        box.set_facecolor(_share(entry.face))
-        for spine in box.spines.values():
-            spine.set(visible=True, color=_share(entry.edge), linewidth=3 * page.scale)
-        page.write(
-            left + 40 * page.scale,
-            page.foot + 18,
-            entry.text,
-            size=14,
-            width=page.inner / len(legend) - 48 * page.scale,
-            lines=3,
-        )
+def _rectangle(box: _Box) -> Rectangle:
+    inset = box.line / 2
+    return Rectangle(
+        (box.left + inset, box.top + inset),
+        box.width - box.line,
+        box.height - box.line,
+        facecolor="none" if box.face is None else _share(box.face),
+        edgecolor="none" if box.edge is None else _share(box.edge),
+        linewidth=box.line * 72 / DPI,
+        joinstyle="miter",
+    )
 
 
-def _share(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+def _share(colour: Colour) -> tuple[float, float, float]:
     return (colour[0] / 255, colour[1] / 255, colour[2] / 255)
