@@ -234,7 +234,15 @@ def test_a_slide_goes_the_whole_way_in_one_command(run, slides, tmp_path):
     facts = json.loads(done.out)
     assert facts["tokens_out"] < facts["tokens_in"]
     assert facts["files"]["report.html"] == str(tmp_path / "explained/report.html")
-    for name in ("attention.png", "compression.png", "patches.csv", "patches.geojson", "report.html"):
+    for name in (
+        "figure2.png",
+        "figure3.png",
+        "figure4.png",
+        "attention.png",
+        "patches.csv",
+        "patches.geojson",
+        "report.html",
+    ):
         assert (tmp_path / "explained" / name).stat().st_size > 500
 
 

@@ -5,21 +5,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from dtcwsi.bags.packing import bag_of, pack
 from dtcwsi.classifier import Classifier
 from dtcwsi.errors import FeaturesError, UsageError
 from dtcwsi.explain.fates import FateCounts, PatchFates, fates_of
 from dtcwsi.explain.figures.canvas import Canvas, ScaleBar, blank_canvas, scale_bar, slide_canvas
 from dtcwsi.explain.figures.drawing import Wanted, draw_figures
+from dtcwsi.explain.figures.inside import ask
 from dtcwsi.explain.figures.subject import Heading, Subject, encode_jpeg
 from dtcwsi.explain.scores import lesion_auroc
 from dtcwsi.explain.tables import write_patches_csv, write_patches_geojson
 from dtcwsi.nn.order import infer_step
 from dtcwsi.store.atomic import write_bytes, write_json
-from dtcwsi.types import Features, Prediction, SlideInfo, SlideReader
+from dtcwsi.types import Features, SlideInfo, SlideReader
 
 __all__ = ["RECORD", "ExplainedSlide", "SlideView", "TruthMask", "explain_slide", "view_slide"]
 
@@ -155,19 +154,10 @@ def view_slide(
     names = tuple(class_names) if class_names is not None else models[0].class_names
     if len(names) != models[0].n_classes:
         raise UsageError(f"got {len(names)} class names; expected {models[0].n_classes}, one a class of the model")
-    predictions = [_predict(model, features) for model in models]
+    predictions = [ask(model, features) for model in models]
     probabilities = np.mean([p.logits.double().softmax(dim=1)[0].cpu().numpy() for p in predictions], axis=0)
     attention = np.mean([p.attention.double().cpu().numpy() for p in predictions], axis=0)
     return SlideView(names, np.asarray(probabilities), fates_of(predictions[0]).with_attention(np.asarray(attention)))
-
-
-@torch.no_grad()
-def _predict(model: Classifier, features: Features) -> Prediction:
-    was_training = model.training
-    device = next(model.parameters()).device
-    prediction: Prediction = model.eval()(pack([bag_of(features)]).to(device))
-    model.train(was_training)
-    return prediction
 
 
 def _places(features: Features) -> tuple[NDArray[np.int64], float]:

@@ -60,7 +60,8 @@ def blank_canvas(
         return Canvas(np.full((max_px // 2, max_px // 2, 3), 255, np.uint8), 1.0, spacing_um=spacing_um, blank=True)
     origin = coords.min(axis=0) - patch_size_level0
     extent = coords.max(axis=0) + 2 * patch_size_level0 - origin
-    scale = float(extent.max()) / _side_px(*extent.tolist(), max_px, patch_size_level0)
+    side = _side_px(float(extent[0]), float(extent[1]), max_px, patch_size_level0)
+    scale = float(extent.max()) / side
     width, height = (max(1, round(side / scale)) for side in extent.tolist())
     picture = np.full((height, width, 3), 255, np.uint8)
     canvas = Canvas(picture, scale, (float(origin[0]), float(origin[1])), spacing_um, blank=True)

@@ -77,7 +77,7 @@ def draw_figure4(subject: Subject) -> Page:
     page = headed_page(subject, f"{subject.heading.fates_of}: {told_ratio(fates)}", columns=3)
     panels = [
         Panel(subject.canvas.picture, "Patches (no slide file given)" if subject.canvas.blank else "Slide"),
-        Panel(subject.panels["merging"], "Merging: alike neighbours become one token"),
+        Panel(subject.panels["merging"], "Merging: alike patches become one token"),
         Panel(subject.panels["pruning"], "Pruning: what is left for the decision"),
     ]
     show_panels(page, subject.canvas, panels, columns=3)

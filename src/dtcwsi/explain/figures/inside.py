@@ -1,6 +1,7 @@
 """One model's way with one slide: what its scorer thinks of the patches, and attention before anything is pruned."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -52,33 +53,43 @@ class Inside:
         return _array(self.prediction.logits[0].double().softmax(dim=0))
 
 
-@torch.no_grad()
 def ask(model: Classifier, features: Features) -> Prediction:
-    """Ask a model in evaluation mode about one slide.  Raises: FeaturesError as the model does."""
-    prediction: Prediction = model(pack([bag_of(features)]).to(next(model.parameters()).device))
+    """Ask a model about one slide, in evaluation mode.  Raises: FeaturesError as the model does."""
+    with _evaluating(model):
+        prediction: Prediction = model(_packed(model, features))
     return prediction
 
 
-@torch.no_grad()
 def look_inside(model: Classifier, features: Features) -> Inside:
-    """Ask a model in evaluation mode about one slide, and watch its stages.
+    """Ask a model about one slide, in evaluation mode, and watch its stages.  Raises: FeaturesError as the model does."""
+    with _evaluating(model):
+        return _looked_inside(model, _packed(model, features))
 
-    Raises: FeaturesError as the model does.
-    """
-    bags = pack([bag_of(features)]).to(next(model.parameters()).device)
+
+def _looked_inside(model: Classifier, bags: PackedBags) -> Inside:
     tokens = model.compress(bags)
     prediction = model.predict(tokens, model.aggregate(tokens))
-    part = _array(tokens.patch_weight)
-    compressor = model.compressor
+    part, compressor = _array(tokens.patch_weight), model.compressor
     if not isinstance(compressor, StagedCompressor) or not len(bags.features):
         return Inside(prediction, None, _array(prediction.attention), part)
     states = list(compressor.steps(bags))
     first = states[0]
     importance = _array(first.tokens.mass[first.trace.token]) if hasattr(compressor, "importance") else None
     merged = _unpruned(bags, states, tokens)
-    merged = replace(merged, features=merged.features.to(tokens.features.dtype))
-    unpruned = model.predict(merged, model.aggregate(merged)).attention
-    return Inside(prediction, importance, _array(unpruned), part)
+    return Inside(prediction, importance, _array(model.predict(merged, model.aggregate(merged)).attention), part)
+
+
+@contextmanager
+def _evaluating(model: Classifier) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        yield
+    model.train(was_training)
+
+
+def _packed(model: Classifier, features: Features) -> PackedBags:
+    return pack([bag_of(features)]).to(next(model.parameters()).device)
 
 
 def _unpruned(bags: PackedBags, states: Sequence[State], end: CompressedBags) -> CompressedBags:
@@ -105,7 +116,7 @@ def _unpruned(bags: PackedBags, states: Sequence[State], end: CompressedBags) ->
     size = all_of("size")[order]
     return replace(
         end,
-        features=features[:, : bags.features.shape[1]],
+        features=features[:, : bags.features.shape[1]].to(end.features.dtype),
         offsets=torch.tensor([0, len(order)], device=order.device),
         log_size=size.log(),
         gate=torch.zeros_like(size),

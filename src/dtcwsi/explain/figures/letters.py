@@ -45,13 +45,14 @@ def wrap(text: str, width: float, *, bold: bool = False, lines: int | None = Non
 
 
 def _pieces(text: str, width: float, bold: bool) -> Iterator[str]:
-    """Give the words, those wider than a line cut into lines."""
+    """Give the words, those wider than a line cut into lines, after a hyphen if there is one."""
     for word in text.split():
         rest = word
         while width_of(rest, bold=bold) > width and len(rest) > 1:
             end = len(rest) - 1
             while end > 1 and width_of(rest[:end], bold=bold) > width:
                 end -= 1
+            end = max(rest.rfind("-", 0, end), rest.rfind("_", 0, end)) + 1 or end
             yield rest[:end]
             rest = rest[end:]
         yield rest

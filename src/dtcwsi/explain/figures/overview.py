@@ -1,5 +1,6 @@
 """Figure 1 of the paper: the method, drawn from one real slide."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -94,14 +95,14 @@ def _fitted(page: Page, picture: NDArray[np.uint8], left: int, top: int, side: i
 
 
 def _mosaic(page: Page, subject: Subject, left: int, top: int, side: int) -> None:
-    """Show nine patches evenly spaced in the slide's order."""
+    """Show at most nine patches, evenly spaced in the slide's order."""
     count = len(subject.coords)
     patches = np.unique(np.linspace(0, count - 1, min(9, count)).round().astype(int))
-    gap = page.px(6)
-    small = (side - 2 * gap) // 3
+    gap, across = page.px(6), max(1, math.ceil(len(patches) ** 0.5))
+    small = (side - (across - 1) * gap) // across
     crops = subject.crops(patches) or [np.full((8, 8, 3), 225, np.uint8)] * len(patches)
     for number, crop in enumerate(crops):
-        row, column = divmod(number, 3)
+        row, column = divmod(number, across)
         page.show(crop, left + column * (small + gap), top + row * (small + gap), (small, small))
 
 

@@ -25,7 +25,7 @@ from dtcwsi.explain.figures.furniture import (
     strip_scale,
 )
 from dtcwsi.explain.figures.inside import ask
-from dtcwsi.explain.figures.page import SOFT, Colour, Page
+from dtcwsi.explain.figures.page import SOFT, Page
 from dtcwsi.explain.figures.painting import FATE_COLOURS, paint_pruning
 from dtcwsi.explain.figures.subject import Subject
 from dtcwsi.models import with_retention
@@ -53,11 +53,9 @@ def draw_figure3(subject: Subject) -> Page:
     `dtcwsi.explain.figures.examples` says. A model without a retention is drawn once, as it is.
     """
     columns, why = at_retentions(subject)
-    page = headed_page(
-        subject,
-        f"{subject.heading.fates_of}: {plural(len(subject.coords), 'patch')}, the same weights at several retentions r",
-        columns=len(columns),
-    )
+    how = "as it is" if why else "the same weights at several retentions r"
+    told = f"{subject.heading.fates_of}: {plural(len(subject.coords), 'patch')}, {how}"
+    page = headed_page(subject, told, columns=len(columns))
     panels = [Panel(subject.painted(paint_pruning, each.fates), f"{each.name}: {_tokens(each)}") for each in columns]
     places = show_panels(page, subject.canvas, panels, columns=len(columns))
     top = max(page.bottom, places[-1].top + places[-1].height)
@@ -97,15 +95,20 @@ def _examples(page: Page, subject: Subject, columns: Sequence[Column]) -> None:
     if subject.slide is None or not len(subject.coords):
         section(page, "Examples", NO_SLIDE if len(subject.coords) else "There are no tissue patches to show.")
         return
-    section(page, "Merged", "One token a column: the largest group's first patches")
-    _row(page, subject, columns, FATE_COLOURS["merged"], [_group(subject, each) for each in columns], together=True)
-    section(page, "Pruned")
     importance = subject.inside.importance
-    chosen = [choose_pruned(each.fates, subject.coords, importance, _SHOWN) for each in columns]
-    _row(page, subject, columns, FATE_COLOURS["pruned"], chosen)
-    section(page, "Kept")
-    chosen = [choose_kept(each.fates, subject.coords, _SHOWN) for each in columns]
-    _row(page, subject, columns, FATE_COLOURS["kept"], chosen)
+    chosen = {
+        "merged": [_group(subject, each) for each in columns],
+        "pruned": [choose_pruned(each.fates, subject.coords, importance, _SHOWN) for each in columns],
+        "kept": [choose_kept(each.fates, subject.coords, _SHOWN) for each in columns],
+    }
+    for fate, patches in chosen.items():
+        if not any(len(each) for each in patches):
+            section(page, fate.capitalize(), "None.")
+            continue
+        section(
+            page, fate.capitalize(), "One token a column: a largest group's first patches" if fate == "merged" else ""
+        )
+        _row(page, subject, columns, fate, patches)
 
 
 def _group(subject: Subject, column: Column) -> NDArray[np.int64]:
@@ -114,23 +117,16 @@ def _group(subject: Subject, column: Column) -> NDArray[np.int64]:
 
 
 def _row(
-    page: Page,
-    subject: Subject,
-    columns: Sequence[Column],
-    colour: Colour,
-    chosen: Sequence[NDArray[np.int64]],
-    *,
-    together: bool = False,
+    page: Page, subject: Subject, columns: Sequence[Column], fate: str, chosen: Sequence[NDArray[np.int64]]
 ) -> None:
     lefts, width = lay_out(page, len(columns))
     side = int(min((width - page.px(_SHOWN * 18 + 2 * 14)) / _SHOWN, page.px(250)))
     top = page.bottom + page.px(6)
-    name = next(name for name, known in FATE_COLOURS.items() if known == colour)
     for left, each, patches in zip(lefts, columns, chosen, strict=True):
         if len(patches):
-            strip(page, subject.crops(patches), left, top, side, colour, together=together)
+            strip(page, subject.crops(patches), left, top, side, FATE_COLOURS[fate], together=fate == "merged")
         below = top + side + page.px(22)
-        page.write(f"{each.name}: {_count(each, name)}", left, below, width, size=SMALL, colour=SOFT)
+        page.write(f"{each.name}: {_count(each, fate)}", left, below, width, size=SMALL, colour=SOFT)
     strip_scale(page, subject, page.margin, side)
 
 
