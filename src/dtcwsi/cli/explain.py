@@ -116,7 +116,7 @@ def _check_free(out: Path, slide_id: str) -> None:
     """Keep one slide's pictures from taking the place of another's.  Raises: UsageError."""
     from dtcwsi.explain.slide import RECORD
 
-    if not (out / RECORD).exists() and not (out / "attention.png").exists():
+    if not any((out / name).exists() for name in (RECORD, "patches.csv", "attention.png")):
         return
     try:
         known = json.loads((out / RECORD).read_text(encoding="utf-8", errors="surrogateescape"))["slide_id"]

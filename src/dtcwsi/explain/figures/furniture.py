@@ -19,6 +19,7 @@ __all__ = [
     "Place",
     "ColourScale",
     "colour_scales",
+    "draw_bar",
     "headed_page",
     "lay_out",
     "legend",
@@ -106,7 +107,7 @@ def show_panels(page: Page, canvas: Canvas, panels: Sequence[Panel], *, columns:
             Place(left, top, *page.show(panel.picture, left, top), slot) for left, panel in zip(lefts, row, strict=True)
         ]
     first = places[0]
-    _draw_bar(page, scale_bar(canvas), places[-1].left if columns == 1 else first.left, first.width)
+    draw_bar(page, scale_bar(canvas), places[-1].left if columns == 1 else first.left, first.width)
     return places
 
 
@@ -173,23 +174,24 @@ def strip(
     together: bool = False,
 ) -> float:
     """Show patches in a row, each in a frame of its own, or all in one frame.  Returns: the right end."""
+    left, top = round(left), round(top)
     line = page.px(_FRAME)
     gap = page.px(6) if together else page.px(14)
     for number, crop in enumerate(crops):
         at = left + line + number * (side + gap + (0 if together else 2 * line))
         page.show(crop, at, top + line, (side, side))
         if not together:
-            page.box(round(at) - line, round(top), side + 2 * line, side + 2 * line, edge=colour, line=line)
+            page.box(at - line, top, side + 2 * line, side + 2 * line, edge=colour, line=line)
     if not together:
         return at + side + line
     width = len(crops) * side + (len(crops) - 1) * gap + 2 * line
-    page.box(round(left), round(top), width, side + 2 * line, edge=colour, line=line)
+    page.box(left, top, width, side + 2 * line, edge=colour, line=line)
     return left + width
 
 
 def strip_scale(page: Page, subject: Subject, left: float, side: int) -> None:
     """Draw the scale of patches that are shown ``side`` pixels wide."""
-    _draw_bar(page, scale_bar_of(subject.patch_size, subject.canvas.spacing_um), round(left), side)
+    draw_bar(page, scale_bar_of(subject.patch_size, subject.canvas.spacing_um), round(left), side)
 
 
 def mark(
@@ -210,7 +212,8 @@ def mark(
             page.write(label, left + page.px(7), top, reach, size=SMALL, bold=True, colour=(255, 255, 255))
 
 
-def _draw_bar(page: Page, bar: ScaleBar, left: int, width: int) -> None:
+def draw_bar(page: Page, bar: ScaleBar, left: int, width: int) -> None:
+    """Draw the scale of a picture ``width`` pixels wide under what is on the page."""
     top, length = page.bottom + page.px(10), bar.share * width
     page.box(left, top + page.px(14), length, page.px(_BAR), face=INK)
     page.write(bar.label, left + length + page.px(12), top, page.inner, size=SMALL)

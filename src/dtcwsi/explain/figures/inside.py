@@ -61,7 +61,10 @@ def ask(model: Classifier, features: Features) -> Prediction:
 
 
 def look_inside(model: Classifier, features: Features) -> Inside:
-    """Ask a model about one slide, in evaluation mode, and watch its stages.  Raises: FeaturesError as the model does."""
+    """Ask a model about one slide, in evaluation mode, and watch its stages.
+
+    Raises: FeaturesError as the model does.
+    """
     with _evaluating(model):
         return _looked_inside(model, _packed(model, features))
 

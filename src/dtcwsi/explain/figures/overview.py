@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtcwsi.explain.fates import FATES, attention_percentile
+from dtcwsi.explain.figures.canvas import scale_bar
 from dtcwsi.explain.figures.compression import NO_SLIDE
 from dtcwsi.explain.figures.examples import choose_groups, choose_kept, choose_pruned
 from dtcwsi.explain.figures.furniture import (
     SMALL,
     LegendEntry,
+    draw_bar,
     headed_page,
     legend,
     note,
@@ -62,7 +64,7 @@ def _pipeline(page: Page, subject: Subject) -> None:
     side = (page.inner - (blocks - 1) * page.px(_GAP)) // blocks
     lefts = [page.margin + number * (side + page.px(_GAP)) for number in range(blocks)]
     top = round(page.bottom + page.px(10))
-    _fitted(page, subject.canvas.picture, lefts[0], top, side)
+    slide_px = _fitted(page, subject.canvas.picture, lefts[0], top, side)
     _mosaic(page, subject, lefts[1], top, side)
     page.box(lefts[2], top, side, side, face=_PALE)
     for left, stage in zip(lefts[3:-1], shown, strict=True):
@@ -77,6 +79,7 @@ def _pipeline(page: Page, subject: Subject) -> None:
     below = top + side + page.px(8)
     for left, text in zip(lefts, words, strict=True):
         page.write(text, left, below, side + page.px(20), size=SMALL)
+    draw_bar(page, scale_bar(subject.canvas), lefts[0], slide_px)
 
 
 def _words(subject: Subject) -> list[str]:
@@ -87,11 +90,12 @@ def _words(subject: Subject) -> list[str]:
     return [slide, f"{plural(len(subject.coords), 'patch')}{of}", f"Encoder: {width:,} numbers a patch"]
 
 
-def _fitted(page: Page, picture: NDArray[np.uint8], left: int, top: int, side: int) -> None:
+def _fitted(page: Page, picture: NDArray[np.uint8], left: int, top: int, side: int) -> int:
+    """Show a picture in a square.  Returns: its width there."""
     height, width = picture.shape[:2]
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    page.show(picture, left + (side - size[0]) // 2, top + (side - size[1]) // 2, size)
+    return page.show(picture, left + (side - size[0]) // 2, top + (side - size[1]) // 2, size)[0]
 
 
 def _mosaic(page: Page, subject: Subject, left: int, top: int, side: int) -> None:

@@ -1,5 +1,6 @@
 """A page: pictures at one pixel a pixel of 300 dpi, words that are measured before they are set; PNG, SVG or PDF."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Literal
@@ -8,7 +9,8 @@ import cv2
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.patches import FancyArrowPatch, Patch, PathPatch, Rectangle
+from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from dtcwsi.explain.figures.letters import ASCENT, LINE, drawable, width_of, wrap
@@ -27,6 +29,7 @@ _UNDATED = {
     "svg": {"Date": None},
     "pdf": {"CreationDate": None, "ModDate": None},
 }  # the same page, the same file
+_AS_IT_IS = {"svg.fonttype": "none", "svg.hashsalt": "dtcwsi", "pdf.fonttype": 42, "image.composite_image": False}
 
 Colour = tuple[int, int, int]
 
@@ -169,8 +172,8 @@ class Page:
         for picture in self.pictures:
             extent = (picture.left, picture.left + picture.width, picture.top + picture.height, picture.top)
             axes.imshow(picture.raster, extent=extent, aspect="auto", interpolation="nearest")
-        for box in self._boxes:
-            axes.add_patch(_rectangle(box))
+        for patch in (part for box in self._boxes for part in _parts(box)):
+            axes.add_patch(patch)
         for left, right, middle in self._arrows:
             style = f"-|>,head_length={self.scale * 4:g},head_width={self.scale * 2.4:g}"
             axes.add_patch(
@@ -197,7 +200,7 @@ class Page:
         """Write the page as png (300 dpi), svg or pdf; words stay words in the latter two."""
         options: dict[str, Any] = {"pil_kwargs": {"compress_level": _PNG_EFFORT}} if file_format == "png" else {}
         buffer = BytesIO()
-        with rc_context({"svg.fonttype": "none", "svg.hashsalt": "dtcwsi", "pdf.fonttype": 42}):
+        with rc_context(_AS_IT_IS):
             self.figure().savefig(buffer, format=file_format, dpi=DPI, metadata=_UNDATED[file_format], **options)
         return buffer.getvalue()
 
@@ -205,17 +208,22 @@ class Page:
         self.bottom = max(self.bottom, bottom)
 
 
-def _rectangle(box: _Box) -> Rectangle:
-    inset = box.line / 2
-    return Rectangle(
-        (box.left + inset, box.top + inset),
-        box.width - box.line,
-        box.height - box.line,
-        facecolor="none" if box.face is None else _share(box.face),
-        edgecolor="none" if box.edge is None else _share(box.edge),
-        linewidth=box.line * 72 / DPI,
-        joinstyle="miter",
-    )
+def _parts(box: _Box) -> Iterator[Patch]:
+    """Give a box's filling, and its edge as an area: a stroke may cover a pixel of the picture that it frames."""
+    if box.face is not None:
+        yield Rectangle((box.left, box.top), box.width, box.height, facecolor=_share(box.face), linewidth=0)
+    if box.edge is not None:
+        rings = []
+        for inset, way in ((0.0, 1), (box.line, -1)):
+            left, top, right, bottom = (
+                box.left + inset,
+                box.top + inset,
+                box.left + box.width - inset,
+                box.top + box.height - inset,
+            )
+            rings += [(left, top), *[(right, top), (right, bottom), (left, bottom)][::way], (left, top)]
+        codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * 2
+        yield PathPatch(Path(rings, codes), facecolor=_share(box.edge), linewidth=0)
 
 
 def _share(colour: Colour) -> tuple[float, float, float]:

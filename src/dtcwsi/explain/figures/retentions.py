@@ -74,7 +74,7 @@ def at_retentions(subject: Subject) -> tuple[list[Column], str]:
     try:
         models = [(f"r = {share:g}", with_retention(subject.model, share)) for share in subject.retentions]
     except OptionError as error:
-        return [_column("as it is", subject.inside.prediction, subject)], f"{str(error).capitalize()}."
+        return [_column("as it is", subject.inside.prediction, subject)], f"{error}."
     return [_column(name, ask(model, subject.features), subject) for name, model in models], ""
 
 
