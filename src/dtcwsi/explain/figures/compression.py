@@ -24,7 +24,7 @@ from dtcwsi.explain.figures.furniture import (
     strip_scale,
 )
 from dtcwsi.explain.figures.maps import PERCENTILE
-from dtcwsi.explain.figures.page import Page
+from dtcwsi.explain.figures.page import Colour, Page
 from dtcwsi.explain.figures.painting import FATE_COLOURS, paint_attention
 from dtcwsi.explain.figures.subject import Subject
 
@@ -101,8 +101,8 @@ def told_ratio(fates: PatchFates) -> str:
     return f"{plural(counts.tokens_in, 'patch')} in, {plural(counts.tokens_out, 'token')} out ({share:.0%})"
 
 
-def fate_legend(fates: PatchFates) -> list[LegendEntry]:
-    """Say what the colours of the fates mean, and how many patches had each."""
+def fate_legend(fates: PatchFates, merged: Colour = FATE_COLOURS["merged"]) -> list[LegendEntry]:
+    """Say what the colours of the fates mean, and how many patches had each; ``merged`` is the colour of that fate."""
     counts = fates.counts
     return [
         LegendEntry(
@@ -111,7 +111,7 @@ def fate_legend(fates: PatchFates) -> list[LegendEntry]:
         LegendEntry(
             f"merged: {plural(counts.merged, 'patch')} into {plural(counts.merged_tokens, 'token')}",
             (255, 255, 255),
-            FATE_COLOURS["merged"],
+            merged,
         ),
         LegendEntry(f"pruned: {plural(counts.pruned, 'patch')}, dark", GONE, GONE),
     ]

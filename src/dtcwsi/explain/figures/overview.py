@@ -38,7 +38,7 @@ _BLUE = (0, 114, 178)
 def draw_figure1(subject: Subject) -> Page:
     """Draw the way of a slide through the first model: patches, encoder, stages with their tokens, prediction.
 
-    A has the real counts; B the first patches of two merged groups with their weights in the token; C patches from
+    A has the real counts; B the heaviest patches of two merged groups with their weights in the token; C patches from
     least to most importance, evenly spaced in rank, framed by what became of them (without a scorer: examples of both).
     """
     page = headed_page(subject, f"The method on this slide; {subject.heading.fates_of}", columns=1)
@@ -144,7 +144,7 @@ def _merging(page: Page, subject: Subject) -> None:
     below = top + side + page.px(26)
     for number, group in enumerate(groups):
         left = page.margin + number * slot
-        shown = group[:_MEMBERS]
+        shown = group[np.argsort(-subject.inside.part[group], kind="stable")][:_MEMBERS]
         end = strip(page, subject.crops(shown), left, top, side, FATE_COLOURS["merged"])
         page.arrow(end + page.px(10), end + page.px(70), top + side / 2)
         _pile(page, subject, shown, end + page.px(80), top, side)
