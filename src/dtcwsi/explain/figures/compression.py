@@ -152,6 +152,7 @@ def _show_groups(page: Page, subject: Subject, fates: PatchFates, groups: Sequen
     below = page.bottom + page.px(2)
     for start, _, group, shown in ends:
         told = f"{len(group):,} patches" + (f", {len(shown)} shown" if len(shown) < len(group) else "")
+        told += "" if fates.token[group[0]] >= 0 else ", pruned later"
         page.write(
             f"{told}, merged from stage {fates.stage[group].min()} on", start, below, page.inner / 2 - 20, size=SMALL
         )

@@ -36,6 +36,7 @@ SMALL = 29.0  # 7 points
 _TITLE = 44.0
 _GAP = 28
 _BAR = 10
+_WIDEST = 2
 _FRAME = 9
 _LABELLED = 64
 
@@ -77,8 +78,9 @@ class ColourScale:
 
 
 def headed_page(subject: Subject, subtitle: str, *, columns: int) -> Page:
-    """Begin a page as wide as ``columns`` panels of the slide, a journal's two columns at least."""
-    page = Page(max(USUAL_PX, _columns(subject.canvas, columns) * (subject.canvas.picture.shape[1] + _GAP)))
+    """Begin a page as wide as ``columns`` panels of the slide; a journal's two columns at least, at most twice that."""
+    wide = _columns(subject.canvas, columns) * (subject.canvas.picture.shape[1] + _GAP)
+    page = Page(min(max(USUAL_PX, wide), _WIDEST * USUAL_PX))
     bottom = page.write(subject.heading.title, page.margin, page.bottom, page.inner, size=_TITLE, bold=True, lines=3)
     page.write(subtitle, page.margin, bottom, page.inner, colour=SOFT, lines=3)
     return page
@@ -92,7 +94,10 @@ def lay_out(page: Page, columns: int) -> tuple[list[int], int]:
 
 
 def show_panels(page: Page, canvas: Canvas, panels: Sequence[Panel], *, columns: int) -> list[Place]:
-    """Set panels of one size in rows, a scale bar under the first; pictures of long slides stand one a row."""
+    """Set panels of one size in rows, a scale bar under the first; pictures of long slides stand one a row.
+
+    They are as many pixels as they have, unless the page has no room for that.
+    """
     columns = _columns(canvas, columns)
     slots, slot = lay_out(page, columns)
     places: list[Place] = []
@@ -104,7 +109,8 @@ def show_panels(page: Page, canvas: Canvas, panels: Sequence[Panel], *, columns:
             page.write(panel.title, left, top, slot, bold=True, lines=3)
         top = round(page.bottom) + page.px(8)
         places += [
-            Place(left, top, *page.show(panel.picture, left, top), slot) for left, panel in zip(lefts, row, strict=True)
+            Place(left, top, *page.show(panel.picture, left, top, _fitting(panel.picture, slot)), slot)
+            for left, panel in zip(lefts, row, strict=True)
         ]
     first = places[0]
     draw_bar(page, scale_bar(canvas), places[-1].left if columns == 1 else first.left, first.width)
@@ -198,7 +204,7 @@ def mark(
     page: Page, subject: Subject, place: Place, patches: Sequence[int], colour: Colour, label: str | None = None
 ) -> None:
     """Frame patches where they lie on a panel; a ``label`` stands in their corners where there is room."""
-    pixel = subject.canvas.pixel_level0
+    pixel = subject.canvas.pixel_level0 * subject.canvas.picture.shape[1] / place.width
     side = subject.patch_size / pixel
     line = page.px(_FRAME) if side > page.px(40) else page.px(5)
     reach = max(side, 3.0 * line)
@@ -217,6 +223,11 @@ def draw_bar(page: Page, bar: ScaleBar, left: int, width: int) -> None:
     top, length = page.bottom + page.px(10), bar.share * width
     page.box(left, top + page.px(14), length, page.px(_BAR), face=INK)
     page.write(bar.label, left + length + page.px(12), top, page.inner, size=SMALL)
+
+
+def _fitting(picture: NDArray[np.uint8], slot: int) -> tuple[int, int]:
+    height, width = picture.shape[:2]
+    return (width, height) if width <= slot else (slot, max(1, round(height * slot / width)))
 
 
 def _columns(canvas: Canvas, wanted: int) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -33,12 +34,12 @@ class Inside:
     unpruned: NDArray[np.float64]
     part: NDArray[np.float64]
 
-    @property
+    @cached_property
     def fates(self) -> PatchFates:
         """What became of the patches in the end."""
         return fates_of(self.prediction)
 
-    @property
+    @cached_property
     def stages(self) -> list[PatchFates]:
         """What had become of the patches after each stage; its attention and percentiles are the end's."""
         by_stage = self.prediction.tokens_by_stage

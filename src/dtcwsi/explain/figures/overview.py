@@ -23,7 +23,7 @@ from dtcwsi.explain.figures.furniture import (
     strip_scale,
 )
 from dtcwsi.explain.figures.page import INK, SOFT, Page
-from dtcwsi.explain.figures.painting import FATE_COLOURS, paint_stage
+from dtcwsi.explain.figures.painting import FATE_COLOURS
 from dtcwsi.explain.figures.stages import shown_stages
 from dtcwsi.explain.figures.subject import Subject
 
@@ -68,7 +68,7 @@ def _pipeline(page: Page, subject: Subject) -> None:
     _mosaic(page, subject, lefts[1], top, side)
     page.box(lefts[2], top, side, side, face=_PALE)
     for left, stage in zip(lefts[3:-1], shown, strict=True):
-        _fitted(page, subject.painted(paint_stage, stages[stage - 1]), left, top, side)
+        _fitted(page, subject.stage_pictures[stage - 1], left, top, side)
     page.box(lefts[-1], top, side, side, face=_PALE)
     _classes(page, subject, lefts[-1], top, side)
     for left in lefts[1:]:

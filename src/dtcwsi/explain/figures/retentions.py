@@ -49,7 +49,7 @@ class Column:
 def draw_figure3(subject: Subject) -> Page:
     """Draw what the first model's weights keep, merge and prune at each retention, with patches of each.
 
-    Shown are the first three patches of one merged group, three pruned and three kept patches, chosen as
+    Shown are the first three patches of one merged token that is left, three pruned and three kept patches, chosen as
     `dtcwsi.explain.figures.examples` says. A model without a retention is drawn once, as it is.
     """
     columns, why = at_retentions(subject)
@@ -106,14 +106,16 @@ def _examples(page: Page, subject: Subject, columns: Sequence[Column]) -> None:
             section(page, fate.capitalize(), "None.")
             continue
         section(
-            page, fate.capitalize(), "One token a column: a largest group's first patches" if fate == "merged" else ""
+            page, fate.capitalize(), "One token a column, a largest one: its first patches" if fate == "merged" else ""
         )
         _row(page, subject, columns, fate, patches)
 
 
 def _group(subject: Subject, column: Column) -> NDArray[np.int64]:
-    groups = choose_groups(column.fates, subject.coords, 1)
-    return groups[0][:_SHOWN] if groups else np.zeros(0, np.int64)
+    for group in choose_groups(column.fates, subject.coords, 1):
+        if column.fates.token[group[0]] >= 0:
+            return group[:_SHOWN]
+    return np.zeros(0, np.int64)
 
 
 def _row(

@@ -6,7 +6,6 @@ from dtcwsi.explain.fates import PatchFates
 from dtcwsi.explain.figures.compression import fate_legend, told_ratio
 from dtcwsi.explain.figures.furniture import Panel, headed_page, legend, note, plural, show_panels
 from dtcwsi.explain.figures.page import Page
-from dtcwsi.explain.figures.painting import paint_stage
 from dtcwsi.explain.figures.subject import Subject
 
 __all__ = ["draw_stages", "shown_stages"]
@@ -21,8 +20,7 @@ def draw_stages(subject: Subject) -> Page:
     shown = shown_stages(len(stages))
     panels = [Panel(subject.canvas.picture, f"Before: {plural(len(subject.coords), 'patch')}")]
     panels += [
-        Panel(subject.painted(paint_stage, stages[stage - 1]), f"After stage {stage}: {_left(stages[stage - 1])}")
-        for stage in shown
+        Panel(subject.stage_pictures[stage - 1], f"After stage {stage}: {_left(stages[stage - 1])}") for stage in shown
     ]
     columns = min(4, len(panels))
     page = headed_page(subject, f"{subject.heading.fates_of}: {told_ratio(stages[-1])}", columns=columns)

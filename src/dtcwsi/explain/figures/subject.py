@@ -12,7 +12,7 @@ from dtcwsi.classifier import Classifier
 from dtcwsi.explain.fates import PatchFates
 from dtcwsi.explain.figures.canvas import Canvas, owners
 from dtcwsi.explain.figures.inside import Inside, look_inside
-from dtcwsi.explain.figures.painting import paint_attention, paint_groups, paint_pruning
+from dtcwsi.explain.figures.painting import paint_attention, paint_groups, paint_pruning, paint_stage
 from dtcwsi.types import Features, SlideReader
 
 __all__ = ["Heading", "Subject", "encode_jpeg"]
@@ -76,6 +76,11 @@ class Subject:
     ) -> NDArray[np.uint8]:
         """Paint fates, these models' or others, on the slide."""
         return paint(self.canvas, self.owner, self.fates if fates is None else fates)
+
+    @cached_property
+    def stage_pictures(self) -> list[NDArray[np.uint8]]:
+        """The slide after each stage of the first model, see `paint_stage`."""
+        return [self.painted(paint_stage, fates) for fates in self.inside.stages]
 
     @property
     def crop_px(self) -> int:
