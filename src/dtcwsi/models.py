@@ -3,17 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 
 from dtcwsi.aggregators import AGGREGATORS, create_aggregator
 from dtcwsi.catalog import only, parts_of
 from dtcwsi.classifier import Classifier
 from dtcwsi.compressors import COMPRESSORS, PLAIN, create_compressor
+from dtcwsi.compressors.stages import StagedCompressor
 from dtcwsi.errors import OptionError, UsageError
 from dtcwsi.model_folder import WEIGHTS, read_card, read_weights
 from dtcwsi.options import check_options, check_whole_number, options_of, plain
 
-__all__ = ["create_model", "load"]
+__all__ = ["create_model", "load", "with_retention"]
 
 
 def create_model(name: str, *, in_dim: int, n_classes: int, **options: Any) -> Classifier:
@@ -56,6 +58,25 @@ def load(folder: str | Path) -> Classifier:
         raise UsageError(f"{folder / WEIGHTS} cannot be loaded ({reason}); train or copy the model again") from error
     model.describe_classes(card["class_names"], card["class_shares"])
     return model.eval()
+
+
+def with_retention(model: Classifier, retention: float) -> Classifier:
+    """Copy a model with another final share of tokens, in as many stages; the weights are the same.
+
+    Returns: a model in evaluation mode on the device of the other.
+    Raises: OptionError if the model does not compress, follows a threshold, or the share is not above 0 and at most 1.
+    """
+    compressor = model.compressor
+    if not isinstance(compressor, StagedCompressor):
+        raise OptionError(f"{model.name} does not compress, so it has no other retention; use 'dtc-{model.name}'")
+    if compressor.settings.get("budget") == "threshold":
+        raise OptionError(f"this {model.name} keeps what is above its threshold, so a retention changes nothing")
+    options = {**model.options, "retention": retention, "schedule": None, "stages": len(compressor.shares)}
+    with torch.random.fork_rng(devices=[]):  # weights are drawn and thrown away
+        other = create_model(model.name, in_dim=model.in_dim, n_classes=model.n_classes, **options)
+    other.load_state_dict(model.state_dict())
+    other.describe_classes(model.class_names, model.class_shares)
+    return other.to(next(model.parameters()).device).eval()
 
 
 def _refuse_compression(name: str, options: dict[str, Any], own: dict[str, Any]) -> None:

@@ -15,6 +15,8 @@ from dtcwsi.store.features import read_features, read_header
 
 from .conftest import write_bag
 
+BRIEF = ("--figure", "figure4")  # tests that look at no other figure draw none
+
 
 def table(text):
     return list(csv.DictReader(io.StringIO(text)))
@@ -234,30 +236,41 @@ def test_a_slide_goes_the_whole_way_in_one_command(run, slides, tmp_path):
     facts = json.loads(done.out)
     assert facts["tokens_out"] < facts["tokens_in"]
     assert facts["files"]["report.html"] == str(tmp_path / "explained/report.html")
-    for name in ("attention.png", "compression.png", "patches.csv", "patches.geojson", "report.html"):
+    for name in (
+        "figure2.png",
+        "figure3.png",
+        "figure4.png",
+        "attention.png",
+        "patches.csv",
+        "patches.geojson",
+        "report.html",
+    ):
         assert (tmp_path / "explained" / name).stat().st_size > 500
 
 
 def test_explain_asks_the_model_that_never_saw_a_slide_of_the_cohort_and_says_so(run, cohort, trained, tmp_path):
     file = cohort / "features/s04.h5"
-    done = run("explain", trained, file, "--out", tmp_path / "own", "--json")
+    done = run("explain", trained, file, *BRIEF, "--out", tmp_path / "own", "--json")
     facts = json.loads(done.out)
     with (trained / "predictions.csv").open(newline="") as rows:
         expected = next(row for row in csv.DictReader(rows) if row["slide_id"] == "s04")
     assert facts["models"] == f"dtc-abmil, fold{expected['fold']}, not trained on this slide or its patient"
     assert facts["probabilities"]["a"] == pytest.approx(float(expected["prob_a"]), abs=1e-5)
     other = trained / f"fold{1 - int(expected['fold'])}"
-    assert f"dtc-abmil, {other.name}, trained on this slide" in run("explain", other, file, "--out", tmp_path / "o").err
+    assert (
+        f"dtc-abmil, {other.name}, trained on this slide"
+        in run("explain", other, file, *BRIEF, "--out", tmp_path / "o").err
+    )
     (tmp_path / "new.h5").write_bytes(file.read_bytes())
-    done = run("explain", trained, tmp_path / "new.h5", "--out", tmp_path / "new")
+    done = run("explain", trained, tmp_path / "new.h5", *BRIEF, "--out", tmp_path / "new")
     assert "by dtc-abmil, mean of 2 fold models; pictures" in done.err
 
 
 def test_explain_does_not_write_over_another_slide(run, cohort, trained, tmp_path):
     first, second = (cohort / "features" / f"{name}.h5" for name in ("s00", "s01"))
     out = tmp_path / "explained"
-    assert run("explain", trained, first, "--out", out).status == 0
-    assert run("explain", trained, first, "--out", out).status == 0
+    assert run("explain", trained, first, *BRIEF, "--out", out).status == 0
+    assert run("explain", trained, first, *BRIEF, "--out", out).status == 0
     before = (out / "patches.csv").read_bytes()
     done = run("explain", trained, second, "--out", out)
     assert done.status == 2
@@ -269,16 +282,18 @@ def test_explain_does_not_write_over_another_slide(run, cohort, trained, tmp_pat
 
 def test_a_slide_without_tissue_is_explained_without_a_diagnosis(run, trained, tmp_path):
     write_bag(tmp_path / "bare.h5", np.zeros((0, 8)))
-    done = run("explain", trained, tmp_path / "bare.h5", "--out", tmp_path / "explained")
+    done = run("explain", trained, tmp_path / "bare.h5", *BRIEF, "--out", tmp_path / "explained")
     assert (done.status, done.err.partition(";")[0]) == (0, "bare: no tissue, no prediction")
     assert "No tissue, no prediction" in (tmp_path / "explained/report.html").read_text(encoding="utf-8")
-    facts = json.loads(run("explain", trained, tmp_path / "bare.h5", "--out", tmp_path / "explained", "--json").out)
+    facts = json.loads(
+        run("explain", trained, tmp_path / "bare.h5", *BRIEF, "--out", tmp_path / "explained", "--json").out
+    )
     assert (facts["prediction"], facts["warning"]) == (None, "no_tissue")
     assert "bare; no_tissue): no prediction" in run("predict", trained, tmp_path / "bare.h5").err
 
 
 def test_the_report_of_explain_is_about_its_slide(run, cohort, trained, tmp_path):
-    run("explain", trained, cohort / "features/s00.h5", "--out", tmp_path)
+    run("explain", trained, cohort / "features/s00.h5", *BRIEF, "--out", tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.index('id="slides"') < page.index('id="results"')
     assert "Time by stage" not in page

@@ -13,17 +13,21 @@ import dtcwsi.explain.slide
 from dtcwsi.bags.packing import bag_of
 from dtcwsi.errors import FeaturesError, UsageError
 from dtcwsi.explain import TruthMask, explain_slide
-from dtcwsi.explain.canvas import slide_canvas
-from dtcwsi.explain.figures import _drawable
+from dtcwsi.explain.figures.canvas import slide_canvas
+from dtcwsi.explain.figures.drawing import FIGURES, Wanted
+from dtcwsi.explain.figures.letters import drawable
 from dtcwsi.explain.slide import view_slide
 from dtcwsi.slides import open_slide
 
-FILES = ["attention.png", "compression.png", "patches.csv", "patches.geojson"]
+FILES = [*(f"{name}.png" for name in FIGURES), "patches.csv", "patches.geojson"]
+FEW_FILES = ["figure4.png", "patches.csv", "patches.geojson", "slide.json"]
+FEW = Wanted(figures=("figure4",))  # as little drawing as there can be
 
 
 def test_it_writes_what_it_says_and_counts_right(explained, sample):
     assert list(explained.files) == FILES
-    assert sorted(path.name for path in explained.files["patches.csv"].parent.iterdir()) == [*FILES, "slide.json"]
+    written = {path.name for path in explained.files["patches.csv"].parent.iterdir()}
+    assert written == {*FILES, "slide.json"}
     rows = list(csv.DictReader(explained.files["patches.csv"].open()))
     fates = [row["fate"] for row in rows]
     counts = explained.counts
@@ -34,7 +38,7 @@ def test_it_writes_what_it_says_and_counts_right(explained, sample):
         explained.probabilities[explained.prediction] == explained.probability == max(explained.probabilities.values())
     )
     assert sum(explained.probabilities.values()) == pytest.approx(1)
-    for picture in (explained.files["attention.png"].read_bytes(), *explained.panels.values()):
+    for picture in (explained.files["figure2.png"].read_bytes(), *explained.panels.values()):
         assert cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR) is not None
 
 
@@ -58,8 +62,8 @@ def test_asking_leaves_a_model_in_the_mode_it_was_in(sample, make_model):
 
 
 def test_pictures_show_the_slide_pixel_for_pixel(sample, make_model, tmp_path):
-    made = explain_slide([make_model()], sample.features, open_slide(sample.slide), tmp_path, max_px=600)
-    figure = cv2.imread(str(made.files["attention.png"]))
+    made = explain_slide([make_model()], sample.features, open_slide(sample.slide), tmp_path, max_px=600, wanted=FEW)
+    figure = cv2.imread(str(made.files["figure4.png"]))
     _, _, boxes, _ = cv2.connectedComponentsWithStats((figure.max(axis=2) < 60).astype(np.uint8))
     squares = [box for box in boxes.tolist() if box[2:4] == [50, 50]]
     assert squares, "the black patch of 100 level-0 pixels is 50 px a side where a pixel covers two"
@@ -69,26 +73,30 @@ def test_pictures_show_the_slide_pixel_for_pixel(sample, make_model, tmp_path):
 
 
 def test_without_the_slide_patches_are_drawn_on_blank_ground(sample, make_model, tmp_path):
-    made = explain_slide([make_model()], sample.features, None, tmp_path)
+    made = explain_slide([make_model()], sample.features, None, tmp_path, wanted=FEW)
     assert made.scale_bar.label.endswith("px (level 0)")
-    scaled = explain_slide([make_model()], sample.features, None, tmp_path, spacing_um=0.5)
+    scaled = explain_slide([make_model()], sample.features, None, tmp_path, spacing_um=0.5, wanted=FEW)
     assert scaled.scale_bar.label == "100 µm"
-    assert sorted(path.name for path in tmp_path.iterdir()) == [*FILES, "slide.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == FEW_FILES
 
 
 def test_a_slide_without_tissue_is_explained_too(sample, make_model, tmp_path):
     empty = replace(sample.features, features=np.zeros((0, 8), np.float32), coords=np.zeros((0, 2), np.int64))
     for slide in (None, open_slide(sample.slide)):
-        made = explain_slide([make_model()], empty, slide, tmp_path, truth=TruthMask(np.ones((9, 9), bool), 16))
+        made = explain_slide(
+            [make_model()], empty, slide, tmp_path, truth=TruthMask(np.ones((9, 9), bool), 16), wanted=FEW
+        )
         assert (made.tokens_in, made.tokens_out, made.lesion_auroc) == (0, 0, None)
         assert made.probability == pytest.approx(0.5)
-        assert sorted(path.name for path in tmp_path.iterdir()) == [*FILES, "slide.json"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == FEW_FILES
 
 
 def test_a_heatmap_is_scored_against_the_truth(sample, make_model, tmp_path):
     lesion = np.zeros((80, 120), bool)
     lesion[30:40, 50:60] = True
-    made = explain_slide([make_model("abmil")], sample.features, None, tmp_path, truth=TruthMask(lesion, 10))
+    made = explain_slide(
+        [make_model("abmil")], sample.features, None, tmp_path, truth=TruthMask(lesion, 10), wanted=FEW
+    )
     attention = view_slide([make_model("abmil")], sample.features).fates.attention
     others = np.delete(attention, sample.black_patch)
     assert made.lesion_auroc == pytest.approx((attention[sample.black_patch] > others).mean())
@@ -98,15 +106,15 @@ def test_names_are_drawn_as_they_are(sample, make_model, tmp_path):
     strange = replace(sample.features, slide_id=r"a$\frac{1}$_{b}^c <i> " + "long" * 60)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made = explain_slide([make_model()], strange, None, tmp_path, true_label="$x$")
+        made = explain_slide([make_model()], strange, None, tmp_path, true_label="$x$", wanted=FEW)
     assert made.slide_id == strange.slide_id
 
 
 def test_characters_that_the_font_lacks_are_escaped(sample, make_model, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        explain_slide([make_model()], replace(sample.features, slide_id="切片 é\udcff"), None, tmp_path)
-    assert _drawable("切片 é µ\udcff", "bold") == r"\u5207\u7247 é µ\udcff"
+        explain_slide([make_model()], replace(sample.features, slide_id="切片 é\udcff"), None, tmp_path, wanted=FEW)
+    assert drawable("切片 é µ\udcff", bold=True) == r"\u5207\u7247 é µ\udcff"
 
 
 def test_features_that_cannot_be_placed_are_refused(sample, make_model, tmp_path):
@@ -132,22 +140,24 @@ def test_requests_that_make_no_sense_are_refused(sample, make_model, tmp_path):
 def headings(monkeypatch):
     """The words that pictures are drawn with."""
     seen = []
-    draw = dtcwsi.explain.slide.draw_pictures
-    monkeypatch.setattr(dtcwsi.explain.slide, "draw_pictures", lambda *all: seen.append(all[-1]) or draw(*all))
+    draw = dtcwsi.explain.slide.draw_figures
+    monkeypatch.setattr(
+        dtcwsi.explain.slide, "draw_figures", lambda subject, all: seen.append(subject.heading) or draw(subject, all)
+    )
     return seen
 
 
 def test_pictures_say_of_which_models_they_are(sample, make_model, tmp_path, headings):
-    explain_slide([make_model(seed=seed) for seed in range(3)], sample.features, None, tmp_path)
-    explain_slide([make_model()], sample.features, None, tmp_path, models_told="dtc-abmil, fold2")
+    explain_slide([make_model(seed=seed) for seed in range(3)], sample.features, None, tmp_path, wanted=FEW)
+    explain_slide([make_model()], sample.features, None, tmp_path, models_told="dtc-abmil, fold2", wanted=FEW)
     several, one = headings
     assert several.attention_of == "dtc-abmil, mean of 3 fold models"
     assert several.fates_of == "dtc-abmil, the first of 3 fold models alone"
-    assert several.fates_note == "The other models merge and prune otherwise: attention.png is the mean of all."
+    assert several.fates_note == "The other models merge and prune otherwise."
     assert (one.attention_of, one.fates_of, one.fates_note) == ("dtc-abmil, fold2", "dtc-abmil, fold2", "")
 
 
 def test_a_slide_without_tissue_is_given_no_diagnosis(sample, make_model, tmp_path, headings):
     empty = replace(sample.features, features=np.zeros((0, 8), np.float32), coords=np.zeros((0, 2), np.int64))
-    explain_slide([make_model()], empty, None, tmp_path)
+    explain_slide([make_model()], empty, None, tmp_path, wanted=FEW)
     assert headings[0].title == "S1: no tissue, no prediction"

@@ -16,6 +16,7 @@ from dtcwsi.errors import SlideError, UsageError
 if TYPE_CHECKING:
     from dtcwsi.classifier import Classifier
     from dtcwsi.explain import ExplainedSlide
+    from dtcwsi.explain.figures.drawing import Wanted
     from dtcwsi.inference import Run
 
 __all__ = ["run"]
@@ -34,13 +35,24 @@ def run(
     spacing: Spacing = None,
     workers: Workers = DEFAULT_WORKERS,
     device: Device = None,
+    figures: Annotated[
+        list[str] | None, typer.Option("--figure", help="Draw this figure alone (repeatable); all without.")
+    ] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="png, svg or pdf (repeatable); png without.")
+    ] = None,
+    retentions: Annotated[
+        str, typer.Option("--retentions", help="Shares of tokens that figure3 compares, separated by commas.")
+    ] = "1,0.7,0.5,0.4",
     as_json: Json = False,
 ) -> int:
     """Draw where a run looked, and which patches it kept, merged and pruned."""
+    from dtcwsi.explain.figures.drawing import FIGURES, Wanted
     from dtcwsi.explain.report import write_report
     from dtcwsi.inference import load_run
     from dtcwsi.store.atomic import check_writable
 
+    wanted = Wanted(tuple(figures or FIGURES), tuple(formats or ["png"]), _shares(retentions))
     trained = load_run(run)
     if slide.is_dir():
         raise UsageError(f"{slide} is a folder; explain takes one slide or one feature file")
@@ -49,7 +61,7 @@ def run(
     found = bring_features(trained, [slide], Reading(work or run / "predicted", encoder, spacing, workers, device))[0]
     if found.features is None:
         raise SlideError(found.failure)
-    explained = _explained(trained, found.features, found.slide, out, spacing)
+    explained = _explained(trained, found.features, found.slide, out, spacing, wanted)
     report = out / "report.html"
     whole_runs = [run] if (run / "metrics.json").is_file() else []
     title = f"{explained.slide_id}: {explained.model}"
@@ -64,7 +76,7 @@ def run(
 
 
 def _explained(
-    trained: "Run", features: Path, slide: Path | None, out: Path, spacing_um: float | None
+    trained: "Run", features: Path, slide: Path | None, out: Path, spacing_um: float | None, wanted: "Wanted"
 ) -> "ExplainedSlide":
     from dtcwsi.explain.slide import explain_slide
     from dtcwsi.slides import open_slide
@@ -75,9 +87,9 @@ def _explained(
     models, told = _models(trained, bag.slide_id)
     if slide is None:
         recorded = read_attributes(features).get("slide_spacing_um")
-        return explain_slide(models, bag, None, out, models_told=told, spacing_um=recorded)
+        return explain_slide(models, bag, None, out, models_told=told, spacing_um=recorded, wanted=wanted)
     with closing(open_slide(slide, spacing_um=spacing_um)) as opened:
-        return explain_slide(models, bag, opened, out, models_told=told)
+        return explain_slide(models, bag, opened, out, models_told=told, wanted=wanted)
 
 
 def _facts(explained: "ExplainedSlide", report: Path) -> dict[str, Any]:
@@ -93,11 +105,18 @@ def _facts(explained: "ExplainedSlide", report: Path) -> dict[str, Any]:
     }
 
 
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(share) for share in text.split(","))
+    except ValueError:
+        raise UsageError(f"got --retentions {text!r}; expected shares separated by commas, such as 1,0.7,0.4") from None
+
+
 def _check_free(out: Path, slide_id: str) -> None:
     """Keep one slide's pictures from taking the place of another's.  Raises: UsageError."""
     from dtcwsi.explain.slide import RECORD
 
-    if not (out / "attention.png").exists():
+    if not any((out / name).exists() for name in (RECORD, "patches.csv", "attention.png")):
         return
     try:
         known = json.loads((out / RECORD).read_text(encoding="utf-8", errors="surrogateescape"))["slide_id"]

@@ -1,6 +1,7 @@
 """Compression in stages, the part that all compressors share: match, merge, rank, prune, remember."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +22,7 @@ from dtcwsi.nn.order import van_der_corput
 from dtcwsi.nn.segment import Segments, segment_log_softmax, top_rows
 from dtcwsi.types import CompressedBags, PackedBags
 
-__all__ = ["Layout", "StagedCompressor"]
+__all__ = ["Layout", "StagedCompressor", "State"]
 
 _REMOVED = torch.iinfo(torch.int64).min
 _LAST_EDGE = (1 << 31) - 1
@@ -43,6 +44,15 @@ class Layout:
         merges, removes = bool(step.merges.any()), bool((step.left < step.before).any())
         candidates, chosen, left = (Segments.of(sizes, device) for sizes in (step.edges, step.merges, step.left))
         return cls(candidates, chosen, left, merges, removes)
+
+
+@dataclass(frozen=True)
+class State:
+    """Where compression stands: the tokens, where each patch is, and of which bags (bags,) tokens were dropped."""
+
+    tokens: Tokens
+    trace: Provenance
+    pruned: NDArray[np.bool_]
 
 
 class StagedCompressor(Compressor):
@@ -107,6 +117,12 @@ class StagedCompressor(Compressor):
         Returns: max(1, ceil(N r_1...r_t - 1e-6)) tokens of each bag after stage t. A bag's tokens do not depend on the
         bags beside it. If nothing is to be removed, the tokens are the patches, unchanged.
         """
+        for state in self.steps(bags):
+            last = state
+        return self.finish(bags, last.tokens, last.trace, torch.from_numpy(last.pruned).to(bags.offsets.device))
+
+    def steps(self, bags: PackedBags) -> Iterator[State]:
+        """Give the tokens as they are at first, and again after each stage."""
         sizes = bags.offsets.diff().cpu().numpy()
         patches = Segments.of(sizes, bags.offsets.device)
         tokens = self._begin(bags, patches, order_of(self.order, bags, patches))
@@ -115,10 +131,11 @@ class StagedCompressor(Compressor):
         budgets = self.budgets(sizes, tokens)
         edges_of, share, merge_all = self.matching.count, self.merge_share, self.merge_all
         steps = plan(sizes, budgets, edges_of=edges_of, merge_share=share, merge_all=merge_all, prunes=self.prunes)
+        yield State(tokens, trace, pruned)
         for step in steps:
             tokens, trace = self.stage(tokens, trace, Layout.of(step, bags.offsets.device), patches)
-            pruned |= step.pruned > 0
-        return self.finish(bags, tokens, trace, torch.from_numpy(pruned).to(bags.offsets.device))
+            pruned = pruned | (step.pruned > 0)
+            yield State(tokens, trace, pruned)
 
     def budgets(self, sizes: NDArray[np.int64], tokens: Tokens) -> list[NDArray[np.int64]]:  # noqa: ARG002
         """Fix how many tokens every stage may leave of each bag; here that follows from the sizes alone."""

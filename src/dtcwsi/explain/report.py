@@ -9,7 +9,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dtcwsi.explain.charts import forest_rows, roc_lines, stages
-from dtcwsi.explain.painting import FATE_COLOURS, attention_colours
+from dtcwsi.explain.figures.painting import FATE_COLOURS, attention_colours
 from dtcwsi.explain.runs import METRICS, RunSummary, read_run
 from dtcwsi.explain.slide import ExplainedSlide
 from dtcwsi.metrics import METRICS as DEFINED

@@ -1,24 +1,24 @@
 """One slide, explained: pictures, tables and numbers of what the models saw in it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from dtcwsi.bags.packing import bag_of, pack
 from dtcwsi.classifier import Classifier
 from dtcwsi.errors import FeaturesError, UsageError
-from dtcwsi.explain.canvas import Canvas, ScaleBar, blank_canvas, scale_bar, slide_canvas
 from dtcwsi.explain.fates import FateCounts, PatchFates, fates_of
-from dtcwsi.explain.pictures import Heading, SlidePictures, draw_pictures, encode_jpeg
+from dtcwsi.explain.figures.canvas import Canvas, ScaleBar, blank_canvas, scale_bar, slide_canvas
+from dtcwsi.explain.figures.drawing import Wanted, draw_figures
+from dtcwsi.explain.figures.inside import ask
+from dtcwsi.explain.figures.subject import Heading, Subject, encode_jpeg
 from dtcwsi.explain.scores import lesion_auroc
 from dtcwsi.explain.tables import write_patches_csv, write_patches_geojson
 from dtcwsi.nn.order import infer_step
 from dtcwsi.store.atomic import write_bytes, write_json
-from dtcwsi.types import Features, Prediction, SlideInfo, SlideReader
+from dtcwsi.types import Features, SlideInfo, SlideReader
 
 __all__ = ["RECORD", "ExplainedSlide", "SlideView", "TruthMask", "explain_slide", "view_slide"]
 
@@ -56,7 +56,7 @@ class SlideView:
 class ExplainedSlide:
     """What `explain_slide` found and wrote.
 
-    ``files`` are the paths by name: attention.png, compression.png, patches.csv, patches.geojson. ``panels`` are JPEGs
+    ``files`` are the paths by name: attention.png, ..., patches.csv, patches.geojson. ``panels`` are JPEGs
     for a report: slide, attention, merging, pruning. ``model_told`` says which models were asked. ``lesion_auroc`` is
     None without a truth mask, or where no patch or every patch is lesion.
     """
@@ -101,14 +101,16 @@ def explain_slide(
     truth: TruthMask | None = None,
     models_told: str | None = None,
     spacing_um: float | None = None,
-    max_px: int = 1000,
+    max_px: int = 680,
+    wanted: Wanted | None = None,
 ) -> ExplainedSlide:
-    """Write attention.png, compression.png, patches.csv, patches.geojson and slide.json of a slide into ``out``.
+    """Write the figures of a slide, patches.csv, patches.geojson and slide.json into ``out``.
 
     Probabilities and attention are means over the models (the folds of a run); fates are the first model's, as the
     pictures say. Without ``slide`` the patches are drawn on blank ground, in um if ``spacing_um`` (of a level-0
     pixel) is known. ``class_names`` default to the model's; ``models_told`` replaces the words for which models were
-    asked. Pictures have ``max_px`` a side or, where patches would be under 6 px, up to 2000.
+    asked. Pictures are ``max_px`` wide or, of long slides and where patches would be under 6 px, up to 2000.
+    ``wanted`` chooses the figures, their formats and the retentions of figure3; without it all are drawn as PNG.
     A slide without tissue gives pictures that say so, and that there is no prediction, and tables without rows.
     Raises: FeaturesError if the features have no coordinates, another width than the models, or patches outside the
     slide; SlideError if the slide cannot be decoded; StoreError if the disk is full.
@@ -120,8 +122,10 @@ def explain_slide(
     canvas = _canvas(slide, coords, patch_size, spacing_um, max_px)
     told = models_told or _told(models)
     heading = _heading(features.slide_id, view, models, told, true_label)
-    pictures = draw_pictures(canvas, coords, patch_size, view.fates, heading)
-    files = _write(out, features.slide_id, coords, patch_size, view.fates, pictures)
+    wanted = wanted or Wanted()
+    subject = Subject(canvas, features, coords, patch_size, view.fates, models[0], heading, slide, wanted.retentions)
+    drawn = draw_figures(subject, wanted)
+    files = _write(out, features.slide_id, coords, patch_size, view.fates, drawn)
     return ExplainedSlide(
         slide_id=features.slide_id,
         model=models[0].name,
@@ -134,7 +138,7 @@ def explain_slide(
         lesion_auroc=_score(view.fates, coords, patch_size, truth),
         scale_bar=scale_bar(canvas),
         files=files,
-        panels={name: encode_jpeg(picture, max_px=_REPORT_PX) for name, picture in pictures.panels.items()},
+        panels={name: encode_jpeg(picture, max_px=_REPORT_PX) for name, picture in subject.panels.items()},
     )
 
 
@@ -150,19 +154,10 @@ def view_slide(
     names = tuple(class_names) if class_names is not None else models[0].class_names
     if len(names) != models[0].n_classes:
         raise UsageError(f"got {len(names)} class names; expected {models[0].n_classes}, one a class of the model")
-    predictions = [_predict(model, features) for model in models]
+    predictions = [ask(model, features) for model in models]
     probabilities = np.mean([p.logits.double().softmax(dim=1)[0].cpu().numpy() for p in predictions], axis=0)
     attention = np.mean([p.attention.double().cpu().numpy() for p in predictions], axis=0)
     return SlideView(names, np.asarray(probabilities), fates_of(predictions[0]).with_attention(np.asarray(attention)))
-
-
-@torch.no_grad()
-def _predict(model: Classifier, features: Features) -> Prediction:
-    was_training = model.training
-    device = next(model.parameters()).device
-    prediction: Prediction = model.eval()(pack([bag_of(features)]).to(device))
-    model.train(was_training)
-    return prediction
 
 
 def _places(features: Features) -> tuple[NDArray[np.int64], float]:
@@ -206,7 +201,7 @@ def _heading(
         title=f"{slide_id}: {said if len(view.fates) else 'no tissue, no prediction'}{truth}",
         attention_of=told,
         fates_of=told if alone else f"{models[0].name}, the first of {len(models)} fold models alone",
-        fates_note="" if alone else "The other models merge and prune otherwise: attention.png is the mean of all.",
+        fates_note="" if alone else "The other models merge and prune otherwise.",
     )
 
 
@@ -227,12 +222,14 @@ def _write(
     coords: NDArray[np.int64],
     patch_size: float,
     fates: PatchFates,
-    pictures: SlidePictures,
+    figures: Iterable[tuple[str, bytes]],
 ) -> dict[str, Path]:
     write_json(out / RECORD, {"slide_id": slide_id})
-    files = {name: out / name for name in ("attention.png", "compression.png", "patches.csv", "patches.geojson")}
-    write_bytes(files["attention.png"], pictures.attention_png)
-    write_bytes(files["compression.png"], pictures.compression_png)
+    files = {}
+    for name, content in figures:
+        files[name] = out / name
+        write_bytes(files[name], content)
+    files |= {name: out / name for name in ("patches.csv", "patches.geojson")}
     write_patches_csv(files["patches.csv"], coords, patch_size, fates)
     write_patches_geojson(files["patches.geojson"], slide_id, coords, patch_size, fates)
     return files

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtcwsi.explain.fates import FATES, PatchFates
-from dtcwsi.explain.painting import FATE_COLOURS
+from dtcwsi.explain.figures.painting import FATE_COLOURS
 from dtcwsi.store.atomic import beside
 
 __all__ = ["write_patches_csv", "write_patches_geojson"]

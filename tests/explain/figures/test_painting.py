@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 
-from dtcwsi.explain.canvas import Canvas, owners
 from dtcwsi.explain.fates import KEPT, MERGED, PRUNED, PatchFates, attention_percentile
-from dtcwsi.explain.painting import FATE_COLOURS, attention_colours, paint_attention, paint_groups, paint_pruning
+from dtcwsi.explain.figures.canvas import Canvas, owners
+from dtcwsi.explain.figures.painting import (
+    FATE_COLOURS,
+    attention_colours,
+    paint_attention,
+    paint_groups,
+    paint_pruning,
+)
 
 SIDE = 20
 COORDS = np.array([[0, 0], [20, 0], [40, 0], [60, 0], [0, 20], [20, 20]])

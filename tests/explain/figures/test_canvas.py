@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dtcwsi.explain.canvas import Canvas, blank_canvas, owners, scale_bar, slide_canvas
+from dtcwsi.explain.figures.canvas import Canvas, blank_canvas, owners, scale_bar, slide_canvas
 from dtcwsi.slides import open_slide
 
 

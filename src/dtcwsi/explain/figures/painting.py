@@ -3,15 +3,26 @@
 All work on whole pictures, so that 100,000 patches cost little more than ten.
 """
 
+from itertools import chain, count
+
 import cv2
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from dtcwsi.explain.canvas import Canvas
 from dtcwsi.explain.fates import KEPT, MERGED, PRUNED, PatchFates
+from dtcwsi.explain.figures.canvas import Canvas
 
-__all__ = ["ATTENTION_MAP", "FATE_COLOURS", "attention_colours", "paint_attention", "paint_groups", "paint_pruning"]
+__all__ = [
+    "ATTENTION_MAP",
+    "FATE_COLOURS",
+    "attention_colours",
+    "paint_attention",
+    "paint_groups",
+    "paint_pruning",
+    "paint_stage",
+    "paint_values",
+]
 
 ATTENTION_MAP = "viridis"
 FATE_COLOURS = {"kept": (0, 158, 115), "merged": (0, 114, 178), "pruned": (213, 94, 0)}
@@ -43,31 +54,38 @@ def attention_colours() -> NDArray[np.uint8]:
 
 
 def paint_attention(canvas: Canvas, owner: NDArray[np.int32], fates: PatchFates) -> NDArray[np.uint8]:
-    """Tint every patch with attention by its percentile, over the slide in grey so that no stain reads as a value.
+    """Tint every patch with attention by its percentile; see `paint_values`."""
+    return paint_values(canvas, owner, fates.percentile, fates.attention > 0)
 
-    Patches without attention, and what lies outside the patches, stay grey.
+
+def paint_values(
+    canvas: Canvas, owner: NDArray[np.int32], percent: NDArray[np.float64], shown: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Tint the patches that are ``shown`` (N,) by their place on the colour scale, ``percent`` (N,) 0 to 100.
+
+    The slide is grey, so that no stain reads as a value; other patches, and what lies outside them, stay so.
     """
     grey = _grey(canvas.picture)
     drawn = np.repeat(np.round(grey)[..., None], 3, axis=2)
-    shown = _where(owner, fates.attention > 0)
-    colour = attention_colours()[np.round(fates.percentile).astype(int)]
-    light = 0.45 + 0.55 * grey[shown] / 255
-    drawn[shown] = colour[owner[shown]] * light[:, None]
+    tinted = _where(owner, shown)
+    colour = attention_colours()[np.round(percent).astype(int)]
+    light = 0.45 + 0.55 * grey[tinted] / 255
+    drawn[tinted] = colour[owner[tinted]] * light[:, None]
     return np.round(drawn).astype(np.uint8)
 
 
 def paint_groups(canvas: Canvas, owner: NDArray[np.int32], fates: PatchFates) -> NDArray[np.uint8]:
     """Give merged patches one interior and one border a group: the group's mean tissue colour, tinted, and the tint.
 
-    Groups that were pruned later are drawn too. Groups that touch get different tints while the palette lasts. Patches
-    that never merged keep their tissue and get a thin outline in the colour of what is kept.
+    Groups that were pruned later are drawn too. Groups that touch never have the same tint. Patches that never merged
+    keep their tissue and get a thin outline in the colour of what is kept.
     """
     drawn = canvas.picture.astype(np.float32)
     if not len(fates):
         return canvas.picture.copy()
     group = np.where(owner >= 0, fates.group[owner], -1).astype(np.int32)
     together = _where(owner, fates.group_size > 1)
-    tint = _GROUP_COLOURS[_tints(np.where(together, group, -1), len(fates))].astype(np.float32)
+    tint = _colours(_tints(np.where(together, group, -1), np.unique(fates.group, return_index=True)[1]))
     mean = _means(canvas.picture, group, len(fates))
     inside = group[together]
     drawn[together] = 0.5 * mean[inside] + 0.5 * tint[inside]
@@ -80,16 +98,26 @@ def paint_groups(canvas: Canvas, owner: NDArray[np.int32], fates: PatchFates) ->
 
 def paint_pruning(canvas: Canvas, owner: NDArray[np.int32], fates: PatchFates) -> NDArray[np.uint8]:
     """Darken what was pruned; outline what is left, patches kept alone in green and merged tokens in blue."""
-    drawn = canvas.picture.astype(np.float32)
     if not len(fates):
         return canvas.picture.copy()
-    gone = _where(owner, fates.fate == PRUNED)
-    drawn[gone] = 0.12 * drawn[gone] + 0.88 * _GONE
+    drawn = _darkened(canvas.picture, owner, fates)
     group = np.where(owner >= 0, fates.group[owner], -1).astype(np.int32)
     border = _edges(group, _border_px(owner, len(fates)))
     for fate, name in ((KEPT, "kept"), (MERGED, "merged")):
         drawn[border & _where(owner, fates.fate == fate)] = FATE_COLOURS[name]
-    return np.round(drawn).astype(np.uint8)
+    return drawn
+
+
+def paint_stage(canvas: Canvas, owner: NDArray[np.int32], fates: PatchFates) -> NDArray[np.uint8]:
+    """Show groups in colours as `paint_groups` does, and what was pruned dark."""
+    return _darkened(paint_groups(canvas, owner, fates), owner, fates)
+
+
+def _darkened(picture: NDArray[np.uint8], owner: NDArray[np.int32], fates: PatchFates) -> NDArray[np.uint8]:
+    drawn = picture.copy()
+    gone = _where(owner, fates.fate == PRUNED)
+    drawn[gone] = np.round(0.12 * drawn[gone] + 0.88 * _GONE)
+    return drawn
 
 
 def _grey(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -127,19 +155,32 @@ def _means(picture: NDArray[np.uint8], group: NDArray[np.int32], n_groups: int) 
     return np.asarray((np.stack(sums, axis=1) / np.maximum(count, 1)[:, None])[1:], np.float32)
 
 
-def _tints(group: NDArray[np.int32], n_groups: int) -> NDArray[np.int64]:
-    """Choose each group's colour so that it differs from those of the groups that it touches."""
+def _tints(group: NDArray[np.int32], first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number each group's colour so that it differs from those of the groups that it touches.
+
+    ``first`` (groups,) is each group's first patch, which decides where there is a choice: groups that grow from stage
+    to stage mostly keep their colour. Numbers beyond the palette are given out only where groups are scattered so that
+    one touches all its colours.
+    """
     neighbours: dict[int, list[int]] = {}
     for low, high in _touching(group).tolist():
         neighbours.setdefault(high, []).append(low)
     palette = len(_GROUP_COLOURS)
-    tint = [0] * n_groups
-    for index in range(n_groups):
+    tint = [0] * len(first)
+    for index, patch in enumerate(first.tolist()):
         taken = {tint[other] for other in neighbours.get(index, ())}
-        wanted = (index * 7) % palette
-        choices = ((wanted + step) % palette for step in range(palette))
-        tint[index] = next((choice for choice in choices if choice not in taken), wanted)
+        wanted = (patch * 7) % palette
+        choices = chain(((wanted + step) % palette for step in range(palette)), count(palette))
+        tint[index] = next(choice for choice in choices if choice not in taken)
     return np.asarray(tint, np.int64)
+
+
+def _colours(tint: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Give numbered colours (groups, 3): the palette, then ever lighter and darker shades of it."""
+    step, base = np.divmod(tint, len(_GROUP_COLOURS))
+    share = (1 - 0.75**step)[:, None] * 0.8
+    ground = np.where(step % 2, 255.0, 0.0)[:, None]
+    return np.asarray((1 - share) * _GROUP_COLOURS[base] + share * ground, np.float32)
 
 
 def _touching(group: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from dtcwsi.slides.sampling import overview
 from dtcwsi.types import SlideReader
 
-__all__ = ["Canvas", "ScaleBar", "blank_canvas", "owners", "scale_bar", "slide_canvas"]
+__all__ = ["ELONGATED", "Canvas", "ScaleBar", "blank_canvas", "owners", "scale_bar", "scale_bar_of", "slide_canvas"]
 
 _BLANK = 236
 _PATCH_SIDE_PX = 6
 _LARGEST_PX = 2000
+ELONGATED = 2.5  # wider pictures, times their height, are set one under the other
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,13 @@ class ScaleBar:
 
 
 def slide_canvas(slide: SlideReader, *, max_px: int, patch_size_level0: float | None = None) -> Canvas:
-    """Read a slide's overview of ``max_px`` a side, or more, up to 2000, where patches would be under 6 px.
+    """Read a slide's overview, ``max_px`` wide; wider or higher, up to 2000, if it is long or patches under 6 px.
 
     Raises: SlideError if the file cannot be decoded.
     """
     info = slide.info
     longest = max(info.width_px, info.height_px)
-    side = _side_px(longest, max_px, patch_size_level0)
+    side = _side_px(info.width_px, info.height_px, max_px, patch_size_level0)
     picture, pixel_level0 = overview(slide, longest * info.spacing_um / side)
     return Canvas(picture, pixel_level0, spacing_um=info.spacing_um)
 
@@ -54,12 +55,13 @@ def slide_canvas(slide: SlideReader, *, max_px: int, patch_size_level0: float | 
 def blank_canvas(
     coords: NDArray[np.int64], patch_size_level0: float, *, max_px: int, spacing_um: float | None = None
 ) -> Canvas:
-    """Make an empty picture around the patches (N, 2), with a patch's width of margin."""
+    """Make an empty picture around the patches (N, 2), with a patch's width of margin; as large as `slide_canvas`."""
     if len(coords) == 0:
         return Canvas(np.full((max_px // 2, max_px // 2, 3), 255, np.uint8), 1.0, spacing_um=spacing_um, blank=True)
     origin = coords.min(axis=0) - patch_size_level0
     extent = coords.max(axis=0) + 2 * patch_size_level0 - origin
-    scale = float(extent.max()) / _side_px(float(extent.max()), max_px, patch_size_level0)
+    side = _side_px(float(extent[0]), float(extent[1]), max_px, patch_size_level0)
+    scale = float(extent.max()) / side
     width, height = (max(1, round(side / scale)) for side in extent.tolist())
     picture = np.full((height, width, 3), 255, np.uint8)
     canvas = Canvas(picture, scale, (float(origin[0]), float(origin[1])), spacing_um, blank=True)
@@ -88,20 +90,28 @@ def scale_bar(canvas: Canvas) -> ScaleBar:
 
     In um or mm; in level-0 pixels if the um/px is unknown.
     """
-    width_level0 = canvas.picture.shape[1] * canvas.pixel_level0
-    unit = canvas.spacing_um or 1.0
+    return scale_bar_of(canvas.picture.shape[1] * canvas.pixel_level0, canvas.spacing_um)
+
+
+def scale_bar_of(width_level0: float, spacing_um: float | None) -> ScaleBar:
+    """Choose the scale of a picture ``width_level0`` level-0 pixels wide, as `scale_bar` does."""
+    unit = spacing_um or 1.0
     longest = width_level0 * unit / 4
     power = 10.0 ** np.floor(np.log10(longest))
     length = max(step * power for step in (1, 2, 5) if step * power <= longest)
-    if canvas.spacing_um is None:
+    if spacing_um is None:
         label = f"{length:g} px (level 0)"
     else:
         label = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
     return ScaleBar(float(length / unit / width_level0), label)
 
 
-def _side_px(longest_level0: float, wanted_px: int, patch_size_level0: float | None) -> int:
+def _side_px(width_level0: float, height_level0: float, wanted_px: int, patch_size_level0: float | None) -> int:
+    """Choose the longer side: figures set pictures in columns, but very wide ones one under the other."""
+    aspect = height_level0 / width_level0
+    stretch = 3.0 if aspect < 1 / ELONGATED else max(1.0, aspect)
+    wanted_px = max(wanted_px, min(round(stretch * wanted_px), _LARGEST_PX))
     if not patch_size_level0:
         return wanted_px
-    legible = int(longest_level0 / patch_size_level0 * _PATCH_SIDE_PX)
+    legible = int(max(width_level0, height_level0) / patch_size_level0 * _PATCH_SIDE_PX)
     return max(wanted_px, min(legible, _LARGEST_PX))

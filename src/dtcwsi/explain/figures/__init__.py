@@ -1,0 +1,1 @@
+"""Figures of one slide: rasters, pages and what is on them."""

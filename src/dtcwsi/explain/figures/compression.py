@@ -1,0 +1,173 @@
+"""Figures 2 and 4 of the paper: what one model merged and pruned, on the slide and patch by patch."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from dtcwsi.explain.fates import PatchFates
+from dtcwsi.explain.figures.examples import choose_groups, choose_pruned
+from dtcwsi.explain.figures.furniture import (
+    SMALL,
+    LegendEntry,
+    Panel,
+    Place,
+    colour_scales,
+    headed_page,
+    legend,
+    mark,
+    note,
+    plural,
+    section,
+    show_panels,
+    strip,
+    strip_scale,
+)
+from dtcwsi.explain.figures.maps import PERCENTILE
+from dtcwsi.explain.figures.page import Colour, Page
+from dtcwsi.explain.figures.painting import FATE_COLOURS, paint_attention
+from dtcwsi.explain.figures.subject import Subject
+
+__all__ = ["GONE", "NO_SLIDE", "draw_figure2", "draw_figure4", "fate_legend", "told_ratio"]
+
+GONE = (38, 42, 50)
+NO_SLIDE = "No slide file was given, so no patches can be cut from it."
+_GREEN, _RED = FATE_COLOURS["kept"], FATE_COLOURS["pruned"]
+_ACROSS, _MEMBERS = 8, 4
+
+
+def draw_figure2(subject: Subject) -> Page:
+    """Draw the slide, attention after merging and after pruning, and examples of both cut from the slide.
+
+    All of the first model. After merging: its attention if everything is merged as it was and nothing pruned. B and C
+    show four merged groups, D eight pruned patches, chosen as `dtcwsi.explain.figures.examples` says.
+    """
+    inside = subject.inside
+    fates = inside.fates
+    groups = len(np.unique(fates.group))
+    merging = "After merging, before pruning" if groups < len(fates) else "Before pruning (nothing is merged)"
+    pruning = "After pruning" if fates.counts.pruned else "Nothing is pruned"
+    page = headed_page(subject, f"{subject.heading.fates_of}: {told_ratio(fates)}", columns=3)
+    panels = [
+        Panel(subject.canvas.picture, "A  Patches (no slide file given)" if subject.canvas.blank else "A  Slide"),
+        Panel(
+            subject.painted(paint_attention, fates.with_attention(inside.unpruned)),
+            f"{merging}: {plural(groups, 'token')}",
+        ),
+        Panel(subject.painted(paint_attention, fates), f"{pruning}: {plural(fates.counts.tokens_out, 'token')}"),
+    ]
+    places = show_panels(page, subject.canvas, panels, columns=3)
+    colour_scales(page, places[1:2], [replace(PERCENTILE, label="attention, percentile; grey: none")])
+    _examples(page, subject, fates, places[0])
+    legend(
+        page,
+        [
+            LegendEntry("merged: each frame holds patches of one token", (255, 255, 255), _GREEN),
+            LegendEntry("pruned: left out of the decision", (255, 255, 255), _RED),
+        ],
+        columns=2,
+    )
+    note(page, _which(subject))
+    return page
+
+
+def draw_figure4(subject: Subject) -> Page:
+    """Draw the slide, merge groups in one colour each, and what pruning leaves."""
+    fates = subject.fates
+    page = headed_page(subject, f"{subject.heading.fates_of}: {told_ratio(fates)}", columns=3)
+    panels = [
+        Panel(subject.canvas.picture, "Patches (no slide file given)" if subject.canvas.blank else "Slide"),
+        Panel(subject.panels["merging"], "Merging: alike patches become one token"),
+        Panel(subject.panels["pruning"], "Pruning: what is left for the decision"),
+    ]
+    show_panels(page, subject.canvas, panels, columns=3)
+    legend(page, fate_legend(fates))
+    note(
+        page,
+        "Merged patches share interior and border colour; groups that touch differ, distant ones may be alike. "
+        f"Groups pruned later are shown under merging too. {subject.heading.fates_note}",
+    )
+    return page
+
+
+def told_ratio(fates: PatchFates) -> str:
+    """Say how many patches came in and how many tokens were left."""
+    counts = fates.counts
+    if not counts.tokens_in:
+        return "no tissue patches"
+    if counts.tokens_out == counts.tokens_in:
+        return f"{plural(counts.tokens_in, 'patch')} in, all are tokens, nothing is merged or pruned"
+    share = counts.tokens_out / counts.tokens_in
+    return f"{plural(counts.tokens_in, 'patch')} in, {plural(counts.tokens_out, 'token')} out ({share:.0%})"
+
+
+def fate_legend(fates: PatchFates, merged: Colour = FATE_COLOURS["merged"]) -> list[LegendEntry]:
+    """Say what the colours of the fates mean, and how many patches had each; ``merged`` is the colour of that fate."""
+    counts = fates.counts
+    return [
+        LegendEntry(
+            f"kept: {plural(counts.kept, 'patch')}, each a token of its own", (255, 255, 255), FATE_COLOURS["kept"]
+        ),
+        LegendEntry(
+            f"merged: {plural(counts.merged, 'patch')} into {plural(counts.merged_tokens, 'token')}",
+            (255, 255, 255),
+            merged,
+        ),
+        LegendEntry(f"pruned: {plural(counts.pruned, 'patch')}, dark", GONE, GONE),
+    ]
+
+
+def _examples(page: Page, subject: Subject, fates: PatchFates, slide: Place) -> None:
+    groups = choose_groups(fates, subject.coords, 4)
+    pruned = choose_pruned(fates, subject.coords, subject.inside.importance, _ACROSS)
+    if not len(fates) or subject.slide is None:
+        section(page, "B–D  Examples", NO_SLIDE if len(fates) else "There are no tissue patches to show.")
+        return
+    for letter, part in (("B", groups[:2]), ("C", groups[2:])):
+        if part:
+            section(page, f"{letter}  Merged: alike patches, one token a frame")
+            _show_groups(page, subject, fates, part)
+    if not groups:
+        section(page, "B–C  Merged", "None: this model merged nothing on this slide.")
+    section(page, "D  Pruned", "" if len(pruned) else "None: this model pruned nothing on this slide.")
+    if len(pruned):
+        _show_pruned(page, subject, fates, pruned)
+    for group in groups:
+        mark(page, subject, slide, group[:_MEMBERS].tolist(), _GREEN)
+    mark(page, subject, slide, pruned.tolist(), _RED)
+
+
+def _side(page: Page) -> int:
+    return (page.inner - _ACROSS * page.px(34)) // _ACROSS
+
+
+def _show_groups(page: Page, subject: Subject, fates: PatchFates, groups: Sequence[np.ndarray]) -> None:
+    side, top, left = _side(page), page.bottom + page.px(6), float(page.margin)
+    ends = []
+    for group in groups:
+        shown = group[:_MEMBERS]
+        end = strip(page, subject.crops(shown), left, top, side, _GREEN, together=True)
+        ends.append((left, end, group, shown))
+        left = page.margin + page.inner / 2
+    below = page.bottom + page.px(2)
+    for start, _, group, shown in ends:
+        told = f"{len(group):,} patches" + (f", {len(shown)} shown" if len(shown) < len(group) else "")
+        told += "" if fates.token[group[0]] >= 0 else ", pruned later"
+        page.write(
+            f"{told}, merged from stage {fates.stage[group].min()} on", start, below, page.inner / 2 - 20, size=SMALL
+        )
+    strip_scale(page, subject, page.margin, side)
+
+
+def _show_pruned(page: Page, subject: Subject, fates: PatchFates, pruned: np.ndarray) -> None:
+    side, top = _side(page), page.bottom + page.px(6)
+    strip(page, subject.crops(pruned), page.margin, top, side, _RED)
+    strip_scale(page, subject, page.margin, side)
+
+
+def _which(subject: Subject) -> str:
+    worth = "of least importance" if subject.inside.importance is not None else "that left first"
+    return (
+        f"Examples: of the largest groups, and of the pruned patches {worth}, those farthest from each other. "
+        f"Frames on the slide show where they lie. {subject.heading.fates_note}"
+    )
