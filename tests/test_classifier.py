@@ -16,6 +16,7 @@ import dtcwsi
 from dtcwsi.aggregators import AGGREGATORS
 from dtcwsi.bags.packing import join
 from dtcwsi.errors import FeaturesError, OptionError, UnknownNameError, UsageError
+from dtcwsi.models import with_retention
 
 DIM = 6
 SMALL = {
@@ -464,6 +465,33 @@ def test_a_saved_model_comes_back_the_same(name, tmp_path):
     assert card["options"]["dropout"] == 0.1
     assert card["versions"]["torch"] == str(torch.__version__)
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["card.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["dtc-abmil", "prune-only-transmil", "tome-abmil", "random-mean"])
+def test_another_retention_is_another_budget_of_the_same_weights(name):
+    model, packed = build(name, retention=0.3, stages=2), dtcwsi.pack(bags_of(40, 7))
+    before = torch.get_rng_state()
+    other = with_retention(model, 0.6)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert other(packed).tokens_out.tolist() == [24, 5]
+    assert (len(other.compressor.shares), other.compressor.settings["retention"]) == (2, 0.6)
+    assert all(torch.equal(tensor, model.state_dict()[key]) for key, tensor in other.state_dict().items())
+    assert torch.equal(with_retention(other, 0.3)(packed).logits, model(packed).logits)
+    assert with_retention(model, 1.0)(packed).tokens_out.tolist() == [40, 7]
+
+
+def test_a_schedule_gives_way_to_a_retention():
+    model = build("dtc-abmil", preset="paper")
+    assert with_retention(model, 0.5)(dtcwsi.pack(bags_of(40))).tokens_out.tolist() == [20]
+
+
+def test_what_has_no_retention_has_no_other():
+    with pytest.raises(OptionError, match="abmil does not compress, so it has no other retention; use 'dtc-abmil'"):
+        with_retention(build("abmil"), 0.5)
+    with pytest.raises(OptionError, match="keeps what is above its threshold"):
+        with_retention(build("dtc-abmil", budget="threshold"), 0.5)
+    with pytest.raises(OptionError, match="got retention=2.0; expected a number above 0 and at most 1"):
+        with_retention(build("dtc-abmil"), 2.0)
 
 
 def test_what_is_no_model_cannot_be_loaded(tmp_path):

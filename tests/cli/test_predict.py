@@ -266,6 +266,24 @@ def test_explain_asks_the_model_that_never_saw_a_slide_of_the_cohort_and_says_so
     assert "by dtc-abmil, mean of 2 fold models; pictures" in done.err
 
 
+def test_explain_draws_the_figures_asked_for(run, cohort, trained, tmp_path):
+    explain = ("explain", trained / "fold0", cohort / "features/s00.h5", "--out", tmp_path / "drawn")
+    asked = ("--figure", "figure3", "--format", "svg", "--format", "pdf", "--retentions", "0.9,0.25")
+    assert run(*explain, *asked).status == 0
+    assert sorted(path.stem for path in (tmp_path / "drawn").glob("figure*")) == ["figure3", "figure3"]
+    drawn = (tmp_path / "drawn/figure3.svg").read_text(encoding="utf-8")
+    assert "r = 0.9" in drawn
+    assert "r = 0.25" in drawn
+    for wrong, told in (
+        (("--retentions", "0.5,much"), "got --retentions '0.5,much'; expected shares separated by commas"),
+        (("--figure", "figure9"), "got figure='figure9'; expected one of: figure"),
+        (("--format", "gif"), "got format='gif'; expected one of: pdf"),
+    ):
+        done = run("explain", trained, cohort / "features/s00.h5", "--out", tmp_path / "none", *wrong)
+        assert (done.status, told in done.err) == (2, True), done.err
+    assert not (tmp_path / "none").exists()
+
+
 def test_explain_does_not_write_over_another_slide(run, cohort, trained, tmp_path):
     first, second = (cohort / "features" / f"{name}.h5" for name in ("s00", "s01"))
     out = tmp_path / "explained"

@@ -58,6 +58,13 @@ def test_pictures_grow_where_patches_would_be_too_small_to_see(sample):
     assert max(slide_canvas(open_slide(sample.slide), max_px=100, patch_size_level0=20).picture.shape) == 360
 
 
+@pytest.mark.parametrize(("columns", "rows", "size"), [(8, 1, (1500, 450)), (1, 8, (300, 1000)), (4, 3, (300, 250))])
+def test_pictures_of_long_slides_are_longer(columns, rows, size):
+    coords = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2) * 100
+    picture = blank_canvas(coords, 100, max_px=size[0] if columns < 8 else 500).picture
+    assert picture.shape[1::-1] == pytest.approx(size, abs=60)
+
+
 def test_a_blank_canvas_holds_all_patches():
     coords = np.array([[50_000, 90_000], [50_256, 90_256], [51_280, 90_000]])
     blank = blank_canvas(coords, 256, max_px=400)

@@ -64,7 +64,7 @@ def test_words_fit_whatever_the_slides_shape(strips, make_model, name, shape):
     check(FIGURES[name](subject), labels_on_pictures=name in ("top-patches", "figure1"))
 
 
-MODELS = ["abmil", "clam-mb", "tome-abmil", "random-abmil", "prune-only-abmil", "merge-only-abmil"]
+MODELS = ["clam-mb", "tome-abmil", "random-abmil", "prune-only-abmil"]
 
 
 @pytest.mark.parametrize("model", MODELS)

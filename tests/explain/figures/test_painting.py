@@ -11,6 +11,8 @@ from dtcwsi.explain.figures.painting import (
     paint_attention,
     paint_groups,
     paint_pruning,
+    paint_stage,
+    paint_values,
 )
 
 SIDE = 20
@@ -95,6 +97,36 @@ def test_groups_that_touch_never_look_alike():
     drawn = paint_groups(canvas, owners(canvas, coords, 10), fates)[5::10, 10::20].astype(int)
     assert (np.abs(np.diff(drawn, axis=0)).sum(axis=2) > 20).all()
     assert (np.abs(np.diff(drawn, axis=1)).sum(axis=2) > 20).all()
+
+
+def test_scattered_groups_that_touch_never_look_alike_either():
+    side, many = 24, 40
+    coords = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2) * 10
+    group = np.random.default_rng(0).integers(0, many, len(coords))
+    fates = fates_with([MERGED] * len(coords), np.unique(group, return_inverse=True)[1].tolist(), [0.001] * len(coords))
+    canvas = Canvas(np.full((240, 240, 3), 200, np.uint8), 1.0)
+    drawn = paint_groups(canvas, owners(canvas, coords, 10), fates)[5::10, 5::10].astype(int)
+    group = fates.group.reshape(side, side)
+    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:, 1:], np.s_[:-1, :-1])):
+        alike = np.abs(drawn[one] - drawn[other]).sum(axis=2) < 6
+        assert (alike == (group[one] == group[other])).all()
+
+
+def test_stages_show_groups_and_what_is_gone(canvas, fates):
+    owner = owners(canvas, COORDS, SIDE)
+    drawn = paint_stage(canvas, owner, fates)
+    assert drawn[inside(4)].max() < 80
+    assert (drawn[inside(1)] == paint_groups(canvas, owner, fates)[inside(1)]).all()
+
+
+def test_values_take_their_colour_and_what_is_not_shown_stays_grey(canvas, fates):
+    shown = np.array([True, True, False, True, True, True])
+    drawn = paint_values(canvas, owners(canvas, COORDS, SIDE), np.array([0.0, 50, 100, 100, 100, 100]), shown)
+    for patch, percent in ((0, 0), (1, 50)):
+        tint = drawn[inside(patch)].reshape(-1, 3).mean(axis=0)
+        expected = attention_colours()[percent].astype(float)
+        np.testing.assert_allclose(tint / tint.max(), expected / expected.max(), atol=0.03)
+    assert (drawn[inside(2)] == drawn[inside(2)][..., :1]).all()
 
 
 def test_no_patches_leave_the_picture_alone(canvas):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dtcwsi.explain.fates import PatchFates
 from dtcwsi.explain.figures.examples import choose_groups, choose_pruned
@@ -14,12 +15,14 @@ from dtcwsi.explain.figures.furniture import (
     Place,
     colour_scales,
     headed_page,
+    lay_out,
     legend,
     mark,
     note,
     plural,
     section,
     show_panels,
+    slide_panel,
     strip,
     strip_scale,
 )
@@ -49,7 +52,7 @@ def draw_figure2(subject: Subject) -> Page:
     pruning = "After pruning" if fates.counts.pruned else "Nothing is pruned"
     page = headed_page(subject, f"{subject.heading.fates_of}: {told_ratio(fates)}", columns=3)
     panels = [
-        Panel(subject.canvas.picture, "A  Patches (no slide file given)" if subject.canvas.blank else "A  Slide"),
+        slide_panel(subject, "A"),
         Panel(
             subject.painted(paint_attention, fates.with_attention(inside.unpruned)),
             f"{merging}: {plural(groups, 'token')}",
@@ -58,16 +61,11 @@ def draw_figure2(subject: Subject) -> Page:
     ]
     places = show_panels(page, subject.canvas, panels, columns=3)
     colour_scales(page, places[1:2], [replace(PERCENTILE, label="attention, percentile; grey: none")])
-    _examples(page, subject, fates, places[0])
-    legend(
-        page,
-        [
-            LegendEntry("merged: each frame holds patches of one token", (255, 255, 255), _GREEN),
-            LegendEntry("pruned: left out of the decision", (255, 255, 255), _RED),
-        ],
-        columns=2,
-    )
-    note(page, _which(subject))
+    if not len(fates) or subject.slide is None:
+        section(page, "B–D  Examples", NO_SLIDE if len(fates) else "There are no tissue patches to show.")
+        note(page, subject.heading.fates_note)
+    else:
+        _examples(page, subject, fates, places[0])
     return page
 
 
@@ -76,7 +74,7 @@ def draw_figure4(subject: Subject) -> Page:
     fates = subject.fates
     page = headed_page(subject, f"{subject.heading.fates_of}: {told_ratio(fates)}", columns=3)
     panels = [
-        Panel(subject.canvas.picture, "Patches (no slide file given)" if subject.canvas.blank else "Slide"),
+        slide_panel(subject),
         Panel(subject.panels["merging"], "Merging: alike patches become one token"),
         Panel(subject.panels["pruning"], "Pruning: what is left for the decision"),
     ]
@@ -120,9 +118,6 @@ def fate_legend(fates: PatchFates, merged: Colour = FATE_COLOURS["merged"]) -> l
 def _examples(page: Page, subject: Subject, fates: PatchFates, slide: Place) -> None:
     groups = choose_groups(fates, subject.coords, 4)
     pruned = choose_pruned(fates, subject.coords, subject.inside.importance, _ACROSS)
-    if not len(fates) or subject.slide is None:
-        section(page, "B–D  Examples", NO_SLIDE if len(fates) else "There are no tissue patches to show.")
-        return
     for letter, part in (("B", groups[:2]), ("C", groups[2:])):
         if part:
             section(page, f"{letter}  Merged: alike patches, one token a frame")
@@ -131,35 +126,38 @@ def _examples(page: Page, subject: Subject, fates: PatchFates, slide: Place) -> 
         section(page, "B–C  Merged", "None: this model merged nothing on this slide.")
     section(page, "D  Pruned", "" if len(pruned) else "None: this model pruned nothing on this slide.")
     if len(pruned):
-        _show_pruned(page, subject, fates, pruned)
+        _show_pruned(page, subject, pruned)
     for group in groups:
         mark(page, subject, slide, group[:_MEMBERS].tolist(), _GREEN)
     mark(page, subject, slide, pruned.tolist(), _RED)
+    merged = LegendEntry("merged: each frame holds patches of one token", (255, 255, 255), _GREEN)
+    legend(page, [merged, LegendEntry("pruned: left out of the decision", (255, 255, 255), _RED)], columns=2)
+    note(page, f"{_which(subject)} {subject.heading.fates_note}")
 
 
 def _side(page: Page) -> int:
     return (page.inner - _ACROSS * page.px(34)) // _ACROSS
 
 
-def _show_groups(page: Page, subject: Subject, fates: PatchFates, groups: Sequence[np.ndarray]) -> None:
-    side, top, left = _side(page), page.bottom + page.px(6), float(page.margin)
-    ends = []
-    for group in groups:
-        shown = group[:_MEMBERS]
-        end = strip(page, subject.crops(shown), left, top, side, _GREEN, together=True)
-        ends.append((left, end, group, shown))
-        left = page.margin + page.inner / 2
+def _show_groups(page: Page, subject: Subject, fates: PatchFates, groups: Sequence[NDArray[np.int64]]) -> None:
+    side, top = _side(page), page.bottom + page.px(6)
+    lefts, width = lay_out(page, 2)
+    for left, group in zip(lefts, groups, strict=False):
+        strip(page, subject.crops(group[:_MEMBERS]), left, top, side, _GREEN, together=True)
     below = page.bottom + page.px(2)
-    for start, _, group, shown in ends:
-        told = f"{len(group):,} patches" + (f", {len(shown)} shown" if len(shown) < len(group) else "")
-        told += "" if fates.token[group[0]] >= 0 else ", pruned later"
-        page.write(
-            f"{told}, merged from stage {fates.stage[group].min()} on", start, below, page.inner / 2 - 20, size=SMALL
-        )
+    for left, group in zip(lefts, groups, strict=False):
+        page.write(_told(fates, group), left, below, width, size=SMALL)
     strip_scale(page, subject, page.margin, side)
 
 
-def _show_pruned(page: Page, subject: Subject, fates: PatchFates, pruned: np.ndarray) -> None:
+def _told(fates: PatchFates, group: NDArray[np.int64]) -> str:
+    stage = fates.stage[group].min()
+    when = f"merged from stage {stage} on" if fates.token[group[0]] >= 0 else f"pruned together at stage {stage}"
+    shown = f", {_MEMBERS} shown" if len(group) > _MEMBERS else ""
+    return f"{plural(len(group), 'patch')}{shown}, {when}"
+
+
+def _show_pruned(page: Page, subject: Subject, pruned: NDArray[np.int64]) -> None:
     side, top = _side(page), page.bottom + page.px(6)
     strip(page, subject.crops(pruned), page.margin, top, side, _RED)
     strip_scale(page, subject, page.margin, side)
@@ -169,5 +167,5 @@ def _which(subject: Subject) -> str:
     worth = "of least importance" if subject.inside.importance is not None else "that left first"
     return (
         f"Examples: of the largest groups, and of the pruned patches {worth}, those farthest from each other. "
-        f"Frames on the slide show where they lie. {subject.heading.fates_note}"
+        "Frames on the slide show where they lie."
     )

@@ -28,6 +28,7 @@ __all__ = [
     "plural",
     "section",
     "show_panels",
+    "slide_panel",
     "strip",
     "strip_scale",
 ]
@@ -84,6 +85,12 @@ def headed_page(subject: Subject, subtitle: str, *, columns: int) -> Page:
     bottom = page.write(subject.heading.title, page.margin, page.bottom, page.inner, size=_TITLE, bold=True, lines=3)
     page.write(subtitle, page.margin, bottom, page.inner, colour=SOFT, lines=3)
     return page
+
+
+def slide_panel(subject: Subject, letter: str = "") -> Panel:
+    """Give the slide itself as a panel, or the ground that its patches are drawn on."""
+    what = "Patches (no slide file given)" if subject.canvas.blank else "Slide"
+    return Panel(subject.canvas.picture, f"{letter} {what}".strip())
 
 
 def lay_out(page: Page, columns: int) -> tuple[list[int], int]:

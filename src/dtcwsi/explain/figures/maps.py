@@ -4,7 +4,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtcwsi.explain.fates import attention_percentile
-from dtcwsi.explain.figures.furniture import ColourScale, Panel, colour_scales, headed_page, note, plural, show_panels
+from dtcwsi.explain.figures.furniture import (
+    ColourScale,
+    Panel,
+    colour_scales,
+    headed_page,
+    note,
+    plural,
+    show_panels,
+    slide_panel,
+)
 from dtcwsi.explain.figures.page import Page
 from dtcwsi.explain.figures.painting import paint_values
 from dtcwsi.explain.figures.subject import Subject
@@ -33,7 +42,7 @@ def draw_attention(subject: Subject) -> Page:
             (_held(fates.attention), "Attention, cumulative"),
         )
     ]
-    places = show_panels(page, subject.canvas, [_slide(subject), *maps], columns=4)
+    places = show_panels(page, subject.canvas, [slide_panel(subject), *maps], columns=4)
     colour_scales(page, places[1:], [PERCENTILE, _MULTIPLE, _HELD])
     note(page, _concentration(subject))
     return page
@@ -44,7 +53,7 @@ def draw_importance(subject: Subject) -> Page:
     importance = subject.inside.importance
     page = headed_page(subject, f"{subject.heading.fates_of}; {_patches(len(subject.coords))}", columns=3)
     if importance is None or not len(importance):
-        show_panels(page, subject.canvas, [_slide(subject)], columns=3)
+        show_panels(page, subject.canvas, [slide_panel(subject)], columns=3)
         why = f"{subject.model.name} has no importance network" if len(subject.coords) else "there are no patches"
         note(page, f"No map of importance: {why}.")
         return page
@@ -53,7 +62,7 @@ def draw_importance(subject: Subject) -> Page:
         Panel(_painted(subject, attention_percentile(importance), everywhere), "Importance, percentile"),
         Panel(_painted(subject, _multiples(importance), everywhere), "Importance, × mean"),
     ]
-    places = show_panels(page, subject.canvas, [_slide(subject), *maps], columns=3)
+    places = show_panels(page, subject.canvas, [slide_panel(subject), *maps], columns=3)
     colour_scales(page, places[1:], [PERCENTILE, _MULTIPLE])
     spread = float(np.exp(-(importance * np.log(importance.clip(1e-300))).sum()))
     note(
@@ -62,10 +71,6 @@ def draw_importance(subject: Subject) -> Page:
         f"not the class. It is spread as over {spread:,.0f} equal patches of {len(importance):,}.",
     )
     return page
-
-
-def _slide(subject: Subject) -> Panel:
-    return Panel(subject.canvas.picture, "Patches (no slide file given)" if subject.canvas.blank else "Slide")
 
 
 def _painted(subject: Subject, percent: NDArray[np.float64], shown: NDArray[np.bool_]) -> NDArray[np.uint8]:

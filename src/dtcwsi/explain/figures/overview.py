@@ -68,7 +68,7 @@ def _pipeline(page: Page, subject: Subject) -> None:
     _mosaic(page, subject, lefts[1], top, side)
     page.box(lefts[2], top, side, side, face=_PALE)
     for left, stage in zip(lefts[3:-1], shown, strict=True):
-        _fitted(page, subject.stage_pictures[stage - 1], left, top, side)
+        _fitted(page, subject.after_stage(stage), left, top, side)
     page.box(lefts[-1], top, side, side, face=_PALE)
     _classes(page, subject, lefts[-1], top, side)
     for left in lefts[1:]:

@@ -29,7 +29,12 @@ _UNDATED = {
     "svg": {"Date": None},
     "pdf": {"CreationDate": None, "ModDate": None},
 }  # the same page, the same file
-_AS_IT_IS = {"svg.fonttype": "none", "svg.hashsalt": "dtcwsi", "pdf.fonttype": 42, "image.composite_image": False}
+_AS_IT_IS: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "dtcwsi",
+    "pdf.fonttype": 42,
+    "image.composite_image": False,
+}
 
 Colour = tuple[int, int, int]
 

@@ -19,9 +19,7 @@ def draw_stages(subject: Subject) -> Page:
     stages = subject.inside.stages
     shown = shown_stages(len(stages))
     panels = [Panel(subject.canvas.picture, f"Before: {plural(len(subject.coords), 'patch')}")]
-    panels += [
-        Panel(subject.stage_pictures[stage - 1], f"After stage {stage}: {_left(stages[stage - 1])}") for stage in shown
-    ]
+    panels += [Panel(subject.after_stage(stage), f"After stage {stage}: {_left(stages[stage - 1])}") for stage in shown]
     columns = min(4, len(panels))
     page = headed_page(subject, f"{subject.heading.fates_of}: {told_ratio(stages[-1])}", columns=columns)
     show_panels(page, subject.canvas, panels, columns=columns)

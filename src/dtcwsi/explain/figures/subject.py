@@ -48,6 +48,7 @@ class Subject:
     slide: SlideReader | None = None
     retentions: tuple[float, ...] = (1.0, 0.7, 0.5, 0.4)
     _crops: dict[int, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
+    _stages: dict[int, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def owner(self) -> NDArray[np.int32]:
@@ -77,10 +78,11 @@ class Subject:
         """Paint fates, these models' or others, on the slide."""
         return paint(self.canvas, self.owner, self.fates if fates is None else fates)
 
-    @cached_property
-    def stage_pictures(self) -> list[NDArray[np.uint8]]:
-        """The slide after each stage of the first model, see `paint_stage`."""
-        return [self.painted(paint_stage, fates) for fates in self.inside.stages]
+    def after_stage(self, stage: int) -> NDArray[np.uint8]:
+        """Paint the slide after a stage of the first model, counted from 1; see `paint_stage`."""
+        if stage not in self._stages:
+            self._stages[stage] = self.painted(paint_stage, self.inside.stages[stage - 1])
+        return self._stages[stage]
 
     @property
     def crop_px(self) -> int:

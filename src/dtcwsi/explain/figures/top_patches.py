@@ -6,7 +6,6 @@ from dtcwsi.explain.figures.examples import choose_top
 from dtcwsi.explain.figures.furniture import (
     SMALL,
     LegendEntry,
-    Panel,
     Place,
     headed_page,
     lay_out,
@@ -14,6 +13,7 @@ from dtcwsi.explain.figures.furniture import (
     mark,
     note,
     show_panels,
+    slide_panel,
 )
 from dtcwsi.explain.figures.page import INK, SOFT, Page
 from dtcwsi.explain.figures.painting import FATE_COLOURS
@@ -37,8 +37,7 @@ def draw_top_patches(subject: Subject) -> Page:
         f"; the {len(best)} patches shown hold {fates.attention[best].sum():.1%} of the attention" if len(best) else ""
     )
     page = headed_page(subject, f"{subject.heading.attention_of}{held}", columns=3)
-    title = "Patches (no slide file given)" if subject.canvas.blank else "Slide"
-    place = show_panels(page, subject.canvas, [Panel(subject.canvas.picture, title)], columns=3)[0]
+    place = show_panels(page, subject.canvas, [slide_panel(subject)], columns=3)[0]
     for rank, patch in enumerate(best.tolist(), start=1):
         mark(page, subject, place, [patch], FATE_COLOURS[FATES[fates.fate[patch]]], str(rank))
     if len(best):
