@@ -14,7 +14,7 @@ from dtcwsi.explain.figures.canvas import Canvas, ScaleBar, blank_canvas, scale_
 from dtcwsi.explain.figures.drawing import Wanted, draw_figures
 from dtcwsi.explain.figures.inside import ask
 from dtcwsi.explain.figures.subject import Heading, Subject, encode_jpeg
-from dtcwsi.explain.scores import lesion_auroc
+from dtcwsi.explain.faithfulness.lesion import lesion_auroc
 from dtcwsi.explain.tables import write_patches_csv, write_patches_geojson
 from dtcwsi.nn.order import infer_step
 from dtcwsi.store.atomic import write_bytes, write_json

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dtcwsi.errors import SlideError
-from dtcwsi.explain.scores import lesion_auroc, lesion_cover, read_mask
+from dtcwsi.explain.faithfulness.lesion import lesion_auroc, lesion_cover, read_mask
 
 COORDS = np.array([[0, 0], [160, 0], [320, 0], [0, 160]])
 

@@ -1,0 +1,1 @@
+"""Whether a map can be trusted, as numbers."""
