@@ -96,9 +96,9 @@ def _check_same(trained: "Run", others: "list[Run]") -> None:
 
 def _tell(found: "RunScores") -> None:
     for why, slides in {
-        "were trained on by every model asked: their figures are too good": found.in_training,
-        "have no tissue and were not measured": found.no_tissue,
-        "have no mask in the truth folder": found.without_truth,
+        "that every model asked was trained on; these figures are too good": found.in_training,
+        "without tissue, not measured": found.no_tissue,
+        "without a mask in the truth folder": found.without_truth,
     }.items():
         if slides:
             say(f"warning: {count(len(slides), 'slide')} {why} ({some(slides)})")

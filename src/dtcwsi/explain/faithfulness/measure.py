@@ -1,5 +1,6 @@
 """One slide's maps put to the test."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -160,10 +161,12 @@ def _pairs(models: Sequence[Classifier], others: Sequence[Classifier], bag: Bag,
 def _redrawn(model: Classifier, bag: Bag, draws: Draws) -> list[tuple[str, list[tuple[Maps, Maps]]]]:
     """Pair the maps of a model with those of its copies whose weights were drawn anew, group by group."""
     trained, seeds = maps_of([model], bag), range(draws.seed, draws.seed + draws.weights)
-    return [
-        (group, [(trained, maps_of([reinitialised(model, group, seed=seed)], bag)) for seed in seeds])
-        for group in groups_of(model)
-    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that panther's prototypes are random is the point here
+        return [
+            (group, [(trained, maps_of([reinitialised(model, group, seed=seed)], bag)) for seed in seeds])
+            for group in groups_of(model)
+        ]
 
 
 def _agreement(pairs: Sequence[tuple[Maps, Maps]], name: str, bag: Bag) -> Agreement | None:
