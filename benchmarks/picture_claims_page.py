@@ -14,7 +14,30 @@ FIGURE = "compressed_importance.svg"
 FEWEST = 100
 MAIN = "0.4"
 
-MAPPING = """| class | tissue of the writer |
+ABOUT = """Made by `python benchmarks/picture_claims.py --demo DIR` (`picture_claims.json`); nothing here is written
+by hand. The demo's {slides} drawn slides of {patients} patients, where every pixel's tissue is known; dtc-abmil, five
+folds, {seeds} seeds; each slide by the models that did not see it. Shares are of all patches of a class, all seeds
+together; in brackets 95 % intervals of drawing patients, which do not cover the drawing of weights. Kept: a token of
+its own; merged: in a token with others at the end; pruned: in none. Importance: mean percentile of the scorer's value
+within the slide, about 50 for a class like all others."""
+
+BY_CONSTRUCTION = (
+    '| pruned regions *"contribute minimally to the slide-level prediction"* (Section 4) | a pruned patch has attention '
+    "0 and no gradient reaches it (a test) | holds by construction; that it could have told nothing does not follow |"
+)
+
+LIMITS = f"""A difference whose interval holds 0, or that rests on fewer than {FEWEST} patches of the class, cannot be
+told. Drawn tissue is no tissue: a texture is statistically alike all over its region, and an encoder trained on
+photographs sees it in its own way. This says what the method does with known classes, not what it does with a
+lung."""
+
+TRAINING = """At r = 0.4, means over the test slides of five folds. Spread: exp(entropy) of the softmax over the
+number of patches, 1 where all matter alike. The budget tightens over the first half."""
+
+CLASSES = """The first that applies of pen, lesion, edge, and the tissue that covers most of the patch, on the writer's
+grid of 16 px.
+
+| class | tissue of the writer |
 |---|---|
 | lesion | `nested` or `whorled`, by the slide's label |
 | epithelium | `glands` |
@@ -23,7 +46,7 @@ MAPPING = """| class | tissue of the writer |
 | fat | `adipose` |
 | necrosis, lymphocytes | those of the name |
 | vessels | `blood`, and the empty part of a lumen (`glass`) |
-| edge | whatever tissue, a quarter or more of the patch outside the tissue's outline |
+| edge | whatever tissue but lesion, a quarter or more of the patch outside the tissue's outline |
 | pen | whatever tissue, a tenth or more of the patch under the ink of a marker |"""
 
 CLAIMS = (
@@ -68,39 +91,15 @@ def write_page(told: dict[str, Any], folder: Path) -> None:
 
 
 def _lines(told: dict[str, Any]) -> list[str]:
-    cohort, by_retention = told["cohort"], told["retentions"]
-    lines = [
-        "# What is compressed",
-        "",
-        "Made by `python benchmarks/picture_claims.py --demo DIR` (`picture_claims.json`); nothing here is written by hand. "
-        f"The demo's {cohort['slides']} drawn slides of {told['patients']} patients, where every pixel's tissue is known; "
-        f"dtc-abmil, five folds, {told['settings']['seeds']} seeds; each slide by the models that did not see it. Shares are of "
-        "all patches of a class, all seeds together; in brackets 95 % intervals of drawing patients, which do not cover the "
-        "drawing of weights. Kept: a token of its own; merged: in a token with others at the end; pruned: in none. "
-        "Importance: mean percentile of the scorer's value within the slide, 50 for a class like all others.",
-        "",
-        "## The paper's words",
-        "",
-        "| the paper | measured here, difference in points at r = 0.4 | |",
-        "|---|---|---|",
-        *(_claim(*claim, by_retention[MAIN]) for claim in CLAIMS),
-        _diffuse(told["training"]),
-        _focus(told["training"]),
-        _salient(by_retention),
-        '| pruned regions *"contribute minimally to the slide-level prediction"* (Section 4) | a pruned patch has attention 0 '
-        "and the logits' gradient to it is exactly 0 (a test) | holds by construction; that it *could not* have told "
-        "more does not follow |",
-        "",
-        "A difference whose interval holds 0, or that rests on fewer than "
-        f"{FEWEST} patches of the class, cannot be told. Drawn tissue is no tissue: textures are statistically alike all over "
-        "a region, and an encoder trained on photographs sees them in its own way, so that this says what the method does "
-        "with known classes, not what it does with a lung.",
-    ]
+    cohort, by_retention, training = told["cohort"], told["retentions"], told["training"]
+    about = ABOUT.format(slides=cohort["slides"], patients=told["patients"], seeds=told["settings"]["seeds"])
+    lines = ["# What is compressed", "", about, "", "## The paper's words", ""]
+    lines += ["| the paper | measured here; differences in points at r = 0.4 | |", "|---|---|---|"]
+    lines += [_claim(*claim, by_retention[MAIN]) for claim in CLAIMS]
+    lines += [_diffuse(training), _focus(training), _salient(by_retention), BY_CONSTRUCTION, "", LIMITS]
     for retention, measured in by_retention.items():
+        lines += ["", f"## r = {retention}", ""]
         lines += [
-            "",
-            f"## r = {retention}",
-            "",
             "| class | patches | slides | kept % | merged % | pruned % | importance |",
             "|---|---|---|---|---|---|---|",
         ]
@@ -109,29 +108,19 @@ def _lines(told: dict[str, Any]) -> list[str]:
         "",
         "## Importance over training",
         "",
-        f"![spread of importance and lesion AUROC over epochs]({FIGURE})",
+        f"![spread and lesion AUROC over epochs]({FIGURE})",
         "",
-        "At r = 0.4, means over the test slides of five folds. Spread: exp(entropy) of the softmax over the number of patches, "
-        "1 where all matter alike. The budget tightens over the first half.",
+        TRAINING,
         "",
-        "| seed | epoch | spread | lesion AUROC |",
-        "|---|---|---|---|",
-        *(
-            f"| {seed} | {row['epoch']:.0f} | {row['spread']:.2f} | {row['lesion_auroc']:.2f} |"
-            for seed, rows in told["training"].items()
-            for row in rows
-            if row["epoch"] in (0, 5, 10, 15, 30)
-        ),
-        "",
-        "## Classes",
-        "",
-        "The first that applies of pen, lesion, edge, and the tissue that covers most of the patch, on the writer's grid of 16 px.",
-        "",
-        MAPPING,
-        "",
-        f"Commit {told['commit']}, {told['hardware']}.",
     ]
-    return [line.replace('"', '"') for line in lines]
+    lines += ["| seed | epoch | spread | lesion AUROC |", "|---|---|---|---|"]
+    lines += [
+        f"| {seed} | {row['epoch']:.0f} | {row['spread']:.2f} | {row['lesion_auroc']:.2f} |"
+        for seed, rows in training.items()
+        for row in rows
+        if row["epoch"] in (0, 5, 10, 15, 30)
+    ]
+    return [*lines, "", "## Classes", "", CLASSES, "", f"Commit {told['commit']}, {told['hardware']}."]
 
 
 def _claim(words: str, name: str, sign: int, meaning: str, measured: dict[str, Any]) -> str:
@@ -171,8 +160,8 @@ def _focus(training: dict[str, Any]) -> str:
     verdict = "holds" if last[0] > first[1] and _range(training, 30, "spread")[1] < 0.5 else "cannot be told"
     return (
         '| *"as learning progresses, high-saliency tumor regions receive larger weights"* (Section 2.3) | spread over '
-        f"{_told(training, 30)} after 30 epochs; importance finds the lesion with an AUROC of {first[0]:.2f} to {first[1]:.2f} after "
-        f"one epoch, {last[0]:.2f} to {last[1]:.2f} after 30 | {verdict} |"
+        f"{_told(training, 30)} after 30 epochs; importance finds the lesion with an AUROC of {first[0]:.2f} to "
+        f"{first[1]:.2f} after one epoch, {last[0]:.2f} to {last[1]:.2f} after 30 | {verdict} |"
     )
 
 
@@ -204,7 +193,8 @@ def _class(name: str, found: dict[str, Any] | None) -> str:
         return f"| {name} | 0 | 0 | not in this cohort | | | |"
     shares = (_percent(found[fate]) for fate in ("kept", "merged", "pruned"))
     value, low, high = found["importance_percentile"]
-    return f"| {name} | {found['patches']} | {found['slides']} | {' | '.join(shares)} | {value:.0f} ({low:.0f} to {high:.0f}) |"
+    counts = f"{found['patches']} | {found['slides']}"
+    return f"| {name} | {counts} | {' | '.join(shares)} | {value:.0f} ({low:.0f} to {high:.0f}) |"
 
 
 def _percent(found: list[float]) -> str:
