@@ -45,9 +45,9 @@ def _lines(told: dict[str, Any]) -> list[str]:
             "|---|---|---|---|---|---|",
         ]
         for model, found in models.items():
-            low, high = found["auc"][1:]
+            value, low, high = found["auc"]
             lines.append(
-                f"| {model} | {found['auc'][0]:.3f} ({low:.3f} to {high:.3f}) | {found['slides']} | {found['patients']} "
+                f"| {model} | {value:.3f} ({low:.3f} to {high:.3f}) | {found['slides']} | {found['patients']} "
                 f"| {found['other_seeds']} | {found['cpu_seconds']:.0f} |"
             )
         for heading, measures in PARTS.items():

@@ -22,8 +22,9 @@ its own; merged: in a token with others at the end; pruned: in none. Importance:
 within the slide, about 50 for a class like all others."""
 
 BY_CONSTRUCTION = (
-    '| pruned regions *"contribute minimally to the slide-level prediction"* (Section 4) | a pruned patch has attention '
-    "0 and no gradient reaches it (a test) | holds by construction; that it could have told nothing does not follow |"
+    '| pruned regions *"contribute minimally to the slide-level prediction"* (Section 4) | a pruned patch has '
+    "attention 0 and no gradient reaches it (a test) | holds by construction; that it could have told nothing does "
+    "not follow |"
 )
 
 LIMITS = f"""A difference whose interval holds 0, or that rests on fewer than {FEWEST} patches of the class, cannot be
@@ -34,8 +35,8 @@ lung."""
 TRAINING = """At r = 0.4, means over the test slides of five folds. Spread: exp(entropy) of the softmax over the
 number of patches, 1 where all matter alike. The budget tightens over the first half."""
 
-CLASSES = """The first that applies of pen, lesion, edge, and the tissue that covers most of the patch, on the writer's
-grid of 16 px.
+CLASS_TABLE = """The first that applies of pen, lesion, edge, and the tissue that covers most of the patch, on the
+writer's grid of 16 px.
 
 | class | tissue of the writer |
 |---|---|
@@ -120,7 +121,7 @@ def _lines(told: dict[str, Any]) -> list[str]:
         for row in rows
         if row["epoch"] in (0, 5, 10, 15, 30)
     ]
-    return [*lines, "", "## Classes", "", CLASSES, "", f"Commit {told['commit']}, {told['hardware']}."]
+    return [*lines, "", "## Classes", "", CLASS_TABLE, "", f"Commit {told['commit']}, {told['hardware']}."]
 
 
 def _claim(words: str, name: str, sign: int, meaning: str, measured: dict[str, Any]) -> str:

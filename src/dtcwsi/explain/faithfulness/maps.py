@@ -28,7 +28,7 @@ def maps_of(models: Sequence[Classifier], bag: Bag) -> dict[str, NDArray[np.floa
     """
     packed = pack([bag])
     maps = {"attention": _mean([asked(model, packed).attention for model in models])}
-    importance = [model.compressor.patch_importance(packed) for model in models]
+    importance = [model.compressor.patch_importance(packed.to(next(model.parameters()).device)) for model in models]
     found = [values for values in importance if values is not None]
     if found:
         maps["importance"] = _mean(found)
