@@ -26,6 +26,7 @@ _LINES = {
 }
 _TICKS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 _DRAWS = 500
+_NOTE = "Of the class predicted for the whole slide; means over slides, bands of 95 % over patients."
 
 
 def draw_curves(slides: Sequence[SlideScores], patients: Sequence[str], title: str) -> dict[str, bytes]:
@@ -56,7 +57,10 @@ def draw_curves(slides: Sequence[SlideScores], patients: Sequence[str], title: s
         axes[1, 0].set_ylabel("margin, logits")
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", parse_math=False)
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), frameon=False)
+        legend = figure.legend(
+            handles, labels, loc="outside lower left", ncols=len(labels), frameon=False, title=_NOTE, alignment="left"
+        )
+        legend.get_title().set_fontsize(8)
         return {kind: _saved(figure, kind) for kind in ("svg", "png")}
 
 
