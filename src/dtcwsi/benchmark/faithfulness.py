@@ -4,11 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from dtcwsi.classifier import Classifier
 from dtcwsi.errors import DtcwsiError
-from dtcwsi.explain.faithfulness import Draws, SlideScores, measure_slide, read_mask
+from dtcwsi.explain.faithfulness import Draws, SlideScores, TruthMask, measure_slide, read_mask
 from dtcwsi.inference import Run
 from dtcwsi.store.features import read_features
 
@@ -89,7 +87,7 @@ def _measured(
         features,
         folds=[model for model in run.models if model not in models],
         seeds=[model for other in others for model in _unseeing(other, slide_id)],
-        lesion=None if mask is None else (np.asarray(read_mask(mask)), downsample),
+        truth=None if mask is None else TruthMask(read_mask(mask), downsample),
         draws=draws,
     )
 

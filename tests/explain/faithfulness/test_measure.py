@@ -8,14 +8,14 @@ import pytest
 from dtcwsi.aggregators import AGGREGATORS
 from dtcwsi.bags.packing import bag_of
 from dtcwsi.errors import FeaturesError, UsageError
-from dtcwsi.explain.faithfulness import Draws, curves, measure_slide
+from dtcwsi.explain.faithfulness import Draws, TruthMask, curves, measure_slide
 from dtcwsi.explain.faithfulness.agreement import spearman
 from dtcwsi.explain.faithfulness.maps import MAPS, maps_of
 from dtcwsi.explain.faithfulness.table import rows_of
 
 FEW = Draws(orders=1, weights=1)
-MASK = np.zeros((64, 64), bool)
-MASK[:16, :32] = True  # the first two patches of the first row, at 16 level-0 pixels a pixel
+TRUTH = TruthMask(np.zeros((64, 64), bool), 16)
+TRUTH.lesion[:16, :32] = True  # the first two patches of the first row, at 16 level-0 pixels a pixel
 
 
 FLAT = ("mean",)
@@ -28,7 +28,7 @@ def test_every_aggregator_can_be_measured(monkeypatch, draw_model, slide, name):
     monkeypatch.setattr(curves, "SHARES", (0.0, 0.2, 1.0))
     small = replace(slide, features=slide.features[:8], coords=slide.coords[:8])
     model, other = (draw_model(name, seed) for seed in (0, 1))
-    rows = rows_of(measure_slide([model], small, folds=[other], seeds=[other], lesion=(MASK, 16), draws=FEW))
+    rows = rows_of(measure_slide([model], small, folds=[other], seeds=[other], truth=TRUTH, draws=FEW))
     maps = MAPS if name.startswith("dtc-") else MAPS[:1]
     assert list(rows) == [*maps, "random"]
     assert np.isfinite([value for row in rows.values() for value in row.values() if value is not None]).all()
@@ -89,6 +89,6 @@ def test_what_cannot_be_measured_is_refused(draw_model, slide):
     with pytest.raises(FeaturesError, match="'s1' has no patches, so that there is no map; leave the slide out"):
         measure_slide([model], empty)
     with pytest.raises(FeaturesError, match="'s1' have no coordinates, so that no mask can be laid on them"):
-        measure_slide([model], replace(slide, coords=None), lesion=(MASK, 16), draws=FEW)
+        measure_slide([model], replace(slide, coords=None), truth=TRUTH, draws=FEW)
     with pytest.raises(UsageError, match="no model was given to be measured"):
         measure_slide([], slide)

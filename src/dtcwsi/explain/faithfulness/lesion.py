@@ -10,7 +10,16 @@ from sklearn.metrics import roc_auc_score
 
 from dtcwsi.errors import SlideError
 
-__all__ = ["LESION_SHARE", "LesionScores", "dice", "lesion_auroc", "lesion_cover", "lesion_scores", "read_mask"]
+__all__ = [
+    "LESION_SHARE",
+    "LesionScores",
+    "TruthMask",
+    "dice",
+    "lesion_auroc",
+    "lesion_cover",
+    "lesion_scores",
+    "read_mask",
+]
 
 LESION_SHARE = 0.25
 """A patch counts as lesion from this covered share up: a quarter of a patch is plain to see, and a lesion of a few
@@ -36,6 +45,14 @@ def lesion_auroc(
     if not lesion.any() or lesion.all():
         return None
     return float(roc_auc_score(lesion, attention))
+
+
+@dataclass(frozen=True)
+class TruthMask:
+    """Where the lesion really is: ``lesion`` (height, width), each pixel ``downsample`` level-0 pixels a side."""
+
+    lesion: NDArray[np.bool_]
+    downsample: float
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dtcwsi.errors import FeaturesError, UsageError
 from dtcwsi.explain.faithfulness.agreement import spearman, top_overlap
 from dtcwsi.explain.faithfulness.asking import asked
 from dtcwsi.explain.faithfulness.curves import Curves, curves_of, mean_curves
-from dtcwsi.explain.faithfulness.lesion import LESION_SHARE, LesionScores, lesion_cover, lesion_scores
+from dtcwsi.explain.faithfulness.lesion import LESION_SHARE, LesionScores, TruthMask, lesion_cover, lesion_scores
 from dtcwsi.explain.faithfulness.maps import falling_orders, maps_of
 from dtcwsi.explain.faithfulness.randomised import groups_of, reinitialised
 from dtcwsi.nn.order import infer_step
@@ -76,17 +76,16 @@ def measure_slide(
     *,
     folds: Sequence[Classifier] = (),
     seeds: Sequence[Classifier] = (),
-    lesion: tuple[NDArray[np.bool_], float] | None = None,
+    truth: TruthMask | None = None,
     draws: Draws | None = None,
 ) -> SlideScores:
     """Put the maps of a slide to the test; the same arguments give the same numbers.
 
     The ``models`` are asked together, as `explain_slide` shows them: maps, probabilities and margins are their means.
     ``folds`` are other models of the run and ``seeds`` of other trainings, whose maps are compared with theirs;
-    several models without ``folds`` are compared with each other. ``lesion`` is the mask (height, width) and how many
-    level-0 pixels a pixel of it covers. The weights of the first model are drawn anew.
+    several models without ``folds`` are compared with each other. The weights of the first model are drawn anew.
     Raises: UsageError if there is no model; FeaturesError if the slide has no patches, has no coordinates though there
-    is a lesion's mask, or as the models do.
+    is a mask of the lesion, or as the models do.
     """
     if not models:
         raise UsageError("no model was given to be measured; expected at least one, such as those of a run's folds")
@@ -97,33 +96,27 @@ def measure_slide(
     orders = falling_orders(maps, bag)
     probabilities = _probabilities(models, bag)
     target = int(probabilities.argmax())
-    rng = np.random.default_rng([draws.seed, crc32(features.slide_id.encode())])
-    floor = {f"random {number}": rng.permutation(len(bag)) for number in range(draws.orders)}
+    floor = _random_orders(features.slide_id, len(bag), draws)
     curves = curves_of(models, bag, {**orders, **floor}, target)
-    is_lesion = None if lesion is None else _lesion(features, bag, *lesion)
+    is_lesion = None if truth is None else _lesion(features, bag, truth)
     among_folds, among_seeds = _pairs(models, folds, bag, maps), _pairs((), seeds, bag, maps)
     redrawn = _redrawn(models[0], bag, draws)
-    scores = {
-        name: MapScores(
-            curves[name],
-            None if is_lesion is None else lesion_scores(values, orders[name], is_lesion, shares=name != "both"),
-            _agreement(among_folds, name, bag),
-            _agreement(among_seeds, name, bag),
-            {
-                group: _mean([spearman(one[name], other[name]) for one, other in pairs])
-                for group, pairs in redrawn
-                if (name, group) != ("importance", "aggregator")  # which importance does not see
-            },
-        )
-        for name, values in maps.items()
-    }
     return SlideScores(
         slide_id=features.slide_id,
         prediction=models[0].class_names[target],
         probability=float(probabilities[target]),
         n_patches=len(bag),
         n_models=len(models),
-        maps=scores,
+        maps={
+            name: MapScores(
+                curves[name],
+                None if is_lesion is None else lesion_scores(values, orders[name], is_lesion, shares=name != "both"),
+                _agreement(among_folds, name, bag),
+                _agreement(among_seeds, name, bag),
+                _correlations(redrawn, name),
+            )
+            for name, values in maps.items()
+        },
         random=mean_curves([curves[name] for name in floor]),
     )
 
@@ -142,14 +135,20 @@ def _probabilities(models: Sequence[Classifier], bag: Bag) -> NDArray[np.float64
     return np.asarray(np.mean(each, axis=0))
 
 
-def _lesion(features: Features, bag: Bag, mask: NDArray[np.bool_], downsample: float) -> NDArray[np.bool_]:
+def _random_orders(slide_id: str, count: int, draws: Draws) -> dict[str, NDArray[np.int64]]:
+    """Draw orders that depend on the slide and the seed alone, not on the slides before it."""
+    rng = np.random.default_rng([draws.seed, crc32(slide_id.encode("utf-8", "surrogateescape"))])
+    return {f"random {number}": rng.permutation(count) for number in range(draws.orders)}
+
+
+def _lesion(features: Features, bag: Bag, truth: TruthMask) -> NDArray[np.bool_]:
     if features.coords is None:
         raise FeaturesError(
             f"the features of {features.slide_id!r} have no coordinates, so that no mask can be laid on them; expected "
             "a dataset 'coords': extract the slide again"
         )
-    coords = np.asarray(features.coords, np.int64)
-    return lesion_cover(coords, float(bag.patch_size_level0 or 1), mask, downsample=downsample) >= LESION_SHARE
+    coords, side = np.asarray(features.coords, np.int64), float(bag.patch_size_level0 or 1)
+    return lesion_cover(coords, side, truth.lesion, downsample=truth.downsample) >= LESION_SHARE
 
 
 def _pairs(models: Sequence[Classifier], others: Sequence[Classifier], bag: Bag, maps: Maps) -> list[tuple[Maps, Maps]]:
@@ -158,15 +157,24 @@ def _pairs(models: Sequence[Classifier], others: Sequence[Classifier], bag: Bag,
     return list(combinations([maps_of([model], bag) for model in models], 2)) if len(models) > 1 else []
 
 
-def _redrawn(model: Classifier, bag: Bag, draws: Draws) -> list[tuple[str, list[tuple[Maps, Maps]]]]:
+def _redrawn(model: Classifier, bag: Bag, draws: Draws) -> dict[str, list[tuple[Maps, Maps]]]:
     """Pair the maps of a model with those of its copies whose weights were drawn anew, group by group."""
     trained, seeds = maps_of([model], bag), range(draws.seed, draws.seed + draws.weights)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that panther's prototypes are random is the point here
-        return [
-            (group, [(trained, maps_of([reinitialised(model, group, seed=seed)], bag)) for seed in seeds])
+        return {
+            group: [(trained, maps_of([reinitialised(model, group, seed=seed)], bag)) for seed in seeds]
             for group in groups_of(model)
-        ]
+        }
+
+
+def _correlations(redrawn: Mapping[str, list[tuple[Maps, Maps]]], name: str) -> dict[str, float | None]:
+    """Correlate a map with its copies, group by group; importance does not see the aggregator."""
+    return {
+        group: _mean([spearman(one[name], other[name]) for one, other in pairs])
+        for group, pairs in redrawn.items()
+        if (name, group) != ("importance", "aggregator")
+    }
 
 
 def _agreement(pairs: Sequence[tuple[Maps, Maps]], name: str, bag: Bag) -> Agreement | None:
