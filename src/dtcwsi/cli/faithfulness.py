@@ -79,7 +79,8 @@ def run(
         print_json(_content(trained, found, means))
     else:
         shown = [measure for measure in _SHOWN if any(measure in row for row in means.values())]
-        print_table(["map", *shown], [[name, *(_figure(row.get(one)) for one in shown)] for name, row in means.items()])
+        rows = {name: [_figure(row.get(one)) for one in shown] for name, row in means.items()}
+        print_table(["map", *shown], [[name, *row] for name, row in rows.items() if any(row)])
         say(f"{count(len(found.slides), 'slide')}; table, curves and page in {out}")
     return 1 if found.failed else 0
 
