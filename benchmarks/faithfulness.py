@@ -89,8 +89,20 @@ def measured(folders: list[Path], features: Path, truth: Path, draws: Draws) -> 
         "failed": found.failed,
         "cpu_seconds": time.process_time() - start,
         "means": {name: {one: asdict(value) for one, value in row.items()} for name, row in means.items()},
+        "deletion_by_class": deletion_by_class(found),
         "curves": mean_probabilities(found),
     }
+
+
+def deletion_by_class(found: RunScores) -> dict[str, list[float]]:
+    """Average attention's deletion over the slides predicted to be of each class, and count them.
+
+    A slide without its lesion is still given a class; where it is the class predicted before, nothing can fall.
+    """
+    areas: dict[str, list[float]] = defaultdict(list)
+    for slide in found.slides:
+        areas[slide.prediction].append(slide.maps["attention"].curves.deletion.probability_area)
+    return {name: [float(np.mean(each)), len(each)] for name, each in sorted(areas.items())}
 
 
 def mean_probabilities(found: RunScores) -> dict[str, dict[str, list[float]]]:

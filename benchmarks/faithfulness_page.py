@@ -39,21 +39,20 @@ def _lines(told: dict[str, Any]) -> list[str]:
     lines: list[str] = []
     for name, models in told["cohorts"].items():
         lines += ["", f"## {name.capitalize()}", "", f"![deletion and insertion on {name}](faithfulness_{name}.svg)"]
-        lines += [
-            "",
-            "| model | AUC (pooled, 95 %) | slides | patients | other seeds | CPU s |",
-            "|---|---|---|---|---|---|",
-        ]
-        for model, found in models.items():
-            value, low, high = found["auc"]
-            lines.append(
-                f"| {model} | {value:.3f} ({low:.3f} to {high:.3f}) | {found['slides']} | {found['patients']} "
-                f"| {found['other_seeds']} | {found['cpu_seconds']:.0f} |"
-            )
+        lines += ["", "| model | AUC (pooled, 95 %) | slides | deletion by predicted class | other seeds | CPU s |"]
+        lines.append("|---|---|---|---|---|---|")
+        lines += [_run(model, found) for model, found in models.items()]
         for heading, measures in PARTS.items():
             lines += ["", f"### {heading}", "", *_table(models, measures)]
     lines += ["", "## Measures", "", *(f"* `{name}`: {words}." for name, words in MEASURES.items()), ""]
     return [*lines, f"Commit {told['commit']}, {told['hardware']}."]
+
+
+def _run(model: str, found: dict[str, Any]) -> str:
+    value, low, high = found["auc"]
+    by_class = ", ".join(f"{name} {area:.2f} ({count})" for name, (area, count) in found["deletion_by_class"].items())
+    figures = f"{found['slides']} | {by_class} | {found['other_seeds']} | {found['cpu_seconds']:.0f}"
+    return f"| {model} | {value:.3f} ({low:.3f} to {high:.3f}) | {figures} |"
 
 
 def _table(models: dict[str, Any], measures: tuple[str, ...]) -> list[str]:
