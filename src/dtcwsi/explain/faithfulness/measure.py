@@ -96,11 +96,12 @@ def measure_slide(
     orders = falling_orders(maps, bag)
     probabilities = _probabilities(models, bag)
     target = int(probabilities.argmax())
-    floor = _random_orders(features.slide_id, len(bag), draws)
+    rng = _generator(features.slide_id, draws.seed)
+    floor = {f"random {number}": rng.permutation(len(bag)) for number in range(draws.orders)}
     curves = curves_of(models, bag, {**orders, **floor}, target)
     is_lesion = None if truth is None else _lesion(features, bag, truth)
     among_folds, among_seeds = _pairs(models, folds, bag, maps), _pairs((), seeds, bag, maps)
-    redrawn = _redrawn(models[0], bag, draws)
+    redrawn = _redrawn(models[0], bag, rng.integers(2**31, size=draws.weights).tolist())
     return SlideScores(
         slide_id=features.slide_id,
         prediction=models[0].class_names[target],
@@ -135,10 +136,9 @@ def _probabilities(models: Sequence[Classifier], bag: Bag) -> NDArray[np.float64
     return np.asarray(np.mean(each, axis=0))
 
 
-def _random_orders(slide_id: str, count: int, draws: Draws) -> dict[str, NDArray[np.int64]]:
-    """Draw orders that depend on the slide and the seed alone, not on the slides before it."""
-    rng = np.random.default_rng([draws.seed, crc32(slide_id.encode("utf-8", "surrogateescape"))])
-    return {f"random {number}": rng.permutation(count) for number in range(draws.orders)}
+def _generator(slide_id: str, seed: int) -> np.random.Generator:
+    """Draw by the slide and the seed alone: not by the slides before it, and not alike on all slides."""
+    return np.random.default_rng([seed, crc32(slide_id.encode("utf-8", "surrogateescape"))])
 
 
 def _lesion(features: Features, bag: Bag, truth: TruthMask) -> NDArray[np.bool_]:
@@ -157,9 +157,9 @@ def _pairs(models: Sequence[Classifier], others: Sequence[Classifier], bag: Bag,
     return list(combinations([maps_of([model], bag) for model in models], 2)) if len(models) > 1 else []
 
 
-def _redrawn(model: Classifier, bag: Bag, draws: Draws) -> dict[str, list[tuple[Maps, Maps]]]:
+def _redrawn(model: Classifier, bag: Bag, seeds: Sequence[int]) -> dict[str, list[tuple[Maps, Maps]]]:
     """Pair the maps of a model with those of its copies whose weights were drawn anew, group by group."""
-    trained, seeds = maps_of([model], bag), range(draws.seed, draws.seed + draws.weights)
+    trained = maps_of([model], bag)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that panther's prototypes are random is the point here
         return {
