@@ -162,8 +162,8 @@ def _focus(training: dict[str, Any]) -> str:
     return (
         '| *"as learning progresses, high-saliency tumor regions receive larger weights"* (Section 2.3) | spread over '
         f"{_told(training, 30)} after 30 epochs; importance finds the lesion with an AUROC of {first[0]:.2f} to "
-        f"{first[1]:.2f} after one epoch, {middle[0]:.2f} to {middle[1]:.2f} after 10 and {last[0]:.2f} to {last[1]:.2f} "
-        f"after 30 | {verdict} |"
+        f"{first[1]:.2f} after one epoch, {middle[0]:.2f} to {middle[1]:.2f} after 10 and {last[0]:.2f} to "
+        f"{last[1]:.2f} after 30 | {verdict} |"
     )
 
 
