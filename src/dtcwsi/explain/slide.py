@@ -1,26 +1,26 @@
 """One slide, explained: pictures, tables and numbers of what the models saw in it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dtcwsi.classifier import Classifier
+from dtcwsi.ensemble import Answers, ask
 from dtcwsi.errors import FeaturesError, UsageError
 from dtcwsi.explain.fates import FateCounts, PatchFates, fates_of
 from dtcwsi.explain.figures.canvas import Canvas, ScaleBar, blank_canvas, scale_bar, slide_canvas
 from dtcwsi.explain.figures.drawing import Wanted, draw_figures
-from dtcwsi.explain.figures.inside import ask
 from dtcwsi.explain.figures.subject import Heading, Subject, encode_jpeg
 from dtcwsi.explain.scores import lesion_auroc
-from dtcwsi.explain.tables import write_patches_csv, write_patches_geojson
+from dtcwsi.explain.qupath.patches import write_patches_csv, write_patches_geojson
 from dtcwsi.nn.order import infer_step
 from dtcwsi.store.atomic import write_bytes, write_json
 from dtcwsi.types import Features, SlideInfo, SlideReader
 
-__all__ = ["RECORD", "ExplainedSlide", "SlideView", "TruthMask", "explain_slide", "view_slide"]
+__all__ = ["RECORD", "ExplainedSlide", "SlideView", "TruthMask", "explain_slide", "view_of", "view_slide"]
 
 _REPORT_PX = 560
 RECORD = "slide.json"  # says whose pictures a folder holds
@@ -145,19 +145,21 @@ def explain_slide(
 def view_slide(
     models: Sequence[Classifier], features: Features, *, class_names: Sequence[str] | None = None
 ) -> SlideView:
-    """Ask every model about a slide, in evaluation mode, and average what they say.
+    """Ask every model about a slide and average what they say; see `dtcwsi.ensemble.ask`.
 
     Raises: UsageError if there is no model, or class names are not one a class; FeaturesError as the models do.
     """
-    if not models:
-        raise UsageError("no model was given to explain with; expected at least one, such as those of a run's folds")
-    names = tuple(class_names) if class_names is not None else models[0].class_names
-    if len(names) != models[0].n_classes:
-        raise UsageError(f"got {len(names)} class names; expected {models[0].n_classes}, one a class of the model")
-    predictions = [ask(model, features) for model in models]
-    probabilities = np.mean([p.logits.double().softmax(dim=1)[0].cpu().numpy() for p in predictions], axis=0)
-    attention = np.mean([p.attention.double().cpu().numpy() for p in predictions], axis=0)
-    return SlideView(names, np.asarray(probabilities), fates_of(predictions[0]).with_attention(np.asarray(attention)))
+    answers = ask(models, features)
+    names = tuple(class_names) if class_names is not None else answers.class_names
+    if len(names) != len(answers.class_names):
+        raise UsageError(f"got {len(names)} class names; expected {len(answers.class_names)}, one a class of the model")
+    return replace(view_of(answers), class_names=names)
+
+
+def view_of(answers: Answers, class_name: str | None = None) -> SlideView:
+    """Bring models' answers about one slide together; the attention is that of a class, as `Answers.attention`."""
+    fates = fates_of(answers.predictions[0]).with_attention(answers.attention(class_name))
+    return SlideView(answers.class_names, answers.probabilities, fates)
 
 
 def _places(features: Features) -> tuple[NDArray[np.int64], float]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dtcwsi.explain.fates import KEPT, MERGED, PRUNED, PatchFates, attention_percentile
-from dtcwsi.explain.tables import write_patches_csv, write_patches_geojson
+from dtcwsi.explain.qupath.patches import write_patches_csv, write_patches_geojson
 
 COORDS = np.array([[0, 0], [257, 0], [514, 257]])
 ATTENTION = np.array([0.75, 0.25, 0.0])
