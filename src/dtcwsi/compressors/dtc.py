@@ -58,6 +58,8 @@ class DtcCompressor(StagedCompressor):
     Source: Sections 2.2 to 2.6 and Algorithm 1.
     """
 
+    scores_patches = True
+
     def __init__(
         self,
         dim: int,
