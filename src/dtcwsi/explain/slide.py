@@ -15,7 +15,8 @@ from dtcwsi.explain.figures.canvas import Canvas, ScaleBar, blank_canvas, scale_
 from dtcwsi.explain.figures.drawing import Wanted, draw_figures
 from dtcwsi.explain.figures.subject import Heading, Subject, encode_jpeg
 from dtcwsi.explain.scores import lesion_auroc
-from dtcwsi.explain.qupath.patches import write_patches_csv, write_patches_geojson
+from dtcwsi.explain.patch_table import write_patch_table
+from dtcwsi.explain.qupath import write_outlines_geojson, write_patches_geojson
 from dtcwsi.nn.order import infer_step
 from dtcwsi.store.atomic import write_bytes, write_json
 from dtcwsi.types import Features, SlideInfo, SlideReader

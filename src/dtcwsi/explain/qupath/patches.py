@@ -1,8 +1,5 @@
-"""Patches as tables: CSV for people and scripts, GeoJSON for QuPath."""
+"""Patches as QuPath detections, one a patch with all that is measured of it."""
 
-import csv
-import json
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,26 +9,10 @@ from numpy.typing import NDArray
 
 from dtcwsi.explain.fates import FATES, PatchFates
 from dtcwsi.explain.figures.painting import FATE_COLOURS
-from dtcwsi.store.atomic import beside
+from dtcwsi.explain.patch_table import measurements, whole
+from dtcwsi.explain.qupath.objects import object_id, write_objects
 
-__all__ = ["write_patches_csv", "write_patches_geojson"]
-
-_COLUMNS = ("patch", "x", "y", "size", "attention", "attention_percentile", "fate", "stage", "token")
-_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "dtcwsi patch")
-
-
-def write_patches_csv(path: Path, coords: NDArray[np.int64], patch_size_level0: float, fates: PatchFates) -> None:
-    """Write one row a patch; ``x``, ``y`` and ``size`` are level-0 pixels, ``token`` is -1 and ``stage`` 0 for none.
-
-    Raises: StoreError if the disk is full or the folder cannot be written.
-    """
-    with beside(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        size = _whole(patch_size_level0)
-        for index, (x, y), fate, stage, token, attention, percentile in _rows(coords, fates):
-            row = (index, x, y, size, f"{attention:.6g}", f"{percentile:.2f}", FATES[fate], stage, token)
-            writer.writerow(row)
+__all__ = ["write_patches_geojson"]
 
 
 def write_patches_geojson(
@@ -39,56 +20,38 @@ def write_patches_geojson(
 ) -> None:
     """Write one QuPath detection a patch, classified kept, merged or pruned, one feature a line.
 
-    The id of a patch depends on the slide, its index and its place alone, so that a later file replaces the objects.
+    Measurements: attention, attention percentile, stage, token and, where the model scores patches, importance and
+    mass. The id of a patch depends on the slide, its index and its place alone, so that a later file replaces the
+    objects. A ``path`` that ends in ``.gz`` is compressed.
     Raises: StoreError if the disk is full or the folder cannot be written.
     """
-    with beside(path) as part, part.open("w", encoding="utf-8") as file:
-        file.write('{"type": "FeatureCollection", "features": [')
-        for number, feature in enumerate(_features(slide_id, coords, patch_size_level0, fates)):
-            file.write(",\n" if number else "\n")
-            file.write(json.dumps(feature, ensure_ascii=False, allow_nan=False))
-        file.write("\n]}\n")
+    write_objects(path, _features(slide_id, coords, patch_size_level0, fates))
 
 
 def _features(
     slide_id: str, coords: NDArray[np.int64], patch_size_level0: float, fates: PatchFates
 ) -> Iterator[dict[str, Any]]:
-    size = _whole(patch_size_level0)
-    slide_id = slide_id.encode(errors="backslashreplace").decode()  # file names need not be UTF-8
+    size = whole(patch_size_level0)
     classes = [{"name": name, "color": list(FATE_COLOURS[name])} for name in FATES]
-    for index, (x, y), fate, stage, token, attention, percentile in _rows(coords, fates):
+    measured = {name.replace("_", " "): values.tolist() for name, values in measurements(fates).items()}
+    names = (*measured, "stage", "token")
+    values = zip(*measured.values(), fates.stage.tolist(), fates.token.tolist(), strict=True)
+    for index, ((x, y), fate, row) in enumerate(zip(coords.tolist(), fates.fate.tolist(), values, strict=True)):
         ring = [[x, y], [x + size, y], [x + size, y + size], [x, y + size], [x, y]]
         yield {
             "type": "Feature",
-            "id": str(uuid.uuid5(_NAMESPACE, f"{slide_id}/{index}/{x},{y}")),
+            "id": object_id(f"{slide_id}/{index}/{x},{y}"),
             "geometry": {"type": "Polygon", "coordinates": [ring]},
             "properties": {
                 "objectType": "detection",
                 "name": f"patch {index}",
                 "classification": classes[fate],
                 "isLocked": True,
-                "measurements": {
-                    "attention": float(f"{attention:.6g}"),
-                    "attention percentile": round(percentile, 2),
-                    "stage": stage,
-                    "token": token,
-                },
+                "measurements": dict(zip(names, map(_short, row), strict=True)),
             },
         }
 
 
-def _rows(coords: NDArray[np.int64], fates: PatchFates) -> Iterator[tuple[int, list[int], int, int, int, float, float]]:
-    return zip(
-        range(len(fates)),
-        coords.tolist(),
-        fates.fate.tolist(),
-        fates.stage.tolist(),
-        fates.token.tolist(),
-        fates.attention.tolist(),
-        fates.percentile.tolist(),
-        strict=True,
-    )
-
-
-def _whole(size: float) -> float | int:
-    return int(size) if float(size).is_integer() else float(size)
+def _short(value: float) -> float:
+    """Keep six significant digits: more would only make the file longer."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
