@@ -6,7 +6,20 @@ import warnings
 
 import typer
 
-from dtcwsi.cli import audit_splits, bench, cohort, demo, doctor, evaluate, explain, extract, listing, predict, train
+from dtcwsi.cli import (
+    audit_splits,
+    bench,
+    cohort,
+    demo,
+    doctor,
+    evaluate,
+    explain,
+    extract,
+    heatmap,
+    listing,
+    predict,
+    train,
+)
 from dtcwsi.cli.console import complain
 from dtcwsi.errors import DtcwsiError, UsageError
 
@@ -28,6 +41,7 @@ app.command("train")(train.run)
 app.command("evaluate")(evaluate.run)
 app.command("predict")(predict.run)
 app.command("explain")(explain.run)
+app.command("heatmap")(heatmap.run)
 app.command("bench")(bench.run)
 app.command("audit-splits")(audit_splits.run)
 app.command("models")(listing.models)

@@ -122,7 +122,9 @@ class StagedCompressor(Compressor):
         states = self.steps(bags)
         last = next(states)
         mass = last.tokens.mass
-        importance = torch.empty_like(mass).index_copy(0, last.tokens.row, mass).float() if self.scores_patches else None
+        importance = (
+            torch.empty_like(mass).index_copy(0, last.tokens.row, mass).float() if self.scores_patches else None
+        )
         for state in states:
             last = state
         pruned = torch.from_numpy(last.pruned).to(bags.offsets.device)

@@ -28,7 +28,7 @@ class Run:
 
     ``folds`` names each model's fold, and ``seen`` holds the slide ids that it was trained on or chosen by.
     ``patients`` gives the patient of each slide of the run's cohort. ``n_folds`` is how many folds the run was planned
-    to have: more than ``models`` if it is unfinished.
+    to have: more than ``models`` if it is unfinished. ``version`` is that of the dtcwsi which trained it, if known.
     """
 
     folder: Path
@@ -38,6 +38,7 @@ class Run:
     folds: tuple[str, ...] = ()
     seen: tuple[frozenset[str], ...] = ()
     patients: dict[str, str] = field(default_factory=dict)
+    version: str | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -94,6 +95,7 @@ def load_run(folder: Path) -> Run:
         folder,
         models,
         made_by=card.get("features", {}),
+        version=card.get("versions", {}).get("dtcwsi"),
         n_folds=max(len(models), _planned_folds(folder, cohort)),
         folds=tuple(fold.resolve().name for fold in folds),
         seen=tuple(_seen(fold) for fold in folds),

@@ -69,9 +69,7 @@ def _levels(size_level0: tuple[int, int]) -> list[Frame]:
     sides = [math.ceil(side / OVERLAY_PIXEL_LEVEL0) for side in size_level0]
     levels = max(_FEWEST_LEVELS, 1 + math.ceil(math.log2(max(1, max(sides) / _SMALL_PX))))
     width, height = (-(-side // 2 ** (levels - 1)) * 2 ** (levels - 1) for side in sides)
-    return [
-        Frame(width >> level, height >> level, OVERLAY_PIXEL_LEVEL0 * 2.0**level) for level in range(levels)
-    ]
+    return [Frame(width >> level, height >> level, OVERLAY_PIXEL_LEVEL0 * 2.0**level) for level in range(levels)]
 
 
 def _tiles(layer: HeatLayer, frame: Frame) -> Iterator[bytes]:

@@ -1,0 +1,64 @@
+"""The page of a heatmap: the slide, the heat over it, what the colours mean, and what the models say."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtcwsi.explain.figures.canvas import Canvas, blank_canvas, slide_canvas
+from dtcwsi.explain.figures.furniture import ColourScale, Panel, colour_scales, note, show_panels
+from dtcwsi.explain.figures.page import SOFT, USUAL_PX, Page
+from dtcwsi.explain.heatmap.blending import Frame, HeatLayer, blend
+from dtcwsi.explain.heatmap.colours import paint_over
+from dtcwsi.explain.heatmap.scales import Scale
+from dtcwsi.types import SlideReader
+
+if TYPE_CHECKING:
+    from dtcwsi.explain.heatmap.slide import SlideHeat
+
+__all__ = ["draw_heatmap", "heat_over"]
+
+_SIDE_PX = 1040  # two panels fill a page
+_TITLE = 44.0
+
+
+def draw_heatmap(
+    heat: "SlideHeat", layer: HeatLayer, scale: Scale, slide: SlideReader | None, *, spacing_um: float | None
+) -> bytes:
+    """Draw a slide and its heatmap side by side as PNG; no pixel of theirs is resampled.
+
+    Raises: SlideError if the slide cannot be decoded.
+    """
+    size = layer.patch_size_level0
+    if slide is None:
+        canvas = blank_canvas(layer.coords, size, max_px=_SIDE_PX, spacing_um=spacing_um)
+    else:
+        canvas = slide_canvas(slide, max_px=_SIDE_PX, patch_size_level0=size if len(layer.coords) else None)
+    page = Page(max(USUAL_PX, 2 * canvas.picture.shape[1] + 46))
+    bottom = page.write(
+        f"{heat.slide_id}: {heat.verdict}", page.margin, page.bottom, page.inner, size=_TITLE, bold=True, lines=3
+    )
+    page.write(f"{heat.asked}; {len(layer.heat):,} patches", page.margin, bottom, page.inner, colour=SOFT, lines=3)
+    panels = [
+        Panel(canvas.picture, "Patches (no slide file given)" if canvas.blank else "Slide"),
+        Panel(heat_over(canvas, layer), heat.of.capitalize()),
+    ]
+    places = show_panels(page, canvas, panels, columns=2)
+    colour_scales(page, places[1:], [ColourScale(scale.ticks, scale.label)])
+    note(page, _words(layer))
+    return page.encode("png")
+
+
+def heat_over(canvas: Canvas, layer: HeatLayer) -> NDArray[np.uint8]:
+    """Paint heat over a canvas, (height, width, 3) RGB."""
+    height, width = canvas.picture.shape[:2]
+    frame = Frame(width, height, canvas.pixel_level0, canvas.origin_level0)
+    return paint_over(canvas.picture, blend(layer, frame))
+
+
+def _words(layer: HeatLayer) -> str:
+    if not len(layer.heat):
+        return "This slide has no tissue patches: there is no attention to show."
+    unseen = int(np.isnan(layer.heat).sum())
+    grey = f" Grey: no attention ({unseen:,} patches were pruned or got none)." if unseen else ""
+    return f"Where patches overlap, the colour is their mean.{grey}"
