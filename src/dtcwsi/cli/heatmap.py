@@ -9,7 +9,7 @@ import typer
 from dtcwsi.cli.console import complain, count, print_json, say
 from dtcwsi.cli.inputs import Input, Reading, bring_features
 from dtcwsi.cli.judges import judges_of
-from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Json, Out, RunEncoder, Spacing, Workers
+from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Gzip, Json, Out, RunEncoder, Spacing, Table, Workers
 from dtcwsi.cli.originals import Slides, original
 from dtcwsi.cli.predict import empty_row, row_of, warn
 from dtcwsi.errors import DtcwsiError, UsageError
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     from dtcwsi.explain.heatmap.scales import Scale
     from dtcwsi.inference import Run
 
-__all__ = ["Gzip", "Table", "run"]
-
-Table = Annotated[str, typer.Option("--table", help="csv or parquet: the table of patches.")]
-Gzip = Annotated[bool, typer.Option("--gzip", help="Compress GeoJSON; QuPath reads it as it is.")]
+__all__ = ["run"]
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class HeatLayer:
-    """Patches with their heat: ``coords`` (N, 2), ``patch_size_level0``, ``heat`` (N,) in 0..1, NaN without attention."""
+    """Patches with their heat.
+
+    ``coords`` (N, 2) and ``patch_size_level0`` in level-0 pixels; ``heat`` (N,) in 0..1, NaN without attention.
+    """
 
     coords: NDArray[np.int64]
     patch_size_level0: float

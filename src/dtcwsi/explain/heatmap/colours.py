@@ -7,8 +7,8 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from dtcwsi.explain.heatmap.blending import Blended
 from dtcwsi.explain.figures.painting import ATTENTION_MAP
+from dtcwsi.explain.heatmap.blending import Blended
 
 __all__ = ["heat_colours", "paint_over", "paint_transparent"]
 

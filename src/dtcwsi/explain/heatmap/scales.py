@@ -1,7 +1,7 @@
 """From attention to heat: the scales of heatmaps, of one slide or of several together.
 
-What is scaled is a patch's share of attention times the slide's number of patches: 1 is an even share, so that slides of
-any size can be compared.
+What is scaled is a patch's share of attention times the slide's number of patches: 1 is an even share, so that slides
+of any size can be compared.
 """
 
 import math

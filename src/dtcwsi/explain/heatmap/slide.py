@@ -23,7 +23,7 @@ __all__ = ["SlideHeat", "heat_of", "write_heatmap"]
 
 @dataclass(frozen=True)
 class SlideHeat:
-    """What models saw in a slide's patches: ``coords`` (N, 2) and ``view``; ``asked`` says which models, ``of`` what."""
+    """What models saw in a slide's patches at ``coords`` (N, 2); ``asked`` says which models, ``of`` what is drawn."""
 
     slide_id: str
     coords: NDArray[np.int64]

@@ -24,7 +24,8 @@ def object_id(name: str) -> str:
 def write_objects(path: Path, features: Iterable[dict[str, Any]], about: dict[str, Any] | None = None) -> None:
     """Write features as they come, so that memory does not grow with their number; ``.gz`` paths are compressed.
 
-    ``about`` becomes the member ``dtcwsi`` of the collection, which QuPath passes over. Equal features give equal bytes.
+    ``about`` becomes the member ``dtcwsi`` of the collection, which QuPath passes over. Equal features give equal
+    bytes.
     Raises: StoreError if the disk is full or the folder cannot be written.
     """
     told = "" if about is None else f'"dtcwsi": {json.dumps(about)}, '
