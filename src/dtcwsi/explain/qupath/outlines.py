@@ -62,7 +62,7 @@ def _drawn(
 ) -> Iterator[dict[str, Any]]:
     for number, patches in enumerate(groups, 1):
         low, high = coords[patches] - _OVERLAP_PX, coords[patches] + (patch_size_level0 + _OVERLAP_PX)
-        outline = shapely.union_all(shapely.box(low[:, 0], low[:, 1], high[:, 0], high[:, 1]))
+        outline = shapely.union_all(shapely.box(low[:, 0], low[:, 1], high[:, 0], high[:, 1])).simplify(0)
         pruned = bool((fates.token[patches] < 0).all())
         yield _annotation(
             object_id(f"{slide_id}/group/{patches.tolist()}"),
