@@ -33,8 +33,8 @@ def drawn_slide(tmp_path_factory):
 
 @pytest.fixture(
     scope="module",
-    params=[(96.7, 48.35, (37, 21)), (61.5, 61.5, (5, 300))],
-    ids=["half overlapping", "part of the slide"],
+    params=[(96.7, 48.35, (37, 21)), (61.5, 41.0, (5, 300))],
+    ids=["half overlapping", "part of the slide, a third overlapping"],
 )
 def drawn(request, drawn_slide, tmp_path_factory):
     """The heatmap of a model that looks at the lesion alone: heat, lesion mask, folder of the files, open slide."""
@@ -56,7 +56,7 @@ def drawn(request, drawn_slide, tmp_path_factory):
 
 
 def farthest(hot: np.ndarray, pixel_level0: float, lesion: np.ndarray, heat: SlideHeat) -> float:
-    """How many patches, down or across, the farthest hot pixel is from the lesion, or that of the lesion from a hot one.
+    """How many patches, down or across, hot pixels are from the lesion at most, or pixels of the lesion from hot ones.
 
     Only the lesion under patches counts. Pixels are enlarged to level 0, less half a pixel that sampling may shift.
     """
