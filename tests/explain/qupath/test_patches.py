@@ -32,7 +32,7 @@ def test_csv(tmp_path):
         "y": "0",
         "size": "257",
         "attention": "0.75",
-        "attention_percentile": "100.00",
+        "attention_percentile": "100",
         "fate": "kept",
         "stage": "0",
         "token": "0",
