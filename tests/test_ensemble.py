@@ -45,7 +45,9 @@ def test_maps_by_class_are_those_of_the_class_that_all_predict_together():
 def test_requests_that_make_no_sense_are_refused():
     with pytest.raises(UsageError, match="no model was given"):
         ask([], SLIDE)
-    with pytest.raises(UsageError, match="one attention map for all classes, and none of 'a' alone; .* such as clam-mb"):
+    with pytest.raises(
+        UsageError, match="one attention map for all classes, and none of 'a' alone; .* such as clam-mb"
+    ):
         ask(models("abmil"), SLIDE).attention("a")
     with pytest.raises(UsageError, match="there is no class 'd'; expected one of a, b, c"):
         ask(models("clam-mb"), SLIDE).attention("d")

@@ -1,0 +1,161 @@
+"""Seconds and memory of a heatmap of a large slide, stage by stage; each model in a process of its own.
+
+    python benchmarks/heatmap_speed.py --out docs/results/heatmap_speed.json
+
+The features are random numbers in a raster of patches (nothing in these stages depends on what they say), the slide a
+tiled TIFF of one colour, so that its overview has to be read and averaged. The models are not trained.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dtcwsi.ensemble import ask
+from dtcwsi.explain.fates import PatchFates
+from dtcwsi.explain.heatmap import heat_of, scale_over, write_overlay
+from dtcwsi.explain.heatmap.picture import draw_heatmap
+from dtcwsi.explain.patch_table import write_patch_table
+from dtcwsi.explain.qupath import write_outlines_geojson, write_patches_geojson
+from dtcwsi.models import create_model
+from dtcwsi.slides import open_slide
+from dtcwsi.slides.pyramid import write_pyramid
+from dtcwsi.store.features import features_writer, read_features
+from dtcwsi.types import PatchGrid
+from provenance import provenance, save
+
+PATCH = 256
+SPACING_UM = 0.25
+MODELS = ("abmil", "dtc-abmil")
+
+
+class OneColour:
+    """Pixels of one colour, as many as a slide has."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.shape = (height, width, 3)
+
+    def __getitem__(self, rows_columns: tuple[slice, slice]) -> np.ndarray:
+        rows, columns = rows_columns
+        return np.full((rows.stop - rows.start, columns.stop - columns.start, 3), (220, 160, 200), np.uint8)
+
+
+def make_inputs(folder: Path, patches: int, dim: int, side_px: tuple[int, int]) -> None:
+    """Write big.h5 and big.tif."""
+    columns = round((patches * side_px[0] / side_px[1]) ** 0.5)
+    place = np.arange(patches)
+    coords = np.stack([place % columns, place // columns], axis=1).astype(np.int64) * PATCH
+    grid = PatchGrid(coords, np.ones(patches, np.float32), PATCH, PATCH, SPACING_UM)
+    rng = np.random.default_rng(0)
+    told = {"width_level0": side_px[0], "height_level0": side_px[1], "slide_spacing_um": SPACING_UM}
+    with features_writer(folder / "big.h5", grid, dim, told) as append:
+        for begin in range(0, patches, 10_000):
+            append(rng.normal(size=(min(10_000, patches - begin), dim)).astype(np.float32))
+    write_pyramid(folder / "big.tif", OneColour(side_px[1], side_px[0]), spacing_um=SPACING_UM, tile_px=512)
+
+
+class Stages:
+    """Seconds of each stage, and how much the peak memory grew in it."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, float]] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure a block."""
+        before, start = _peak_mib(), time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start
+        self.rows[name] = {"seconds": round(seconds, 2), "peak_grew_mib": round(_peak_mib() - before)}
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def one(folder: Path, model_name: str) -> dict:
+    """Draw everything for one model."""
+    torch.set_num_threads(1)
+    made, stages, start_mib = folder / model_name, Stages(), _peak_mib()
+    with stages.stage("read features"):
+        features = read_features(folder / "big.h5")
+    torch.manual_seed(0)
+    model = create_model(model_name, in_dim=features.features.shape[1], n_classes=2).eval()
+    with stages.stage("predict"):
+        answers = ask([model], features)
+    with stages.stage("bring to patches"):
+        heat = heat_of(features, answers, model_name)
+        scale = scale_over("percentile", [heat.shares])
+        layer = heat.layer(scale)
+    del features, answers
+    fates: PatchFates = heat.view.fates
+    where = ("big", heat.coords, heat.patch_size_level0, fates)
+    with closing(open_slide(folder / "big.tif")) as slide:
+        size = (slide.info.width_px, slide.info.height_px)
+        with stages.stage("draw PNG"):
+            made.mkdir()
+            (made / "big.png").write_bytes(draw_heatmap(heat, layer, scale, slide, spacing_um=SPACING_UM))
+    with stages.stage("write overlay TIFF"):
+        write_overlay(made / "big.overlay.tif", layer, size, spacing_um=SPACING_UM)
+    with stages.stage("write CSV"):
+        write_patch_table(made / "big.csv", *where[1:])
+    with stages.stage("write GeoJSON of patches"):
+        write_patches_geojson(made / "big.geojson", *where)
+    with stages.stage("write GeoJSON of outlines"):
+        write_outlines_geojson(made / "big.outlines.geojson", *where)
+    total = sum(row["seconds"] for row in stages.rows.values())
+    with stages.stage("also: GeoJSON of patches, compressed"):
+        write_patches_geojson(made / "big.geojson.gz", *where)
+    with stages.stage("also: Parquet"):
+        write_patch_table(made / "big.parquet", *where[1:])
+    return {
+        "model": model_name,
+        "tokens_out": fates.counts.tokens_out,
+        "seconds_in_all": round(total, 1),
+        "memory_before_mib": round(start_mib),
+        "peak_mib": round(_peak_mib()),
+        "stages": stages.rows,
+        "megabytes": {path.name: round(path.stat().st_size / 1e6, 1) for path in sorted(made.iterdir())},
+    }
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--patches", type=int, default=100_000)
+    arguments.add_argument("--dim", type=int, default=1536)
+    arguments.add_argument("--width", type=int, default=110_000)
+    arguments.add_argument("--height", type=int, default=70_000)
+    arguments.add_argument("--out", type=Path)
+    arguments.add_argument("--work", type=Path, help="Keeps the inputs.")
+    arguments.add_argument("--one", nargs=2, metavar=("FOLDER", "MODEL"))
+    given = arguments.parse_args()
+    if given.one:
+        print(json.dumps(one(Path(given.one[0]), given.one[1])))
+        return
+    with tempfile.TemporaryDirectory(dir=given.work) as work:
+        folder = Path(work)
+        make_inputs(folder, given.patches, given.dim, (given.width, given.height))
+        command = [sys.executable, __file__, "--one", work]
+        rows = [
+            json.loads(subprocess.run([*command, model], check=True, capture_output=True, text=True).stdout)
+            for model in MODELS
+        ]
+    sizes = {name: getattr(given, name) for name in ("patches", "dim", "width", "height")}
+    result = {**provenance(**sizes, threads=1, seed=0), "rows": rows}
+    if given.out:
+        save(given.out, result)
+    else:
+        print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
