@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
+import tifffile
 import torch
 
 from dtcwsi.ensemble import ask
@@ -28,7 +30,6 @@ from dtcwsi.explain.patch_table import write_patch_table
 from dtcwsi.explain.qupath import write_outlines_geojson, write_patches_geojson
 from dtcwsi.models import create_model
 from dtcwsi.slides import open_slide
-from dtcwsi.slides.pyramid import write_pyramid
 from dtcwsi.store.features import features_writer, read_features
 from dtcwsi.types import PatchGrid
 from provenance import provenance, save
@@ -38,15 +39,29 @@ SPACING_UM = 0.25
 MODELS = ("abmil", "dtc-abmil")
 
 
-class OneColour:
-    """Pixels of one colour, as many as a slide has."""
-
-    def __init__(self, height: int, width: int) -> None:
-        self.shape = (height, width, 3)
-
-    def __getitem__(self, rows_columns: tuple[slice, slice]) -> np.ndarray:
-        rows, columns = rows_columns
-        return np.full((rows.stop - rows.start, columns.stop - columns.start, 3), (220, 160, 200), np.uint8)
+def write_slide(path: Path, side_px: tuple[int, int]) -> None:
+    """Write a slide of one colour, each level a quarter of the one before: one encoded tile stands for all."""
+    tile = imagecodecs.jpeg8_encode(
+        np.full((512, 512, 3), (220, 160, 200), np.uint8), 85, colorspace="rgb", subsampling="420"
+    )
+    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
+        for level in range(4):
+            width, height = (side >> 2 * level for side in side_px)
+            tiles = -(-width // 512) * -(-height // 512)
+            per_cm = 10_000 / (SPACING_UM * 4**level)
+            tiff.write(
+                (tile for _ in range(tiles)),
+                shape=(height, width, 3),
+                dtype=np.uint8,
+                photometric="ycbcr",
+                compression="jpeg",
+                subsampling=(2, 2),
+                tile=(512, 512),
+                resolution=(per_cm, per_cm),
+                resolutionunit="CENTIMETER",
+                subfiletype=1 if level else 0,
+                metadata=None,
+            )
 
 
 def make_inputs(folder: Path, patches: int, dim: int, side_px: tuple[int, int]) -> None:
@@ -60,7 +75,7 @@ def make_inputs(folder: Path, patches: int, dim: int, side_px: tuple[int, int]) 
     with features_writer(folder / "big.h5", grid, dim, told) as append:
         for begin in range(0, patches, 10_000):
             append(rng.normal(size=(min(10_000, patches - begin), dim)).astype(np.float32))
-    write_pyramid(folder / "big.tif", OneColour(side_px[1], side_px[0]), spacing_um=SPACING_UM, tile_px=512)
+    write_slide(folder / "big.tif", side_px)
 
 
 class Stages:

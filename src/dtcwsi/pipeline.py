@@ -121,7 +121,7 @@ def _segment(job: SlideJob, slide: SlideReader, made: str, seconds: dict[str, fl
         provenance = {
             "digest": made,
             "parameters": asdict(job.tissue),
-            "slide": str(job.path),
+            "slide": str(job.path.absolute()),
             "fingerprint": fingerprint(job.path),
             "spacing_um": info.spacing_um,
             "given_spacing_um": job.spacing_um,

@@ -78,6 +78,12 @@ def test_where_no_checksum_is_known_the_size_tells(tmp_path):
         check_size(origin, open_slide(path).info)
 
 
+def test_a_path_noted_as_it_was_typed_is_looked_for_around_the_extraction(extracted, tmp_path):
+    told = {"slide": "slides/S1.tif", "fingerprint": fingerprint(tmp_path / "slides" / "S1.tif")}
+    write_contours(tmp_path / "out" / "tissue" / "S1.geojson", TISSUE, told)
+    assert find_original(read_origin(extracted)) == (tmp_path / "slides" / "S1.tif").resolve()
+
+
 def test_tissue_of_another_version_of_the_slide_is_none(extracted, tmp_path):
     write_contours(tmp_path / "out" / "tissue" / "S1.geojson", TISSUE, {"slide": "x", "fingerprint": "0" * 16})
     origin = read_origin(extracted)

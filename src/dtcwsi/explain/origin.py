@@ -36,20 +36,27 @@ def read_origin(features: Path) -> Origin:
     Tissue of another version of the slide counts as none.
     """
     told = read_attributes(features)
-    outlines = features.resolve().parents[2] / "tissue" / f"{features.stem}.geojson"
+    extraction = features.resolve().parents[2]
+    outlines = extraction / "tissue" / f"{features.stem}.geojson"
     found = read_provenance(outlines)
     made_from = told.get("slide_fingerprint")
     if made_from is not None and found.get("fingerprint") != made_from:
         found = {}
-    size = (told.get("width_level0"), told.get("height_level0"))
+    width, height = told.get("width_level0"), told.get("height_level0")
     return Origin(
         slide_id=features.stem,
-        path=Path(found["slide"]) if found.get("slide") else None,
+        path=_place(Path(found["slide"]), extraction) if found.get("slide") else None,
         fingerprint=made_from or found.get("fingerprint"),
-        size_level0=None if None in size else (int(size[0]), int(size[1])),
+        size_level0=None if width is None or height is None else (int(width), int(height)),
         spacing_um=told.get("slide_spacing_um"),
         tissue=read_contours(outlines) if found else None,
     )
+
+
+def _place(slide: Path, extraction: Path) -> Path:
+    """Find where a slide was; earlier versions noted it as it was typed, in whatever folder the command ran."""
+    places = (root / slide for root in (Path(), extraction, *extraction.parents))
+    return next((place for place in places if place.exists()), slide)
 
 
 def find_original(origin: Origin, folder: Path | None = None) -> Path:

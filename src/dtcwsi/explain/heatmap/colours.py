@@ -38,7 +38,7 @@ def paint_over(picture: NDArray[np.uint8], blended: Blended) -> NDArray[np.uint8
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)[..., None]
     tinted = heat_colours()[_step(blended)] * (_DARKEST + (1 - _DARKEST) * grey / 255)
     cover = blended.cover[..., None]
-    return np.round(cover * tinted + (1 - cover) * grey).astype(np.uint8)
+    return np.asarray(np.round(cover * tinted + (1 - cover) * grey), np.uint8)
 
 
 def _step(blended: Blended) -> NDArray[np.uint8]:
