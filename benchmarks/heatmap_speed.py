@@ -8,7 +8,6 @@ tiled TIFF of one colour, so that its overview has to be read and averaged. The 
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -72,9 +71,9 @@ def make_inputs(folder: Path, patches: int, dim: int, side_px: tuple[int, int]) 
     grid = PatchGrid(coords, np.ones(patches, np.float32), PATCH, PATCH, SPACING_UM)
     rng = np.random.default_rng(0)
     told = {"width_level0": side_px[0], "height_level0": side_px[1], "slide_spacing_um": SPACING_UM}
-    with features_writer(folder / "big.h5", grid, dim, told) as append:
+    with features_writer(folder / "big.h5", grid, dim, told) as rows:
         for begin in range(0, patches, 10_000):
-            append(rng.normal(size=(min(10_000, patches - begin), dim)).astype(np.float32))
+            rows.append(rng.normal(size=(min(10_000, patches - begin), dim)).astype(np.float32))
     write_slide(folder / "big.tif", side_px)
 
 
@@ -93,6 +92,7 @@ class Stages:
         self.rows[name] = {
             "seconds": round(time.perf_counter() - start, 2),
             "cpu_seconds": round(time.process_time() - worked, 2),
+            "peak_mib": round(_memory_mib("VmHWM")),
             "extra_peak_mib": round(_memory_mib("VmHWM") - before),
         }
 
@@ -142,7 +142,7 @@ def one(folder: Path, model_name: str) -> dict:
         "tokens_out": fates.counts.tokens_out,
         "in_all": total,
         "memory_before_mib": round(start_mib),
-        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_mib": max(row["peak_mib"] for row in stages.rows.values()),
         "stages": stages.rows,
         "megabytes": {path.name: round(path.stat().st_size / 1e6, 1) for path in sorted(made.iterdir())},
     }

@@ -31,8 +31,8 @@ def extracted(tmp_path) -> Path:
         "width_level0": 300,
         "height_level0": 200,
     }
-    with features_writer(features, grid, 2, told) as append:
-        append(np.zeros((1, 2), np.float32))
+    with features_writer(features, grid, 2, told) as rows:
+        rows.append(np.zeros((1, 2), np.float32))
     provenance = {"slide": str(slide), "fingerprint": fingerprint(slide), "spacing_um": 0.5}
     write_contours(tmp_path / "out" / "tissue" / "S1.geojson", TISSUE, provenance)
     return features
@@ -68,8 +68,8 @@ def test_another_slide_of_the_same_name_is_not_taken(extracted, tmp_path):
 def test_where_no_checksum_is_known_the_size_tells(tmp_path):
     write_pyramid(tmp_path / "S1.tif", np.full((200, 300, 3), 200, np.uint8), spacing_um=0.5)
     grid = PatchGrid(np.zeros((1, 2), np.int64), np.ones(1, np.float32), 90, 90, 0.5)
-    with features_writer(tmp_path / "S1.h5", grid, 2, {"width_level0": 400, "height_level0": 200}) as append:
-        append(np.zeros((1, 2), np.float32))
+    with features_writer(tmp_path / "S1.h5", grid, 2, {"width_level0": 400, "height_level0": 200}) as rows:
+        rows.append(np.zeros((1, 2), np.float32))
     origin = read_origin(tmp_path / "S1.h5")
     with pytest.raises(SlideError, match="the slide of 'S1' was not recorded; name the folder"):
         find_original(origin)
