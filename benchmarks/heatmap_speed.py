@@ -123,7 +123,7 @@ def one(folder: Path, model_name: str) -> dict:
         size = (slide.info.width_px, slide.info.height_px)
         with stages.stage("draw PNG"):
             made.mkdir()
-            (made / "big.png").write_bytes(draw_heatmap(heat, layer, scale, slide, spacing_um=SPACING_UM))
+            (made / "big.png").write_bytes(draw_heatmap(heat.words, layer, scale, slide, spacing_um=SPACING_UM))
     with stages.stage("write overlay TIFF"):
         write_overlay(made / "big.overlay.tif", layer, size, spacing_um=SPACING_UM)
     with stages.stage("write CSV"):

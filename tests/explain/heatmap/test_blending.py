@@ -15,7 +15,7 @@ def by_hand(layer: HeatLayer, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
         area = (across - np.maximum(low, layer.coords)).clip(0).prod(axis=1) / frame.pixel_level0**2
         lit = np.isfinite(layer.heat)
         if area[lit].sum():
-            heat[row, column] = (area[lit] * layer.heat[lit]).sum() / area.sum()
+            heat[row, column] = (area[lit] * layer.heat[lit]).sum() / area[lit].sum()
             cover[row, column] = min(1, area[lit].sum())
     return heat, cover
 
@@ -47,10 +47,10 @@ def test_neighbours_leave_no_seam_at_any_scale():
         np.testing.assert_allclose(made.heat, 0.25, atol=1e-6)
 
 
-def test_patches_without_attention_are_bare_alone_and_cold_where_they_overlap():
-    made = blend(HeatLayer(np.array([[0, 0], [1, 0]]), 2.0, np.array([np.nan, 0.8])), Frame(4, 1, 1.0))
-    np.testing.assert_allclose(made.cover[0], [0, 1, 1, 0])
-    np.testing.assert_allclose(made.heat[0], [0, 0.4, 0.8, 0], atol=1e-7)
+def test_patches_without_attention_are_bare_and_cool_no_other():
+    made = blend(HeatLayer(np.array([[0, 0], [1, 0], [2, 0]]), 2.0, np.array([np.nan, 0.8, 0.4])), Frame(5, 1, 1.0))
+    np.testing.assert_allclose(made.cover[0], [0, 1, 1, 1, 0])
+    np.testing.assert_allclose(made.heat[0], [0, 0.8, 0.6, 0.4, 0], atol=1e-7)
 
 
 def test_a_part_of_a_frame_shows_what_the_whole_shows():

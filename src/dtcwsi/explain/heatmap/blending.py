@@ -64,26 +64,23 @@ class Blended:
 def blend(layer: HeatLayer, frame: Frame) -> Blended:
     """Give every pixel the mean heat of the patches that cover it, weighed by the area that each covers.
 
-    Patches without attention count as heat 0 where patches with attention overlap them; alone they cover nothing.
+    Patches without attention count nowhere: on a scale of powers of ten there is no mean with nothing.
     """
-    inside = _inside(layer, frame)
-    heat = layer.heat[inside]
-    lit = np.isfinite(heat)
-    if not lit.any():
+    seen = _seen(layer, frame)
+    if not len(seen):
         nothing = np.zeros((frame.height, frame.width), np.float32)
         return Blended(nothing, nothing)
-    low = (layer.coords[inside] - np.asarray(frame.origin_level0)) / frame.pixel_level0
+    low = (layer.coords[seen] - np.asarray(frame.origin_level0)) / frame.pixel_level0
     corners = _Corners(low, low + layer.patch_size_level0 / frame.pixel_level0, frame)
-    under = corners.summed(lit.astype(np.float64))
-    area = under if lit.all() else corners.summed(np.ones(len(heat)))
-    shown = under > _NEGLIGIBLE
-    mean = np.divide(corners.summed(np.where(lit, heat, 0.0)), area, out=np.zeros_like(area), where=shown)
-    return Blended(mean.clip(0, 1).astype(np.float32), np.where(shown, under.clip(0, 1), 0).astype(np.float32))
+    area = corners.summed(np.ones(len(seen)))
+    shown = area > _NEGLIGIBLE
+    mean = np.divide(corners.summed(layer.heat[seen]), area, out=np.zeros_like(area), where=shown)
+    return Blended(mean.clip(0, 1).astype(np.float32), np.where(shown, area.clip(0, 1), 0).astype(np.float32))
 
 
-def _inside(layer: HeatLayer, frame: Frame) -> NDArray[np.int64]:
-    """Number the patches that reach into a frame."""
-    there = np.ones(len(layer.heat), np.bool_)
+def _seen(layer: HeatLayer, frame: Frame) -> NDArray[np.int64]:
+    """Number the patches with attention that reach into a frame."""
+    there = np.isfinite(layer.heat)
     for axis, side in enumerate((frame.width, frame.height)):
         start, place = frame.origin_level0[axis], layer.coords[:, axis]
         there &= (place > start - layer.patch_size_level0) & (place < start + side * frame.pixel_level0)

@@ -1,6 +1,6 @@
 """The page of a heatmap: the slide, the heat over it, what the colours mean, and what the models say."""
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,20 +13,29 @@ from dtcwsi.explain.heatmap.colours import paint_over
 from dtcwsi.explain.heatmap.scales import Scale
 from dtcwsi.types import SlideReader
 
-if TYPE_CHECKING:
-    from dtcwsi.explain.heatmap.slide import SlideHeat
-
-__all__ = ["draw_heatmap", "heat_over"]
+__all__ = ["Words", "draw_heatmap", "heat_over"]
 
 _SIDE_PX = 1040  # two panels fill a page
 _TITLE = 44.0
+_GAP = 46  # between panels, with room to scale
+_ELONGATED = 2.5  # such slides stand one above the other, see `show_panels`
+
+
+@dataclass(frozen=True)
+class Words:
+    """What stands above the picture, under that, and above the heat."""
+
+    title: str
+    subtitle: str
+    heat: str
 
 
 def draw_heatmap(
-    heat: "SlideHeat", layer: HeatLayer, scale: Scale, slide: SlideReader | None, *, spacing_um: float | None
+    words: Words, layer: HeatLayer, scale: Scale, slide: SlideReader | None, *, spacing_um: float | None
 ) -> bytes:
     """Draw a slide and its heatmap side by side as PNG; no pixel of theirs is resampled.
 
+    Without the slide, patches lie on blank ground, whose scale follows from ``spacing_um`` of a level-0 pixel.
     Raises: SlideError if the slide cannot be decoded.
     """
     size = layer.patch_size_level0
@@ -34,18 +43,17 @@ def draw_heatmap(
         canvas = blank_canvas(layer.coords, size, max_px=_SIDE_PX, spacing_um=spacing_um)
     else:
         canvas = slide_canvas(slide, max_px=_SIDE_PX, patch_size_level0=size if len(layer.coords) else None)
-    page = Page(max(USUAL_PX, 2 * canvas.picture.shape[1] + 46))
-    bottom = page.write(
-        f"{heat.slide_id}: {heat.verdict}", page.margin, page.bottom, page.inner, size=_TITLE, bold=True, lines=3
-    )
-    page.write(f"{heat.asked}; {len(layer.heat):,} patches", page.margin, bottom, page.inner, colour=SOFT, lines=3)
+    height, width = canvas.picture.shape[:2]
+    page = Page(max(USUAL_PX, width if width > _ELONGATED * height else 2 * width + _GAP))
+    bottom = page.write(words.title, page.margin, page.bottom, page.inner, size=_TITLE, bold=True, lines=3)
+    page.write(words.subtitle, page.margin, bottom, page.inner, colour=SOFT, lines=3)
     panels = [
         Panel(canvas.picture, "Patches (no slide file given)" if canvas.blank else "Slide"),
-        Panel(heat_over(canvas, layer), heat.of.capitalize()),
+        Panel(heat_over(canvas, layer), words.heat),
     ]
     places = show_panels(page, canvas, panels, columns=2)
     colour_scales(page, places[1:], [ColourScale(scale.ticks, scale.label)])
-    note(page, _words(layer))
+    note(page, _note(layer))
     return page.encode("png")
 
 
@@ -56,7 +64,7 @@ def heat_over(canvas: Canvas, layer: HeatLayer) -> NDArray[np.uint8]:
     return paint_over(canvas.picture, blend(layer, frame))
 
 
-def _words(layer: HeatLayer) -> str:
+def _note(layer: HeatLayer) -> str:
     if not len(layer.heat):
         return "This slide has no tissue patches: there is no attention to show."
     unseen = int(np.isnan(layer.heat).sum())

@@ -10,7 +10,7 @@ from dtcwsi.ensemble import Answers
 from dtcwsi.explain.exports import Exports, write_exports
 from dtcwsi.explain.heatmap.blending import HeatLayer
 from dtcwsi.explain.heatmap.overlay import write_overlay
-from dtcwsi.explain.heatmap.picture import draw_heatmap
+from dtcwsi.explain.heatmap.picture import Words, draw_heatmap
 from dtcwsi.explain.heatmap.scales import Scale, shares_of
 from dtcwsi.explain.origin import Origin
 from dtcwsi.explain.places import check_inside, places_of
@@ -42,11 +42,12 @@ class SlideHeat:
         return HeatLayer(self.coords, self.patch_size_level0, scale.heat(self.shares))
 
     @property
-    def verdict(self) -> str:
-        """The prediction in words."""
-        if not len(self.view.fates):
-            return "no tissue, no prediction"
-        return f"predicted {self.view.prediction} (probability {self.view.probabilities.max():.3f})"
+    def words(self) -> Words:
+        """What stands on the picture."""
+        view = self.view
+        verdict = f"predicted {view.prediction} (probability {view.probabilities.max():.3f})"
+        title = f"{self.slide_id}: {verdict if len(view.fates) else 'no tissue, no prediction'}"
+        return Words(title, f"{self.asked}; {len(view.fates):,} patches", self.of.capitalize())
 
 
 def heat_of(features: Features, answers: Answers, asked: str, class_name: str | None = None) -> SlideHeat:
@@ -55,7 +56,7 @@ def heat_of(features: Features, answers: Answers, asked: str, class_name: str | 
     Raises: FeaturesError if the features have no coordinates; UsageError as `Answers.attention`.
     """
     coords, patch_size = places_of(features)
-    by_class = all(out.attention_by_class is not None for out in answers.predictions)
+    by_class = len(coords) and all(out.attention_by_class is not None for out in answers.predictions)
     of = f"attention for {class_name or answers.prediction}" if by_class else "attention"
     return SlideHeat(features.slide_id, coords, patch_size, view_of(answers, class_name), asked, of)
 
@@ -83,16 +84,15 @@ def write_heatmap(
     if info is not None:
         check_inside(heat.slide_id, heat.coords, heat.patch_size_level0, info)
     spacing_um = origin.spacing_um if info is None else info.spacing_um
-    layer, stem = heat.layer(scale), out / heat.slide_id
-    files = {name: out / name for name in (f"{heat.slide_id}.png", f"{heat.slide_id}.overlay.tif")[: 1 + overlay]}
-    picture, *others = files.values()
-    write_bytes(picture, draw_heatmap(heat, layer, scale, slide, spacing_um=spacing_um))
-    for path in others:
+    layer, files = heat.layer(scale), [out / f"{heat.slide_id}.png"]
+    write_bytes(files[0], draw_heatmap(heat.words, layer, scale, slide, spacing_um=spacing_um))
+    if overlay:
+        files.append(out / f"{heat.slide_id}.overlay.tif")
         size = origin.size_level0 or _reach(layer) if info is None else (info.width_px, info.height_px)
-        about = {"slide_id": heat.slide_id, "heat": scale.label, "ticks": [list(tick) for tick in scale.ticks]}
-        write_overlay(path, layer, size, spacing_um=spacing_um, about=about)
-    return files | write_exports(
-        stem,
+        about = {"slide_id": heat.slide_id, "heat": scale.label, "ticks": scale.ticks}
+        write_overlay(files[1], layer, size, spacing_um=spacing_um, about=about)
+    exported = write_exports(
+        out / heat.slide_id,
         out / f"{heat.slide_id}.outlines",
         heat.slide_id,
         heat.coords,
@@ -101,6 +101,7 @@ def write_heatmap(
         exports=exports,
         tissue=origin.tissue,
     )
+    return {path.name: path for path in files} | exported
 
 
 def _reach(layer: HeatLayer) -> tuple[int, int]:
