@@ -25,6 +25,7 @@ from sklearn.metrics import roc_auc_score
 import demo_bags
 from dtcwsi.bags.packing import pack
 from dtcwsi.classifier import Classifier
+from dtcwsi.ensemble import answer
 from dtcwsi.explain.fates import FATES, MERGED, PRUNED, attention_percentile, fates_of
 from dtcwsi.metrics import patient_draws
 from dtcwsi.slides.synthetic import plan_cohort
@@ -125,10 +126,8 @@ def one_seed(
         fit("dtc-abmil", {"retention": retention}, packed_each(train), packed_each(test), seed=seed, on_epoch=look)
         model = finished[0].eval()
         for bag in test:
-            packed = pack([bag])
-            with torch.no_grad():
-                fate = fates_of(model(packed)).fate
-            percentile = attention_percentile(model.compressor.patch_importance(packed).numpy())
+            told = answer(model, pack([bag]))
+            fate, percentile = fates_of(told).fate, attention_percentile(told.importance.numpy())
             tally.add(bag.slide_id, truths[bag.slide_id], fate, percentile)
 
 
@@ -136,7 +135,7 @@ def spread_of(model: Classifier, bags: list[Bag], truths: Mapping[str, PatchTrut
     """Average over slides what importance is spread over, and how well it finds the lesion."""
     spread, found = [], []
     for bag in bags:
-        share = model.compressor.patch_importance(pack([bag])).double()
+        share = answer(model, pack([bag])).importance.double()
         entropy = float(-(share * share.clamp_min(1e-300).log()).sum())
         spread.append(float(np.exp(entropy)) / len(share))
         lesion = truths[bag.slide_id].kind == CLASSES.index("lesion")

@@ -100,6 +100,8 @@ class Classifier(nn.Module):
             losses=self._terms(tokens, aggregated) if self.training else {},
             attention_by_class=None if by_class is None else _to_patches(by_class, tokens),
             objective=aggregated.objective,
+            importance=tokens.importance,
+            mass=None if tokens.importance is None else _of_token(tokens.mass, tokens),
         )
 
     def loss(
@@ -308,10 +310,14 @@ def _cross_entropies(logits: Float[Tensor, "bags classes"], labels: Int[Tensor, 
 
 def _to_patches(values: Float[Tensor, "tokens *classes"], tokens: CompressedBags) -> Float[Tensor, "patches *classes"]:
     """Split what tokens have among their patches, by the patches' weights; pruned patches get 0."""
-    ids = segment_ids(tokens.patch_offsets)
-    rows = tokens.patch_to_token + tokens.offsets[ids]
+    weight = tokens.patch_weight.to(values.dtype)
+    return _of_token(values, tokens) * weight.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def _of_token(values: Float[Tensor, "tokens *classes"], tokens: CompressedBags) -> Float[Tensor, "patches *classes"]:
+    """Give every patch what its token has; pruned patches get 0."""
+    rows = tokens.patch_to_token + tokens.offsets[segment_ids(tokens.patch_offsets)]
     there = tokens.patch_to_token >= 0
     if not len(values):
         return values.new_zeros(len(rows), *values.shape[1:])
-    weight = (tokens.patch_weight * there).to(values.dtype)
-    return values[torch.where(there, rows, 0)] * weight.reshape(-1, *[1] * (values.ndim - 1))
+    return values[torch.where(there, rows, 0)] * there.to(values.dtype).reshape(-1, *[1] * (values.ndim - 1))

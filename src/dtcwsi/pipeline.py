@@ -121,7 +121,7 @@ def _segment(job: SlideJob, slide: SlideReader, made: str, seconds: dict[str, fl
         provenance = {
             "digest": made,
             "parameters": asdict(job.tissue),
-            "slide": str(job.path),
+            "slide": str(job.path.absolute()),
             "fingerprint": fingerprint(job.path),
             "spacing_um": info.spacing_um,
             "given_spacing_um": job.spacing_um,
@@ -236,6 +236,7 @@ def _described(info: SlideInfo, made: str) -> dict[str, Any]:
     return {
         "digest": made,
         "slide_id": info.slide_id.encode(errors="backslashreplace").decode(),  # file names need not be UTF-8
+        "slide_fingerprint": fingerprint(info.path),
         "slide_spacing_um": info.spacing_um,
         "width_level0": info.width_px,
         "height_level0": info.height_px,

@@ -268,7 +268,8 @@ class CompressedBags:
     Aggregators add ``bias`` to attention logits, sizes included if ``size_bias``.
     Patches, in the order given: ``patch_offsets`` (bags + 1,), ``patch_to_token`` (patches,) index of its token within
     the bag or -1, ``tokens_by_stage`` (stages, patches) the same after each stage, ``patch_weight`` (patches,) its
-    share in its token, 0 once pruned.
+    share in its token, 0 once pruned, ``importance`` (patches,) its share of first-stage importance, which sums to 1 in
+    each bag; None if the compressor does not score patches.
     """
 
     features: Float[Tensor, "tokens dim"]
@@ -286,6 +287,7 @@ class CompressedBags:
     size_bias: bool = True
     losses: dict[str, Tensor] = field(default_factory=dict)
     step_level0: Float[Tensor, "bags"] | None = None
+    importance: Float[Tensor, "patches"] | None = None
 
     @property
     def n_bags(self) -> int:
@@ -328,7 +330,9 @@ class Prediction:
     ``logits`` (bags, classes); ``attention`` (patches,) sums to 1 in each bag with patches; ``tokens_in`` and
     ``tokens_out`` (bags,); ``patch_to_token`` (patches,); ``tokens_by_stage`` (stages, patches); ``patch_stage``
     (patches,) stage at which a patch stopped being a token alone, 0 if it never did; ``losses`` weighted auxiliary
-    terms, empty in evaluation; ``offsets`` (bags + 1,) rows of each bag in the patch-wise fields. ``objective``
+    terms, empty in evaluation; ``offsets`` (bags + 1,) rows of each bag in the patch-wise fields. Where the compressor
+    scores patches, ``importance`` (patches,) is each one's share of first-stage importance and ``mass`` (patches,) that
+    of all patches in its token, 0 once pruned; else both are None. ``objective``
     is the method's own loss, see `Objective`. ``whole_logits`` (bags, classes) and ``whole_objective`` are those of all
     patches, while training looks at whole bags as well.
     """
@@ -346,3 +350,5 @@ class Prediction:
     objective: Objective | None = None
     whole_logits: Float[Tensor, "bags classes"] | None = None
     whole_objective: Objective | None = None
+    importance: Float[Tensor, "patches"] | None = None
+    mass: Float[Tensor, "patches"] | None = None

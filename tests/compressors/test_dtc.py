@@ -231,6 +231,7 @@ def test_mass_is_the_share_of_all_patches_of_a_token_and_can_rank(make_bags):
     share = torch.softmax(made.importance.values(packed.features).score, 0).float()
     summed = torch.zeros(len(tokens.mass)).index_add(0, tokens.patch_to_token, share)
     torch.testing.assert_close(tokens.mass, summed, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(tokens.importance, share, atol=1e-6, rtol=1e-4)
     kept = {}
     for ranking in ("score", "mass"):
         made = compressor(schedule=[0.6, 0.4], merge_share=0.5, ranking=ranking)

@@ -63,6 +63,25 @@ def test_fates_are_a_partition_of_the_bag(make_model, bag, options):
     assert not fates.attention[fates.fate == PRUNED].any()
 
 
+def test_importance_and_mass_are_those_of_the_bag(make_model):
+    model = make_model("dtc-abmil")
+    torch.nn.init.normal_(model.compressor.importance.last.weight)
+    out = model(pack([Bag(torch.randn(n, 8)) for n in (40, 93)]))
+    fates = fates_of(out, 1)
+    assert fates.importance.sum() == pytest.approx(1, abs=1e-5)
+    assert len(set(fates.importance.round(9))) > 40
+    for token in range(fates.counts.tokens_out):
+        inside = fates.token == token
+        np.testing.assert_allclose(fates.mass[inside], fates.importance[inside].sum(), rtol=1e-4)
+    assert not fates.mass[fates.fate == PRUNED].any()
+
+
+@pytest.mark.parametrize("name", ["abmil", "tome-abmil", "random-abmil"])
+def test_models_that_do_not_score_patches_have_no_importance(make_model, name):
+    fates = fates_of(make_model(name)(torch.randn(30, 8)))
+    assert fates.importance is fates.mass is None
+
+
 def test_percentile_counts_ties_half_and_nothing_as_zero():
     assert attention_percentile(np.array([0.1, 0.4, 0.1, 0.0, 0.4])).tolist() == [37.5, 87.5, 37.5, 0.0, 87.5]
     assert attention_percentile(np.array([1.0])).tolist() == [100.0]

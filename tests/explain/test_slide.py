@@ -19,8 +19,8 @@ from dtcwsi.explain.figures.letters import drawable
 from dtcwsi.explain.slide import view_slide
 from dtcwsi.slides import open_slide
 
-FILES = [*(f"{name}.png" for name in FIGURES), "patches.csv", "patches.geojson"]
-FEW_FILES = ["figure4.png", "patches.csv", "patches.geojson", "slide.json"]
+FILES = [*(f"{name}.png" for name in FIGURES), "patches.csv", "patches.geojson", "outlines.geojson"]
+FEW_FILES = ["figure4.png", "outlines.geojson", "patches.csv", "patches.geojson", "slide.json"]
 FEW = Wanted(figures=("figure4",))  # as little drawing as there can be
 
 

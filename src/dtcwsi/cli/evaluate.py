@@ -8,6 +8,7 @@ import numpy as np
 import typer
 
 from dtcwsi.cli.console import complain, count, print_json, print_table, say, some
+from dtcwsi.cli.judges import judges_of
 from dtcwsi.cli.options import Json
 from dtcwsi.cli.train import metrics_table
 from dtcwsi.errors import CohortError, DtcwsiError, UsageError
@@ -69,7 +70,7 @@ def _external(run: Path, features: Path, labels: Path, *, as_json: bool) -> int:
     failed: dict[str, str] = dict(cohort.refused)
     for header in cohort.headers:
         try:
-            found[header.slide_id] = predict_file(_unseeing(trained, header.slide_id), header.path)
+            found[header.slide_id] = predict_file(judges_of(trained, header.slide_id)[0], header.path)
         except DtcwsiError as error:
             failed[header.slide_id] = str(error)
     for slide_id, reason in failed.items():
@@ -101,12 +102,6 @@ def _thresholds(run: Path) -> dict[str, float]:
     except (OSError, ValueError, KeyError):  # of several classes, or of an earlier version
         return {}
     return {name: found[name] for name in THRESHOLDS if name in found}
-
-
-def _unseeing(trained: "Run", slide_id: str) -> "Run":
-    """Keep the models that never saw a slide: one for a slide of the run's cohort; all if every one has seen it."""
-    unseen = trained.not_trained_on(slide_id)
-    return trained.only(unseen) if unseen else trained
 
 
 def _tell_of_training(trained: "Run", cohort: "Cohort", labels: Path) -> None:

@@ -1,21 +1,21 @@
 """``dtcwsi explain``: pictures, a table and GeoJSON of one slide."""
 
 import json
-from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dtcwsi.cli.console import print_json, say, some
-from dtcwsi.cli.inputs import Reading, bring_features
-from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Json, Out, RunEncoder, Spacing, Workers
+from dtcwsi.cli.console import print_json, say
+from dtcwsi.cli.inputs import Input, Reading, bring_features
+from dtcwsi.cli.judges import judges_of
+from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Gzip, Json, Out, RunEncoder, Spacing, Table, Workers
+from dtcwsi.cli.originals import Slides, original
 from dtcwsi.errors import SlideError, UsageError
 
 if TYPE_CHECKING:
-    from dtcwsi.classifier import Classifier
     from dtcwsi.explain import ExplainedSlide
+    from dtcwsi.explain.exports import Exports
     from dtcwsi.explain.figures.drawing import Wanted
     from dtcwsi.inference import Run
 
@@ -44,15 +44,20 @@ def run(
     retentions: Annotated[
         str, typer.Option("--retentions", help="Shares of tokens that figure3 compares, separated by commas.")
     ] = "1,0.7,0.5,0.4",
+    table: Table = "csv",
+    compressed: Gzip = False,
+    slides: Slides = None,
     as_json: Json = False,
 ) -> int:
     """Draw where a run looked, and which patches it kept, merged and pruned."""
+    from dtcwsi.explain.exports import Exports
     from dtcwsi.explain.figures.drawing import FIGURES, Wanted
     from dtcwsi.explain.report import write_report
     from dtcwsi.inference import load_run
     from dtcwsi.store.atomic import check_writable
 
     wanted = Wanted(tuple(figures or FIGURES), tuple(formats or ["png"]), _shares(retentions))
+    exports = Exports(table, compressed=compressed)
     trained = load_run(run)
     if slide.is_dir():
         raise UsageError(f"{slide} is a folder; explain takes one slide or one feature file")
@@ -61,7 +66,7 @@ def run(
     found = bring_features(trained, [slide], Reading(work or run / "predicted", encoder, spacing, workers, device))[0]
     if found.features is None:
         raise SlideError(found.failure)
-    explained = _explained(trained, found.features, found.slide, out, spacing, wanted)
+    explained = _explained(trained, found, found.features, out, slides, spacing, wanted=wanted, exports=exports)
     report = out / "report.html"
     whole_runs = [run] if (run / "metrics.json").is_file() else []
     title = f"{explained.slide_id}: {explained.model}"
@@ -76,20 +81,34 @@ def run(
 
 
 def _explained(
-    trained: "Run", features: Path, slide: Path | None, out: Path, spacing_um: float | None, wanted: "Wanted"
+    trained: "Run",
+    named: Input,
+    features: Path,
+    out: Path,
+    slides: Path | None,
+    spacing_um: float | None,
+    *,
+    wanted: "Wanted",
+    exports: "Exports",
 ) -> "ExplainedSlide":
+    from dtcwsi.explain.origin import read_origin
     from dtcwsi.explain.slide import explain_slide
-    from dtcwsi.slides import open_slide
     from dtcwsi.store.features import read_features
-    from dtcwsi.store.hdf5 import read_attributes
 
-    bag = read_features(features)
-    models, told = _models(trained, bag.slide_id)
-    if slide is None:
-        recorded = read_attributes(features).get("slide_spacing_um")
-        return explain_slide(models, bag, None, out, models_told=told, spacing_um=recorded, wanted=wanted)
-    with closing(open_slide(slide, spacing_um=spacing_um)) as opened:
-        return explain_slide(models, bag, opened, out, models_told=told, wanted=wanted)
+    bag, origin = read_features(features), read_origin(features)
+    judges, told = judges_of(trained, bag.slide_id)
+    with original(named, origin, slides, spacing_um) as slide:
+        return explain_slide(
+            judges.models,
+            bag,
+            slide,
+            out,
+            models_told=told,
+            spacing_um=origin.spacing_um,
+            wanted=wanted,
+            exports=exports,
+            tissue=origin.tissue,
+        )
 
 
 def _facts(explained: "ExplainedSlide", report: Path) -> dict[str, Any]:
@@ -124,15 +143,3 @@ def _check_free(out: Path, slide_id: str) -> None:
         raise UsageError(f"{out} holds pictures and does not say of which slide; name another --out") from None
     if known != slide_id:
         raise UsageError(f"{out} holds the explanation of {known!r}; name another --out for {slide_id!r}")
-
-
-def _models(trained: "Run", slide_id: str) -> "tuple[Sequence[Classifier], str]":
-    """Choose who is asked: the models that never saw the slide, else all; and the words for them."""
-    name, many = trained.models[0].name, len(trained.models)
-    unseen = trained.not_trained_on(slide_id)
-    if len(unseen) == many:
-        return trained.models, name if many == 1 else f"{name}, mean of {many} fold models"
-    if not unseen:
-        return trained.models, f"{name}, {some(trained.folds)}, trained on this slide: its figures are too sure"
-    folds = some(trained.folds[number] for number in unseen)
-    return [trained.models[number] for number in unseen], f"{name}, {folds}, not trained on this slide or its patient"

@@ -46,8 +46,7 @@ def bring_features(run: "Run", places: list[Path], reading: Reading) -> list[Inp
     The reading's ``work`` keeps what was extracted, so that a second command finds it finished.
     Raises: UsageError if a place does not exist, ids repeat, or the run's encoder is not known.
     """
-    if len(run.models) < run.n_folds:
-        say(f"warning: {run.folder} has {len(run.models)} of {run.n_folds} folds; train it to its end for the others")
+    _warn_of_run(run)
     files, slides = _sort(places)
     inputs = [Input(path.stem, features=path) for path in files]
     if slides:
@@ -58,6 +57,24 @@ def bring_features(run: "Run", places: list[Path], reading: Reading) -> list[Inp
     if repeated is not None:
         raise UsageError(f"the slide id {repeated!r} was named more than once; name each slide once")
     return inputs
+
+
+def _warn_of_run(run: "Run") -> None:
+    """Say what may be wrong with a run that can be loaded.
+
+    Weights that another version's code cannot take, and other formats, are refused by `dtcwsi.load`; what is left may
+    still compute other things with the same weights, which nothing here can tell.
+    """
+    from dtcwsi.model_folder import package_versions
+
+    if len(run.models) < run.n_folds:
+        say(f"warning: {run.folder} has {len(run.models)} of {run.n_folds} folds; train it to its end for the others")
+    here = package_versions()["dtcwsi"]
+    if run.version not in (None, here) and run.version[0].isdigit():
+        say(
+            f"warning: {run.folder} was trained with dtcwsi {run.version}, and this is {here}: its predictions may "
+            f"differ; compare them with the run's predictions.csv, or pip install dtcwsi=={run.version}"
+        )
 
 
 def _rank(item: Input, places: list[Path]) -> tuple[int, str]:

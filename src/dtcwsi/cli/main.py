@@ -16,6 +16,7 @@ from dtcwsi.cli import (
     explain,
     extract,
     faithfulness,
+    heatmap,
     listing,
     predict,
     train,
@@ -42,6 +43,7 @@ app.command("evaluate")(evaluate.run)
 app.command("predict")(predict.run)
 app.command("explain")(explain.run)
 app.command("faithfulness")(faithfulness.run)
+app.command("heatmap")(heatmap.run)
 app.command("bench")(bench.run)
 app.command("audit-splits")(audit_splits.run)
 app.command("models")(listing.models)

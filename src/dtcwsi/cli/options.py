@@ -16,6 +16,7 @@ __all__ = [
     "Epochs",
     "Folds",
     "Group",
+    "Gzip",
     "Json",
     "MaxTokens",
     "Out",
@@ -23,6 +24,7 @@ __all__ = [
     "RunEncoder",
     "Spacing",
     "Splits",
+    "Table",
     "Workers",
     "pick_device",
 ]
@@ -84,6 +86,8 @@ Recipe = Annotated[
 ]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Most epochs a fold.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Patches computed at once.")]
+Table = Annotated[str, typer.Option("--table", help="csv or parquet: the table of patches.")]
+Gzip = Annotated[bool, typer.Option("--gzip", help="Compress GeoJSON; QuPath reads it as it is.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

@@ -11,9 +11,9 @@ from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Json, RunEncoder, Spacin
 from dtcwsi.errors import DtcwsiError
 
 if TYPE_CHECKING:
-    from dtcwsi.inference import Run
+    from dtcwsi.inference import Run, SlidePrediction
 
-__all__ = ["predict_inputs", "run"]
+__all__ = ["empty_row", "predict_inputs", "row_of", "run", "warn"]
 
 
 def run(
@@ -43,7 +43,7 @@ def run(
     if out is not None:
         write_text(out, table)
         say(f"{count(len(rows), 'slide')}: {out}")
-    _warn(trained, rows)
+    warn(trained, rows)
     if as_json:
         print_json(rows)
     elif out is None:
@@ -55,26 +55,35 @@ def predict_inputs(trained: "Run", inputs: list[Input]) -> list[dict[str, str]]:
     """Classify every input; a slide that fails keeps its row, with the reason as warning."""
     from dtcwsi.inference import predict_file
 
-    columns = [f"prob_{name}" for name in trained.class_names]
     rows = []
     for item in inputs:
-        row = {"slide_id": item.slide_id, "prediction": "", **dict.fromkeys(columns, ""), "prob_std": ""}
         try:
             if item.features is None:  # told while slides were read
-                rows.append({**row, "warning": f"failed: {item.failure}"})
+                rows.append(empty_row(trained, item.slide_id, item.failure))
                 continue
-            found = predict_file(trained, item.features)
+            rows.append(row_of(trained, predict_file(trained, item.features)))
         except DtcwsiError as error:
             complain(f"{item.slide_id}: {error}")
-            rows.append({**row, "warning": f"failed: {error}"})
-            continue
-        row |= {name: f"{value:.6f}" for name, value in zip(columns, found.probabilities, strict=True)}
-        row |= {"prediction": found.prediction, "prob_std": f"{found.std:.6f}", "warning": found.warning}
-        rows.append(row)
+            rows.append(empty_row(trained, item.slide_id, str(error)))
     return rows
 
 
-def _warn(trained: "Run", rows: list[dict[str, str]]) -> None:
+def row_of(trained: "Run", found: "SlidePrediction") -> dict[str, str]:
+    """Write a slide's prediction as a row."""
+    row = empty_row(trained, found.slide_id, "")
+    row |= {
+        f"prob_{name}": f"{value:.6f}" for name, value in zip(trained.class_names, found.probabilities, strict=True)
+    }
+    return row | {"prediction": found.prediction, "prob_std": f"{found.std:.6f}", "warning": found.warning}
+
+
+def empty_row(trained: "Run", slide_id: str, failure: str) -> dict[str, str]:
+    """Write the row of a slide without prediction, and why."""
+    cells = dict.fromkeys([f"prob_{name}" for name in trained.class_names] + ["prob_std"], "")
+    return {"slide_id": slide_id, "prediction": "", **cells, "warning": f"failed: {failure}"}
+
+
+def warn(trained: "Run", rows: list[dict[str, str]]) -> None:
     """Say which rows are no predictions of a new slide."""
     known = [row["slide_id"] for row in rows if "in_training" in row["warning"].split("; ")]
     if known:

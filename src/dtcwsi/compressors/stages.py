@@ -59,6 +59,7 @@ class StagedCompressor(Compressor):
     """Remove tokens stage by stage; subclasses say how tokens are measured, matched, weighed and ranked.
 
     With ``follows_heaviest`` a merged token stands in line where its heaviest patch lies, not in its target's place.
+    ``scores_patches`` says that `measure` tells what patches matter, not only how they look.
     """
 
     matching: Matching
@@ -66,6 +67,7 @@ class StagedCompressor(Compressor):
     merge_share: float
     merge_all = False
     follows_heaviest = False
+    scores_patches = False
     order = "hilbert"
 
     @abstractmethod
@@ -117,9 +119,16 @@ class StagedCompressor(Compressor):
         Returns: max(1, ceil(N r_1...r_t - 1e-6)) tokens of each bag after stage t. A bag's tokens do not depend on the
         bags beside it. If nothing is to be removed, the tokens are the patches, unchanged.
         """
-        for state in self.steps(bags):
+        states = self.steps(bags)
+        last = next(states)
+        mass = last.tokens.mass
+        importance = (
+            torch.empty_like(mass).index_copy(0, last.tokens.row, mass).float() if self.scores_patches else None
+        )
+        for state in states:
             last = state
-        return self.finish(bags, last.tokens, last.trace, torch.from_numpy(last.pruned).to(bags.offsets.device))
+        pruned = torch.from_numpy(last.pruned).to(bags.offsets.device)
+        return replace(self.finish(bags, last.tokens, last.trace, pruned), importance=importance)
 
     def steps(self, bags: PackedBags) -> Iterator[State]:
         """Give the tokens as they are at first, and again after each stage."""

@@ -36,7 +36,9 @@ class PatchFates:
     ``fate`` indexes `FATES`: kept is a token of its own, merged shares a token, pruned is in none. ``stage`` is when
     the patch first shared a token (merged) or left (pruned), counted from 1; 0 if kept. ``token`` is the index of its
     token, -1 if pruned. ``group`` is alike for patches that were one token when last seen, pruned later or not.
-    ``attention`` is each patch's share; ``percentile`` its standing among the slide's patches, 0 to 100.
+    ``attention`` is each patch's share; ``percentile`` its standing among the slide's patches, 0 to 100. ``importance``
+    is the compressor's first-stage share of each patch, ``mass`` that of all patches in its token, 0 once pruned; both
+    None where the model does not score patches.
     """
 
     fate: NDArray[np.int8]
@@ -45,6 +47,8 @@ class PatchFates:
     group: NDArray[np.int64]
     attention: NDArray[np.float64]
     percentile: NDArray[np.float64]
+    importance: NDArray[np.float64] | None = None
+    mass: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.fate)
@@ -88,6 +92,8 @@ def fates_of(prediction: Prediction, bag: int = 0) -> PatchFates:
         group=_groups(by_stage, last_seen),
         attention=attention,
         percentile=attention_percentile(attention),
+        importance=_rows(prediction.importance, rows),
+        mass=_rows(prediction.mass, rows),
     )
 
 
@@ -113,6 +119,10 @@ def _groups(by_stage: NDArray[np.int64], last_seen: NDArray[np.int64]) -> NDArra
     token = np.where(seen, by_stage[(last_seen - 1).clip(0), column], column) if len(by_stage) else column
     _, group = np.unique(last_seen * (n_patches + 1) + token, return_inverse=True)
     return np.asarray(group, np.int64)
+
+
+def _rows(values: Tensor | None, rows: slice) -> NDArray[np.float64] | None:
+    return None if values is None else _array(values[rows]).astype(np.float64)
 
 
 def _array(tensor: Tensor) -> NDArray[np.int64]:

@@ -1,26 +1,26 @@
 """One slide, explained: pictures, tables and numbers of what the models saw in it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dtcwsi.classifier import Classifier
-from dtcwsi.errors import FeaturesError, UsageError
+from dtcwsi.ensemble import Answers, ask
+from dtcwsi.errors import UsageError
+from dtcwsi.explain.exports import Exports, write_exports
 from dtcwsi.explain.faithfulness.lesion import TruthMask, lesion_auroc
 from dtcwsi.explain.fates import FateCounts, PatchFates, fates_of
 from dtcwsi.explain.figures.canvas import Canvas, ScaleBar, blank_canvas, scale_bar, slide_canvas
 from dtcwsi.explain.figures.drawing import Wanted, draw_figures
-from dtcwsi.explain.figures.inside import ask
 from dtcwsi.explain.figures.subject import Heading, Subject, encode_jpeg
-from dtcwsi.explain.tables import write_patches_csv, write_patches_geojson
-from dtcwsi.nn.order import infer_step
+from dtcwsi.explain.places import check_inside, places_of
 from dtcwsi.store.atomic import write_bytes, write_json
-from dtcwsi.types import Features, SlideInfo, SlideReader
+from dtcwsi.types import Features, SlideReader, TissueMask
 
-__all__ = ["RECORD", "ExplainedSlide", "SlideView", "TruthMask", "explain_slide", "view_slide"]
+__all__ = ["RECORD", "ExplainedSlide", "SlideView", "TruthMask", "explain_slide", "view_of", "view_slide"]
 
 _REPORT_PX = 560
 RECORD = "slide.json"  # says whose pictures a folder holds
@@ -48,9 +48,9 @@ class SlideView:
 class ExplainedSlide:
     """What `explain_slide` found and wrote.
 
-    ``files`` are the paths by name: attention.png, ..., patches.csv, patches.geojson. ``panels`` are JPEGs
-    for a report: slide, attention, merging, pruning. ``model_told`` says which models were asked. ``lesion_auroc`` is
-    None without a truth mask, or where no patch or every patch is lesion.
+    ``files`` are the paths by name: attention.png, ..., patches.csv, patches.geojson, outlines.geojson. ``panels`` are
+    JPEGs for a report: slide, attention, merging, pruning. ``model_told`` says which models were asked.
+    ``lesion_auroc`` is None without a truth mask, or where no patch or every patch is lesion.
     """
 
     slide_id: str
@@ -95,21 +95,24 @@ def explain_slide(
     spacing_um: float | None = None,
     max_px: int = 680,
     wanted: Wanted | None = None,
+    exports: Exports | None = None,
+    tissue: TissueMask | None = None,
 ) -> ExplainedSlide:
-    """Write the figures of a slide, patches.csv, patches.geojson and slide.json into ``out``.
+    """Write the figures of a slide, patches.csv, patches.geojson, outlines.geojson and slide.json into ``out``.
 
     Probabilities and attention are means over the models (the folds of a run); fates are the first model's, as the
     pictures say. Without ``slide`` the patches are drawn on blank ground, in um if ``spacing_um`` (of a level-0
     pixel) is known. ``class_names`` default to the model's; ``models_told`` replaces the words for which models were
     asked. Pictures are ``max_px`` wide or, of long slides and where patches would be under 6 px, up to 2000.
     ``wanted`` chooses the figures, their formats and the retentions of figure3; without it all are drawn as PNG.
+    ``exports`` chooses the table's format and compression; ``tissue`` is outlined for QuPath.
     A slide without tissue gives pictures that say so, and that there is no prediction, and tables without rows.
     Raises: FeaturesError if the features have no coordinates, another width than the models, or patches outside the
     slide; SlideError if the slide cannot be decoded; StoreError if the disk is full.
     """
-    coords, patch_size = _places(features)
+    coords, patch_size = places_of(features)
     if slide is not None:
-        _check_inside(features.slide_id, coords, patch_size, slide.info)
+        check_inside(features.slide_id, coords, patch_size, slide.info)
     view = view_slide(models, features, class_names=class_names)
     canvas = _canvas(slide, coords, patch_size, spacing_um, max_px)
     told = models_told or _told(models)
@@ -117,7 +120,7 @@ def explain_slide(
     wanted = wanted or Wanted()
     subject = Subject(canvas, features, coords, patch_size, view.fates, models[0], heading, slide, wanted.retentions)
     drawn = draw_figures(subject, wanted)
-    files = _write(out, features.slide_id, coords, patch_size, view.fates, drawn)
+    files = _write(out, features.slide_id, coords, patch_size, view.fates, drawn, exports, tissue)
     return ExplainedSlide(
         slide_id=features.slide_id,
         model=models[0].name,
@@ -137,42 +140,21 @@ def explain_slide(
 def view_slide(
     models: Sequence[Classifier], features: Features, *, class_names: Sequence[str] | None = None
 ) -> SlideView:
-    """Ask every model about a slide, in evaluation mode, and average what they say.
+    """Ask every model about a slide and average what they say; see `dtcwsi.ensemble.ask`.
 
     Raises: UsageError if there is no model, or class names are not one a class; FeaturesError as the models do.
     """
-    if not models:
-        raise UsageError("no model was given to explain with; expected at least one, such as those of a run's folds")
-    names = tuple(class_names) if class_names is not None else models[0].class_names
-    if len(names) != models[0].n_classes:
-        raise UsageError(f"got {len(names)} class names; expected {models[0].n_classes}, one a class of the model")
-    predictions = [ask(model, features) for model in models]
-    probabilities = np.mean([p.logits.double().softmax(dim=1)[0].cpu().numpy() for p in predictions], axis=0)
-    attention = np.mean([p.attention.double().cpu().numpy() for p in predictions], axis=0)
-    return SlideView(names, np.asarray(probabilities), fates_of(predictions[0]).with_attention(np.asarray(attention)))
+    answers = ask(models, features)
+    names = tuple(class_names) if class_names is not None else answers.class_names
+    if len(names) != len(answers.class_names):
+        raise UsageError(f"got {len(names)} class names; expected {len(answers.class_names)}, one a class of the model")
+    return replace(view_of(answers), class_names=names)
 
 
-def _places(features: Features) -> tuple[NDArray[np.int64], float]:
-    """Coordinates (N, 2) and the patches' side, both level-0 pixels."""
-    if features.coords is None:
-        raise FeaturesError(
-            f"the features of {features.slide_id!r} have no coordinates, so nothing can be drawn; expected a dataset "
-            "'coords': extract the slide again"
-        )
-    coords = np.asarray(features.coords, np.int64)
-    return coords, float(features.patch_size_level0 or (infer_step(coords) if len(coords) else 1.0))
-
-
-def _check_inside(slide_id: str, coords: NDArray[np.int64], patch_size: float, info: SlideInfo) -> None:
-    if not len(coords):
-        return
-    right, bottom = (coords.max(axis=0) + patch_size).tolist()
-    # Other tools let the last patch of a row reach over the rim.
-    if coords.min() < 0 or right > info.width_px + patch_size or bottom > info.height_px + patch_size:
-        raise FeaturesError(
-            f"the features of {slide_id!r} have patches up to pixel ({right:g}, {bottom:g}), but {info.path.name!r} "
-            f"has {info.width_px} x {info.height_px}; name the slide file that the features were made from"
-        )
+def view_of(answers: Answers, class_name: str | None = None) -> SlideView:
+    """Bring models' answers about one slide together; the attention is that of a class, as `Answers.attention`."""
+    fates = fates_of(answers.predictions[0]).with_attention(answers.attention(class_name))
+    return SlideView(answers.class_names, answers.probabilities, fates)
 
 
 def _canvas(
@@ -215,13 +197,15 @@ def _write(
     patch_size: float,
     fates: PatchFates,
     figures: Iterable[tuple[str, bytes]],
+    exports: Exports | None,
+    tissue: TissueMask | None,
 ) -> dict[str, Path]:
     write_json(out / RECORD, {"slide_id": slide_id})
     files = {}
     for name, content in figures:
         files[name] = out / name
         write_bytes(files[name], content)
-    files |= {name: out / name for name in ("patches.csv", "patches.geojson")}
-    write_patches_csv(files["patches.csv"], coords, patch_size, fates)
-    write_patches_geojson(files["patches.geojson"], slide_id, coords, patch_size, fates)
-    return files
+    tables = write_exports(
+        out / "patches", out / "outlines", slide_id, coords, patch_size, fates, exports=exports, tissue=tissue
+    )
+    return files | tables

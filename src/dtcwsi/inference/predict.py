@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from dtcwsi.bags.packing import bag_of, pack
 from dtcwsi.classifier import Classifier
+from dtcwsi.ensemble import Answers, ask
 from dtcwsi.errors import UsageError
 from dtcwsi.models import load
-from dtcwsi.store.features import MADE_BY_IF_ASKED, read_features, read_header
+from dtcwsi.store.features import MADE_BY_IF_ASKED, FeaturesHeader, read_features, read_header
 from dtcwsi.store.tables import read_rows
 from dtcwsi.types import Features
 
 _MAY_DIFFER = ("tissue_parameters",)  # they follow the slide: a pale one is segmented with others
 
-__all__ = ["Run", "SlidePrediction", "load_run", "predict_file", "predict_slide"]
+__all__ = ["Run", "SlidePrediction", "judged", "load_run", "predict_file", "predict_slide"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Run:
 
     ``folds`` names each model's fold, and ``seen`` holds the slide ids that it was trained on or chosen by.
     ``patients`` gives the patient of each slide of the run's cohort. ``n_folds`` is how many folds the run was planned
-    to have: more than ``models`` if it is unfinished.
+    to have: more than ``models`` if it is unfinished. ``version`` is that of the dtcwsi which trained it, if known.
     """
 
     folder: Path
@@ -39,6 +38,7 @@ class Run:
     folds: tuple[str, ...] = ()
     seen: tuple[frozenset[str], ...] = ()
     patients: dict[str, str] = field(default_factory=dict)
+    version: str | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -95,6 +95,7 @@ def load_run(folder: Path) -> Run:
         folder,
         models,
         made_by=card.get("features", {}),
+        version=card.get("versions", {}).get("dtcwsi"),
         n_folds=max(len(models), _planned_folds(folder, cohort)),
         folds=tuple(fold.resolve().name for fold in folds),
         seen=tuple(_seen(fold) for fold in folds),
@@ -116,13 +117,20 @@ def _seen(fold: Path) -> frozenset[str]:
 
 
 def predict_file(run: Run, path: Path) -> SlidePrediction:
-    """Classify a feature file by the mean of the run's models.
+    """Classify a feature file by the mean of the run's models; see `judged`.
+
+    Raises: FeaturesError if the file cannot be read or its width is not the run's.
+    """
+    return judged(run, read_header(path), ask(run.models, read_features(path)))
+
+
+def judged(run: Run, header: FeaturesHeader, answers: Answers) -> SlidePrediction:
+    """Give the prediction that the answers of a run's models are.
 
     The warning is ``in_training`` if one of the models has seen the slide, ``no_tissue`` if it has no patches, and
     names what its features were made with if the run's were made otherwise; parts are separated by ``; ``.
-    Raises: FeaturesError if the file cannot be read or its width is not the run's.
     """
-    made_by = read_header(path).made_by
+    made_by = header.made_by
     differing = [
         f"{name} is {value}, trained with {run.made_by[name]}"
         for name, value in made_by.items()
@@ -133,29 +141,28 @@ def predict_file(run: Run, path: Path) -> SlidePrediction:
         for name in MADE_BY_IF_ASKED
         if (made_by.get(name) is None) != (run.made_by.get(name) is None)
     ]
-    found = predict_slide(run.models, read_features(path))
-    in_training = ["in_training"] if path.stem in run.trained_on else []
+    in_training = ["in_training"] if header.slide_id in run.trained_on else []
+    found = _prediction(header.slide_id, answers)
     return replace(found, warning="; ".join([*filter(None, [found.warning]), *in_training, *differing]))
 
 
-@torch.inference_mode()
 def predict_slide(models: Sequence[Classifier], features: Features) -> SlidePrediction:
     """Classify a slide by the mean of the models' probabilities.
 
     A slide without patches gets the training class shares and the warning ``no_tissue``.
-    Raises: FeaturesError if the features' width is not the models'.
+    Raises: UsageError if there is no model; FeaturesError if the features' width is not the models'.
     """
-    bag = pack([bag_of(features)])
-    outs = [model(bag) for model in models]
-    each = torch.stack([out.logits[0].double().softmax(dim=0) for out in outs]).numpy()
-    mean = each.mean(axis=0)
-    best = int(mean.argmax())
+    return _prediction(features.slide_id, ask(models, features))
+
+
+def _prediction(slide_id: str, answers: Answers) -> SlidePrediction:
+    first = answers.predictions[0]
     return SlidePrediction(
-        slide_id=features.slide_id,
-        prediction=models[0].class_names[best],
-        probabilities=mean,
-        std=float(each[:, best].std()),
-        tokens_in=int(outs[0].tokens_in[0]),
-        tokens_out=int(outs[0].tokens_out[0]),
-        warning="" if len(features.features) else "no_tissue",
+        slide_id=slide_id,
+        prediction=answers.prediction,
+        probabilities=answers.probabilities,
+        std=float(answers.each[:, answers.probabilities.argmax()].std()),
+        tokens_in=int(first.tokens_in[0]),
+        tokens_out=int(first.tokens_out[0]),
+        warning="" if int(first.tokens_in[0]) else "no_tissue",
     )

@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
+from dtcwsi.ensemble import ask
 from dtcwsi.errors import OptionError
 from dtcwsi.explain.figures.compression import fate_legend
 from dtcwsi.explain.figures.drawing import FIGURES, Wanted, draw_figures
 from dtcwsi.explain.figures.examples import choose_groups, choose_pruned
-from dtcwsi.explain.figures.inside import ask, look_inside
+from dtcwsi.explain.figures.inside import look_inside
 from dtcwsi.explain.figures.painting import FATE_COLOURS
 from dtcwsi.explain.figures.retentions import at_retentions
 from dtcwsi.models import with_retention
@@ -64,7 +65,7 @@ def test_figure3_frames_and_counts_each_fate_as_the_model_at_that_retention(subj
     assert (why, [column.name for column in columns]) == ("", ["r = 1", "r = 0.7", "r = 0.5", "r = 0.4"])
     words = words_of(page)
     for column, share in zip(columns, (1.0, 0.7, 0.5, 0.4), strict=True):
-        own = ask(with_retention(subject.model, share), subject.features)
+        own = ask([with_retention(subject.model, share)], subject.features).predictions[0]
         tokens = max(1, math.ceil(60 * share - 1e-6))
         assert column.fates.counts.tokens_out == int(own.tokens_out[0]) == tokens
         assert f"r = {share:g}: {tokens} tokens" in words

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from dtcwsi.bags.packing import bag_of, pack
-from dtcwsi.explain.figures.inside import ask, look_inside
+from dtcwsi.ensemble import ask
+from dtcwsi.explain.figures.inside import look_inside
 from dtcwsi.models import create_model
 
 
@@ -15,7 +16,7 @@ def test_attention_without_pruning_is_the_plain_models_where_nothing_is_merged(s
     plain.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if "compressor" not in name})
     inside = look_inside(model, sample.features)
     assert (inside.prediction.attention == 0).any()
-    np.testing.assert_allclose(inside.unpruned, ask(plain, sample.features).attention, atol=1e-7)
+    np.testing.assert_allclose(inside.unpruned, ask([plain], sample.features).predictions[0].attention, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["merge-only-abmil", "tome-abmil", "merge-only-transmil"])

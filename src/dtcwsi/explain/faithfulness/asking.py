@@ -1,7 +1,6 @@
-"""Models asked about bags, as one voice: in evaluation mode, without gradient, several models averaged."""
+"""Models asked about parts of a bag, as one voice: several models averaged."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +9,10 @@ from numpy.typing import NDArray
 
 from dtcwsi.bags.packing import pack
 from dtcwsi.classifier import Classifier
-from dtcwsi.types import Bag, PackedBags, Prediction
+from dtcwsi.ensemble import answer
+from dtcwsi.types import Bag, PackedBags
 
-__all__ = ["Answers", "answers_of", "asked", "part_of"]
+__all__ = ["Answers", "answers_of", "part_of"]
 
 MAX_TOKENS = 16_384
 """Patches computed at once: 84 MB of features of width 1,280."""
@@ -45,13 +45,6 @@ def answers_of(
     return Answers(probability, margin)
 
 
-def asked(model: Classifier, packed: PackedBags) -> Prediction:
-    """Ask a model, in evaluation mode."""
-    with _evaluating(model), torch.no_grad():
-        prediction: Prediction = model(packed.to(next(model.parameters()).device))
-    return prediction
-
-
 def part_of(bag: Bag, patches: NDArray[np.int64]) -> Bag:
     """Take some of a bag's patches, in the bag's order."""
     rows = torch.from_numpy(np.sort(patches))
@@ -60,7 +53,7 @@ def part_of(bag: Bag, patches: NDArray[np.int64]) -> Bag:
 
 
 def _told(model: Classifier, packed: PackedBags, target: int) -> NDArray[np.float64]:
-    logits = asked(model, packed).logits.double().cpu()
+    logits = answer(model, packed).logits.double().cpu()
     others = logits.clone()
     others[:, target] = -torch.inf
     margin = logits[:, target] - others.amax(dim=1)
@@ -77,13 +70,3 @@ def _batches(bag: Bag, parts: Sequence[NDArray[np.int64]], max_tokens: int) -> I
         waiting.append(part_of(bag, part))
         count += len(part)
     yield pack(waiting)
-
-
-@contextmanager
-def _evaluating(model: Classifier) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dtcwsi.bags.packing import pack
 from dtcwsi.classifier import Classifier
-from dtcwsi.explain.faithfulness.asking import asked
+from dtcwsi.ensemble import answer
 from dtcwsi.explain.fates import attention_percentile
 from dtcwsi.nn.order import van_der_corput
 from dtcwsi.types import Bag
@@ -27,9 +27,9 @@ def maps_of(models: Sequence[Classifier], bag: Bag) -> dict[str, NDArray[np.floa
     alone; their mean and not their product, because by a product the 0 of a pruned patch would outweigh its importance.
     """
     packed = pack([bag])
-    maps = {"attention": _mean([asked(model, packed).attention for model in models])}
-    importance = [model.compressor.patch_importance(packed.to(next(model.parameters()).device)) for model in models]
-    found = [values for values in importance if values is not None]
+    answers = [answer(model, packed) for model in models]
+    maps = {"attention": _mean([out.attention for out in answers])}
+    found = [out.importance for out in answers if out.importance is not None]
     if found:
         maps["importance"] = _mean(found)
         maps["both"] = (attention_percentile(maps["attention"]) + attention_percentile(maps["importance"])) / 2

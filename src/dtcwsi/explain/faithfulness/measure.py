@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from dtcwsi.bags.packing import bag_of, pack
 from dtcwsi.classifier import Classifier
+from dtcwsi.ensemble import answer
 from dtcwsi.errors import FeaturesError, UsageError
 from dtcwsi.explain.faithfulness.agreement import spearman, top_overlap
-from dtcwsi.explain.faithfulness.asking import asked
 from dtcwsi.explain.faithfulness.curves import Curves, curves_of, mean_curves
 from dtcwsi.explain.faithfulness.lesion import LESION_SHARE, LesionScores, TruthMask, lesion_cover, lesion_scores
 from dtcwsi.explain.faithfulness.maps import falling_orders, maps_of
@@ -132,7 +132,7 @@ def _bag(features: Features) -> Bag:
 
 def _probabilities(models: Sequence[Classifier], bag: Bag) -> NDArray[np.float64]:
     packed = pack([bag])
-    each = [asked(model, packed).logits[0].double().softmax(dim=0).cpu().numpy() for model in models]
+    each = [answer(model, packed).logits[0].double().softmax(dim=0).cpu().numpy() for model in models]
     return np.asarray(np.mean(each, axis=0))
 
 

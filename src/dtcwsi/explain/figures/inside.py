@@ -17,7 +17,7 @@ from dtcwsi.compressors.stages import StagedCompressor, State
 from dtcwsi.explain.fates import PatchFates, fates_of
 from dtcwsi.types import CompressedBags, Features, PackedBags, Prediction
 
-__all__ = ["Inside", "ask", "look_inside"]
+__all__ = ["Inside", "look_inside"]
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,6 @@ class Inside:
     def probabilities(self) -> NDArray[np.float64]:
         """The model's own probabilities (classes,)."""
         return _array(self.prediction.logits[0].double().softmax(dim=0))
-
-
-def ask(model: Classifier, features: Features) -> Prediction:
-    """Ask a model about one slide, in evaluation mode.  Raises: FeaturesError as the model does."""
-    with _evaluating(model):
-        prediction: Prediction = model(_packed(model, features))
-    return prediction
 
 
 def look_inside(model: Classifier, features: Features) -> Inside:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dtcwsi.ensemble import ask
 from dtcwsi.errors import OptionError
 from dtcwsi.explain.fates import PatchFates, fates_of
 from dtcwsi.explain.figures.compression import GONE, NO_SLIDE
@@ -24,7 +25,6 @@ from dtcwsi.explain.figures.furniture import (
     strip,
     strip_scale,
 )
-from dtcwsi.explain.figures.inside import ask
 from dtcwsi.explain.figures.page import SOFT, Page
 from dtcwsi.explain.figures.painting import FATE_COLOURS, paint_pruning
 from dtcwsi.explain.figures.subject import Subject
@@ -75,7 +75,7 @@ def at_retentions(subject: Subject) -> tuple[list[Column], str]:
         models = [(f"r = {share:g}", with_retention(subject.model, share)) for share in subject.retentions]
     except OptionError as error:
         return [_column("as it is", subject.inside.prediction, subject)], f"{error}."
-    return [_column(name, ask(model, subject.features), subject) for name, model in models], ""
+    return [_column(name, ask([model], subject.features).predictions[0], subject) for name, model in models], ""
 
 
 def _column(name: str, prediction: Prediction, subject: Subject) -> Column:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from dtcwsi.explain.fates import KEPT, MERGED, PRUNED, PatchFates, attention_percentile
-from dtcwsi.explain.tables import write_patches_csv, write_patches_geojson
+from dtcwsi.explain.patch_table import write_patch_table
+from dtcwsi.explain.qupath import write_patches_geojson
 
 COORDS = np.array([[0, 0], [257, 0], [514, 257]])
 ATTENTION = np.array([0.75, 0.25, 0.0])
@@ -23,7 +24,7 @@ FATES = PatchFates(
 
 
 def test_csv(tmp_path):
-    write_patches_csv(tmp_path / "patches.csv", COORDS, 257.0, FATES)
+    write_patch_table(tmp_path / "patches.csv", COORDS, 257.0, FATES)
     rows = list(csv.DictReader((tmp_path / "patches.csv").open()))
     assert rows[0] == {
         "patch": "0",
@@ -31,7 +32,7 @@ def test_csv(tmp_path):
         "y": "0",
         "size": "257",
         "attention": "0.75",
-        "attention_percentile": "100.00",
+        "attention_percentile": "100",
         "fate": "kept",
         "stage": "0",
         "token": "0",
@@ -76,17 +77,17 @@ def test_ids_depend_on_the_slide_and_the_place_alone(tmp_path):
 
 def test_a_slide_without_patches_gives_empty_tables(tmp_path):
     nothing = PatchFates(np.zeros(0, np.int8), *[np.zeros(0, np.int64)] * 3, np.zeros(0), np.zeros(0))
-    write_patches_csv(tmp_path / "patches.csv", np.zeros((0, 2), np.int64), 1.0, nothing)
+    write_patch_table(tmp_path / "patches.csv", np.zeros((0, 2), np.int64), 1.0, nothing)
     write_patches_geojson(tmp_path / "p.geojson", "S1", np.zeros((0, 2), np.int64), 1.0, nothing)
     assert len((tmp_path / "patches.csv").read_text().splitlines()) == 1
     assert json.loads((tmp_path / "p.geojson").read_text())["features"] == []
 
 
 def test_nothing_half_written_stays(tmp_path):
-    write_patches_csv(tmp_path / "patches.csv", COORDS, 257.0, FATES)
+    write_patch_table(tmp_path / "patches.csv", COORDS, 257.0, FATES)
     before = (tmp_path / "patches.csv").read_text()
     broken = PatchFates(FATES.fate, FATES.stage[:2], FATES.token, FATES.group, FATES.attention, FATES.percentile)
     with pytest.raises(ValueError, match="shorter"):
-        write_patches_csv(tmp_path / "patches.csv", COORDS, 257.0, broken)
+        write_patch_table(tmp_path / "patches.csv", COORDS, 257.0, broken)
     assert (tmp_path / "patches.csv").read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["patches.csv"]

@@ -1,0 +1,150 @@
+"""``dtcwsi heatmap``: where a run looked in many slides, to the pixel."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dtcwsi.cli.console import complain, count, print_json, say
+from dtcwsi.cli.inputs import Input, Reading, bring_features
+from dtcwsi.cli.judges import judges_of
+from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Gzip, Json, Out, RunEncoder, Spacing, Table, Workers
+from dtcwsi.cli.originals import Slides, original
+from dtcwsi.cli.predict import empty_row, row_of, warn
+from dtcwsi.errors import DtcwsiError, UsageError
+
+if TYPE_CHECKING:
+    from dtcwsi.explain.exports import Exports
+    from dtcwsi.explain.heatmap import SlideHeat
+    from dtcwsi.explain.heatmap.scales import Scale
+    from dtcwsi.inference import Run
+
+__all__ = ["run"]
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """What is drawn, and how."""
+
+    out: Path
+    scale: str
+    class_name: str | None
+    overlay: bool
+    exports: "Exports"
+    slides: Path | None
+    spacing_um: float | None
+
+
+def run(
+    run: Annotated[Path, typer.Argument(help="Run folder of `train`, or one fold of it.", show_default=False)],
+    inputs: Annotated[list[Path], typer.Argument(metavar="SLIDE_OR_FEATURES...", show_default=False, readable=False)],
+    out: Out,
+    scale: Annotated[str, typer.Option("--scale", help="percentile, rank or share.")] = "percentile",
+    together: Annotated[bool, typer.Option("--together", help="One scale over all slides.")] = False,
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="The class whose attention is drawn, of models with a map a class.")
+    ] = None,
+    overlay: Annotated[
+        bool, typer.Option("--overlay/--no-overlay", help="Write ID.overlay.tif, a pyramid in register.")
+    ] = True,
+    qupath: Annotated[
+        bool, typer.Option("--qupath/--no-qupath", help="Write ID.geojson (patches) and ID.outlines.geojson.")
+    ] = True,
+    table: Table = "csv",
+    compressed: Gzip = False,
+    slides: Slides = None,
+    work: Annotated[
+        Path | None, typer.Option("--work", help="Keeps what is extracted from slides; RUN/predicted without.")
+    ] = None,
+    encoder: RunEncoder = None,
+    spacing: Spacing = None,
+    workers: Workers = DEFAULT_WORKERS,
+    device: Device = None,
+    as_json: Json = False,
+) -> int:
+    """Draw heatmaps of slides or feature files in register with the slides, and tell what was predicted."""
+    from dtcwsi.explain.exports import Exports
+    from dtcwsi.explain.heatmap import SCALES
+    from dtcwsi.inference import load_run
+    from dtcwsi.store.atomic import check_writable, write_text
+    from dtcwsi.store.tables import csv_text
+
+    if scale not in SCALES:
+        raise UsageError(f"got --scale {scale!r}; expected one of {', '.join(SCALES)}")
+    drawing = _Drawing(out, scale, class_name, overlay, Exports(table, qupath, compressed), slides, spacing)
+    trained = load_run(run)
+    if class_name is not None and class_name not in trained.class_names:
+        raise UsageError(f"got --class {class_name!r}; expected one of {', '.join(trained.class_names)}")
+    check_writable(out)
+    found = bring_features(trained, inputs, Reading(work or run / "predicted", encoder, spacing, workers, device))
+    rows = _drawn_together(trained, found, drawing) if together else _drawn_alone(trained, found, drawing)
+    write_text(out / "predictions.csv", csv_text(rows))
+    warn(trained, rows)
+    failed = sum(row["prediction"] == "" for row in rows)
+    say(f"{count(len(rows) - failed, 'heatmap')} in {out}" + (f", {failed} failed" if failed else ""))
+    if as_json:
+        print_json(rows)
+    return 1 if failed else 0
+
+
+def _drawn_alone(trained: "Run", inputs: list[Input], drawing: _Drawing) -> list[dict[str, str]]:
+    """Draw every slide on its own scale, one after the other."""
+    from dtcwsi.explain.heatmap import scale_over
+
+    rows = []
+    for item in inputs:
+        row, heat = _asked(trained, item, drawing)
+        if heat is not None:
+            row = _drawn(item, heat, scale_over(drawing.scale, [heat.shares]), row, drawing)
+        rows.append(row)
+    return rows
+
+
+def _drawn_together(trained: "Run", inputs: list[Input], drawing: _Drawing) -> list[dict[str, str]]:
+    """Ask about all slides first, which keeps about 100 bytes a patch, and draw them on one scale."""
+    from dtcwsi.explain.heatmap import scale_over
+
+    asked = [(item, *_asked(trained, item, drawing)) for item in inputs]
+    scale = scale_over(drawing.scale, [heat.shares for _, _, heat in asked if heat is not None])
+    return [row if heat is None else _drawn(item, heat, scale, row, drawing) for item, row, heat in asked]
+
+
+def _asked(trained: "Run", item: Input, drawing: _Drawing) -> "tuple[dict[str, str], SlideHeat | None]":
+    """Ask the models that never saw a slide, as `evaluate` does; a slide that fails keeps its row, with the reason."""
+    from dtcwsi.ensemble import ask
+    from dtcwsi.explain.heatmap import heat_of
+    from dtcwsi.inference import judged
+    from dtcwsi.store.features import read_features, read_header
+
+    if item.features is None:  # told while slides were read
+        return empty_row(trained, item.slide_id, item.failure), None
+    try:
+        judges, told = judges_of(trained, item.slide_id)
+        features = read_features(item.features)
+        answers = ask(judges.models, features)
+        heat = heat_of(features, answers, told, drawing.class_name)
+        return row_of(trained, judged(judges, read_header(item.features), answers)), heat
+    except UsageError:  # what no other slide would be spared
+        raise
+    except DtcwsiError as error:
+        complain(f"{item.slide_id}: {error}")
+        return empty_row(trained, item.slide_id, str(error)), None
+
+
+def _drawn(item: Input, heat: "SlideHeat", scale: "Scale", row: dict[str, str], drawing: _Drawing) -> dict[str, str]:
+    """Write a slide's files.  Returns: its row, or what went wrong in its place."""
+    from dtcwsi.explain.heatmap import write_heatmap
+    from dtcwsi.explain.origin import read_origin
+
+    assert item.features is not None
+    try:
+        origin = read_origin(item.features)
+        with original(item, origin, drawing.slides, drawing.spacing_um) as slide:
+            write_heatmap(
+                heat, scale, drawing.out, slide, origin=origin, overlay=drawing.overlay, exports=drawing.exports
+            )
+    except DtcwsiError as error:
+        complain(f"{item.slide_id}: {error}")
+        return {name: "" for name in row} | {"slide_id": item.slide_id, "warning": f"failed: {error}"}
+    return row

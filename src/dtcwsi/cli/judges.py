@@ -1,0 +1,22 @@
+"""Which of a run's models may judge a slide."""
+
+from typing import TYPE_CHECKING
+
+from dtcwsi.cli.console import some
+
+if TYPE_CHECKING:
+    from dtcwsi.inference import Run
+
+__all__ = ["judges_of"]
+
+
+def judges_of(trained: "Run", slide_id: str) -> "tuple[Run, str]":
+    """Choose the models that never saw a slide, all if every one has; and the words for them."""
+    name, many = trained.models[0].name, len(trained.models)
+    unseen = trained.not_trained_on(slide_id)
+    if len(unseen) == many:
+        return trained, name if many == 1 else f"{name}, mean of {many} fold models"
+    if not unseen:
+        return trained, f"{name}, {some(trained.folds)}, trained on this slide: its figures are too sure"
+    folds = some(trained.folds[number] for number in unseen)
+    return trained.only(unseen), f"{name}, {folds}, not trained on this slide or its patient"

@@ -1,0 +1,72 @@
+"""The page of a heatmap: the slide, the heat over it, what the colours mean, and what the models say."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtcwsi.explain.figures.canvas import Canvas, blank_canvas, slide_canvas
+from dtcwsi.explain.figures.furniture import ColourScale, Panel, colour_scales, note, show_panels
+from dtcwsi.explain.figures.page import SOFT, USUAL_PX, Page
+from dtcwsi.explain.heatmap.blending import Frame, HeatLayer, blend
+from dtcwsi.explain.heatmap.colours import paint_over
+from dtcwsi.explain.heatmap.scales import Scale
+from dtcwsi.types import SlideReader
+
+__all__ = ["Words", "draw_heatmap", "heat_over"]
+
+_SIDE_PX = 1040  # two panels fill a page
+_TITLE = 44.0
+_GAP = 46  # between panels, with room to scale
+_ELONGATED = 2.5  # such slides stand one above the other, see `show_panels`
+
+
+@dataclass(frozen=True)
+class Words:
+    """What stands above the picture, under that, and above the heat."""
+
+    title: str
+    subtitle: str
+    heat: str
+
+
+def draw_heatmap(
+    words: Words, layer: HeatLayer, scale: Scale, slide: SlideReader | None, *, spacing_um: float | None
+) -> bytes:
+    """Draw a slide and its heatmap side by side as PNG; no pixel of theirs is resampled.
+
+    Without the slide, patches lie on blank ground, whose scale follows from ``spacing_um`` of a level-0 pixel.
+    Raises: SlideError if the slide cannot be decoded.
+    """
+    size = layer.patch_size_level0
+    if slide is None:
+        canvas = blank_canvas(layer.coords, size, max_px=_SIDE_PX, spacing_um=spacing_um)
+    else:
+        canvas = slide_canvas(slide, max_px=_SIDE_PX, patch_size_level0=size if len(layer.coords) else None)
+    height, width = canvas.picture.shape[:2]
+    page = Page(max(USUAL_PX, width if width > _ELONGATED * height else 2 * width + _GAP))
+    bottom = page.write(words.title, page.margin, page.bottom, page.inner, size=_TITLE, bold=True, lines=3)
+    page.write(words.subtitle, page.margin, bottom, page.inner, colour=SOFT, lines=3)
+    panels = [
+        Panel(canvas.picture, "Patches (no slide file given)" if canvas.blank else "Slide"),
+        Panel(heat_over(canvas, layer), words.heat),
+    ]
+    places = show_panels(page, canvas, panels, columns=2)
+    colour_scales(page, places[1:], [ColourScale(scale.ticks, scale.label)])
+    note(page, _note(layer))
+    return page.encode("png")
+
+
+def heat_over(canvas: Canvas, layer: HeatLayer) -> NDArray[np.uint8]:
+    """Paint heat over a canvas, (height, width, 3) RGB."""
+    height, width = canvas.picture.shape[:2]
+    frame = Frame(width, height, canvas.pixel_level0, canvas.origin_level0)
+    return paint_over(canvas.picture, blend(layer, frame))
+
+
+def _note(layer: HeatLayer) -> str:
+    if not len(layer.heat):
+        return "This slide has no tissue patches: there is no attention to show."
+    unseen = int(np.isnan(layer.heat).sum())
+    grey = f" Grey: no attention ({unseen:,} patches were pruned or got none)." if unseen else ""
+    return f"Where patches overlap, the colour is their mean.{grey}"

@@ -1,0 +1,122 @@
+"""``dtcwsi heatmap``, from features to files."""
+
+import csv
+import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dtcwsi.slides.pyramid import write_pyramid
+from dtcwsi.store.contours import write_contours
+from dtcwsi.store.digest import fingerprint
+from dtcwsi.store.hdf5 import read_hdf5, write_hdf5
+from dtcwsi.types import TissueMask
+
+_EXAMPLE = Path(__file__).parents[2] / "examples" / "read_patches.py"
+
+
+def rows_of(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(newline="") as file:
+        return {row["slide_id"]: row for row in csv.DictReader(file)}
+
+
+def with_slide(features: Path, folder: Path, colour: int = 200) -> Path:
+    """Copy features into an extraction that knows a slide.  Returns: the copy."""
+    slide = folder / "slides" / f"{features.stem}.tif"
+    write_pyramid(slide, np.full((2048, 2048, 3), colour, np.uint8), spacing_um=0.5)
+    place = folder / "features" / "test" / features.name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(features, place)
+    provenance = {"slide": str(slide), "fingerprint": fingerprint(slide)}
+    write_contours(folder / "tissue" / f"{features.stem}.geojson", TissueMask((), 0.0), provenance)
+    return place
+
+
+def test_one_bad_slide_ends_nothing_and_predictions_are_those_of_predict(run, cohort, trained, tmp_path, capsys):
+    new = with_slide(cohort / "features/s00.h5", tmp_path).rename(tmp_path / "features/test/new.h5")
+    (tmp_path / "tissue/s00.geojson").rename(tmp_path / "tissue/new.geojson")
+    bare, broken = tmp_path / "bare.h5", tmp_path / "broken.h5"
+    with read_hdf5(new) as file, write_hdf5(bare, {}) as copy:
+        copy["features"] = file["features"][()]
+    broken.write_bytes(b"no features")
+    out = tmp_path / "heatmaps"
+    done = run("heatmap", trained, bare, broken, new, "--out", out, "--json")
+    assert done.status == 1
+    assert "bare: the features of 'bare' have no coordinates, so nothing can be drawn" in done.err
+    assert "1 heatmap in" in done.err
+    rows = rows_of(out / "predictions.csv")
+    assert rows["broken"]["warning"].startswith("failed: ")
+    assert [row["slide_id"] for row in json.loads(done.out)] == ["bare", "broken", "new"]
+    expected = list(csv.DictReader(run("predict", trained, new).out.splitlines()))
+    assert rows["new"] == expected[0]
+    files = ["new.csv", "new.geojson", "new.outlines.geojson", "new.overlay.tif", "new.png"]
+    assert sorted(path.name for path in out.iterdir()) == [*files, "predictions.csv"]
+    capsys.readouterr()
+    sys_argv, sys.argv = sys.argv, [str(_EXAMPLE), str(out / "new.geojson"), str(out / "new.outlines.geojson")]
+    try:
+        runpy.run_path(str(_EXAMPLE), run_name="__main__")
+    finally:
+        sys.argv = sys_argv
+    said = capsys.readouterr().out
+    assert said.startswith("30 patches: ")
+    assert " merge groups are outlined, the largest of " in said
+
+
+def test_slides_of_the_cohort_are_judged_on_one_scale_by_the_models_that_never_saw_them(run, cohort, trained, tmp_path):
+    files = [cohort / f"features/{name}.h5" for name in ("s04", "s05")]
+    few = ("--no-overlay", "--no-qupath", "--table", "parquet", "--scale", "share", "--together")
+    done = run("heatmap", trained, *files, "--out", tmp_path, *few)
+    assert done.status == 0
+    rows, own = rows_of(tmp_path / "predictions.csv"), rows_of(trained / "predictions.csv")
+    for name in ("s04", "s05"):
+        assert rows[name]["warning"] == ""
+        assert float(rows[name]["prob_a"]) == pytest.approx(float(own[name]["prob_a"]), abs=1e-5)
+    names = ["predictions.csv", "s04.parquet", "s04.png", "s05.parquet", "s05.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_requests_that_make_no_sense_are_refused_before_any_work(run, cohort, trained, tmp_path):
+    file = cohort / "features/s00.h5"
+    for arguments, sentence in (
+        (("--scale", "log"), "got --scale 'log'; expected one of percentile, rank, share"),
+        (("--class", "z"), "got --class 'z'; expected one of a, b"),
+        (("--class", "a"), "the model has one attention map for all classes, and none of 'a' alone"),
+        (("--table", "xlsx"), "got the table format 'xlsx'; expected one of csv, parquet"),
+    ):
+        done = run("heatmap", trained, file, "--out", tmp_path / "out", *arguments)
+        assert (done.status, sentence in done.err) == (2, True)
+    assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize("command", ["heatmap", "explain"])
+def test_a_slide_that_moved_or_was_replaced_is_told(run, cohort, trained, tmp_path, command):
+    features = with_slide(cohort / "features/s00.h5", tmp_path)
+    few = ("--no-overlay", "--no-qupath") if command == "heatmap" else ("--figure", "attention")
+    call = (command, trained, features, "--out", tmp_path / "out", *few)
+    (tmp_path / "slides").rename(tmp_path / "moved")
+    done = run(*call)
+    assert done.status == 0
+    assert "the slide of 's00' is not at" in done.err
+    assert "name the folder that holds it with --slides; drawn without the slide" in done.err
+    with_slide(cohort / "features/s00.h5", tmp_path / "others", colour=90)
+    done = run(*call, "--slides", tmp_path / "others/slides")
+    assert done.status == 1
+    assert "s00.tif is another slide than the features of 's00' were made from" in done.err
+    done = run(*call, "--slides", tmp_path / "moved")
+    assert (done.status, "warning" in done.err) == (0, False)
+
+
+def test_a_run_of_another_version_is_told(run, cohort, trained, tmp_path):
+    old = tmp_path / "run"
+    shutil.copytree(trained, old)
+    for card in old.glob("fold*/card.json"):
+        told = json.loads(card.read_text())
+        card.write_text(json.dumps({**told, "versions": {**told["versions"], "dtcwsi": "0.0.1"}}))
+    done = run("predict", old, cohort / "features/s00.h5")
+    assert "was trained with dtcwsi 0.0.1, and this is " in done.err
+    assert "its predictions may differ; compare them with the run's predictions.csv, or pip install" in done.err
+    assert "was trained with dtcwsi" not in run("predict", trained, cohort / "features/s00.h5").err
