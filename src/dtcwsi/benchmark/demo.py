@@ -15,8 +15,8 @@ from dtcwsi.bags.cohort import read_cohort, read_labels
 from dtcwsi.bags.splits import assign_folds, make_split
 from dtcwsi.encoders import load_encoder
 from dtcwsi.errors import DtcwsiError, UsageError
+from dtcwsi.explain.faithfulness.lesion import lesion_auroc, read_mask
 from dtcwsi.explain.report import write_report
-from dtcwsi.explain.scores import lesion_auroc, read_mask
 from dtcwsi.explain.slide import ExplainedSlide, TruthMask, explain_slide, view_slide
 from dtcwsi.extraction import Extraction, Summary, run_extraction
 from dtcwsi.inference import load_run, predict_file

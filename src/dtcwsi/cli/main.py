@@ -15,6 +15,7 @@ from dtcwsi.cli import (
     evaluate,
     explain,
     extract,
+    faithfulness,
     heatmap,
     listing,
     predict,
@@ -41,6 +42,7 @@ app.command("train")(train.run)
 app.command("evaluate")(evaluate.run)
 app.command("predict")(predict.run)
 app.command("explain")(explain.run)
+app.command("faithfulness")(faithfulness.run)
 app.command("heatmap")(heatmap.run)
 app.command("bench")(bench.run)
 app.command("audit-splits")(audit_splits.run)

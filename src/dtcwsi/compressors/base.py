@@ -56,6 +56,13 @@ class Compressor(nn.Module, ABC):
         """Make every patch a token, with the scores that `auxiliary` teaches."""
         raise NotImplementedError(f"{type(self).__name__} has no second look")
 
+    def patch_importance(self, bags: PackedBags) -> Float[Tensor, "patches"] | None:  # noqa: ARG002
+        """Say how much each patch matters before anything is merged or pruned; None if the compressor cannot tell.
+
+        Returns: shares that sum to 1 in each bag, in the order of the patches given, which `CompressedBags.mass` adds.
+        """
+        return None
+
     @property
     def tightness(self) -> float:
         """How tight the budget is: grows to 1 over the curriculum, 1 in evaluation.

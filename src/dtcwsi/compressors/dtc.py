@@ -141,6 +141,13 @@ class DtcCompressor(StagedCompressor):
         tokens: CompressedBags = Identity(self.dim)(replace(bags, order=order))
         return replace(tokens, score=score.index_select(0, order).float())
 
+    @torch.no_grad()
+    def patch_importance(self, bags: PackedBags) -> Float[Tensor, "patches"]:
+        """Say how much each patch matters: the softmax of its score over its bag."""
+        patches = Segments.of(bags.offsets.diff().cpu().numpy(), bags.offsets.device)
+        score = self.measure(self.patch_features(bags, patches, order_of(self.order, bags, patches))).score
+        return segment_log_softmax(score.to(wide_dtype(score)), patches).exp()
+
     def importance_before(self, tokens: Tokens) -> Float[Tensor, "tokens"]:
         """Take down the logarithms of the softmax weights, if the preset wants to look back at them."""
         if self.settings["gate"] != "printed" and self.settings["ranking"] != "printed":

@@ -11,12 +11,12 @@ from dtcwsi.classifier import Classifier
 from dtcwsi.ensemble import Answers, ask
 from dtcwsi.errors import UsageError
 from dtcwsi.explain.exports import Exports, write_exports
+from dtcwsi.explain.faithfulness.lesion import TruthMask, lesion_auroc
 from dtcwsi.explain.fates import FateCounts, PatchFates, fates_of
 from dtcwsi.explain.figures.canvas import Canvas, ScaleBar, blank_canvas, scale_bar, slide_canvas
 from dtcwsi.explain.figures.drawing import Wanted, draw_figures
 from dtcwsi.explain.figures.subject import Heading, Subject, encode_jpeg
 from dtcwsi.explain.places import check_inside, places_of
-from dtcwsi.explain.scores import lesion_auroc
 from dtcwsi.store.atomic import write_bytes, write_json
 from dtcwsi.types import Features, SlideReader, TissueMask
 
@@ -24,14 +24,6 @@ __all__ = ["RECORD", "ExplainedSlide", "SlideView", "TruthMask", "explain_slide"
 
 _REPORT_PX = 560
 RECORD = "slide.json"  # says whose pictures a folder holds
-
-
-@dataclass(frozen=True)
-class TruthMask:
-    """Where the lesion really is: ``lesion`` (height, width), each pixel ``downsample`` level-0 pixels a side."""
-
-    lesion: NDArray[np.bool_]
-    downsample: float
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,14 @@ def test_slides_are_composed_of_tiles_of_one_pool(tmp_path):
         tumours = [name for name, _ in tiles if name != "lung_n"]
         assert 1 <= len(tumours) <= 2
         assert set(tumours) == {f"lung_{row['label']}"}
+        truth = cv2.imread(str(tmp_path / "made" / "truth" / f"{row['slide_id']}.png"), cv2.IMREAD_GRAYSCALE)
+        assert [side * 16 for side in truth.shape] == list(picture.shape[:2])
+        mask = truth.repeat(16, axis=0).repeat(16, axis=1)
+        lesion = np.reshape([255 * (name != "lung_n") for name, _ in tiles], (5, 6))
+        np.testing.assert_array_equal(mask[256:-256:768, 256:-256:768], lesion)
+        np.testing.assert_array_equal(mask[1023:-256:768, 1023:-256:768], lesion)
+        assert not mask[:256].any()
+        assert not mask[:, -256:].any()
         pools.setdefault(row["fold"], set()).update(tiles)
     assert sum(len(tiles) for tiles in pools.values()) == len(set.union(*pools.values()))
 

@@ -10,11 +10,11 @@ import pytest
 import shapely
 
 from dtcwsi.explain.exports import Exports
+from dtcwsi.explain.faithfulness.lesion import lesion_cover
 from dtcwsi.explain.fates import KEPT, PatchFates, attention_percentile
 from dtcwsi.explain.figures.canvas import slide_canvas
 from dtcwsi.explain.heatmap import SlideHeat, scale_over, write_heatmap
 from dtcwsi.explain.heatmap.picture import heat_over
-from dtcwsi.explain.scores import lesion_cover
 from dtcwsi.explain.slide import SlideView
 from dtcwsi.slides import open_slide
 from dtcwsi.slides.pyramid import write_pyramid

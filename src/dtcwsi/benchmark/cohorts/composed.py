@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dtcwsi.errors import UsageError
 from dtcwsi.slides.pyramid import write_pyramid
+from dtcwsi.store.atomic import write_bytes
 from dtcwsi.store.tables import write_table
 
 __all__ = ["compose_cohort"]
@@ -23,12 +24,14 @@ _POOLS = 5
 _TILE_PX = 768
 _COLUMNS, _ROWS, _MARGIN_PX = 6, 5, 256
 _SPACING_UM = 0.5
+_TRUTH_DOWNSAMPLE = 16
 
 
 def compose_cohort(tiles: Path, out: Path, *, seed: int, slides_a_class_and_pool: int = 6) -> None:
-    """Write ``slides/ID.tif`` and ``labels.csv`` (slide_id, label, patient_id, fold); finished slides are kept.
+    """Write ``slides/ID.tif``, ``truth/ID.png`` and ``labels.csv`` (slide_id, label, patient_id, fold).
 
     A slide is 6 x 5 tiles of 768 px, of which one or two (3.3 or 6.7 %) are of its carcinoma, the rest normal lung.
+    `truth` masks are 255 on the tiles of carcinoma, 16 level-0 pixels a pixel. Finished slides are kept.
     Raises: UsageError if ``tiles`` lacks a folder of 10 tiles or more, two a pool, of normal lung or of a carcinoma, or
     a tile is of another size.
     """
@@ -45,6 +48,9 @@ def compose_cohort(tiles: Path, out: Path, *, seed: int, slides_a_class_and_pool
                 slide_id = f"pool{pool}-{label}-{number:02d}"
                 chosen = _choose(pools[_NORMAL][pool], pools[folder][pool], rng)
                 path = out / "slides" / f"{slide_id}.tif"
+                write_bytes(
+                    out / "truth" / f"{slide_id}.png", _truth([tile.parent.name == folder for tile, _ in chosen])
+                )
                 if not path.exists():
                     write_pyramid(path, _paint(chosen), spacing_um=_SPACING_UM)
                 rows.append((slide_id, label, f"pool{pool}", pool))
@@ -64,6 +70,15 @@ def _choose(normal: list[Path], tumour: list[Path], rng: np.random.Generator) ->
     chosen = [normal[index] for index in rng.choice(len(normal), count - n_tumour, replace=len(normal) < count)]
     chosen += [tumour[index] for index in rng.choice(len(tumour), n_tumour, replace=False)]
     return [(chosen[index], int(rng.integers(8))) for index in rng.permutation(count)]
+
+
+def _truth(carcinoma: list[bool]) -> bytes:
+    """Encode the mask of a slide whose places, row by row, hold carcinoma or not."""
+    tile, margin = _TILE_PX // _TRUTH_DOWNSAMPLE, _MARGIN_PX // _TRUTH_DOWNSAMPLE
+    places = np.where(np.reshape(carcinoma, (_ROWS, _COLUMNS)), np.uint8(255), np.uint8(0))
+    mask = np.pad(places.repeat(tile, axis=0).repeat(tile, axis=1), margin)
+    encoded: bytes = cv2.imencode(".png", mask)[1].tobytes()
+    return encoded
 
 
 def _paint(chosen: list[tuple[Path, int]]) -> NDArray[np.uint8]:

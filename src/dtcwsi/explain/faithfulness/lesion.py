@@ -1,5 +1,6 @@
-"""Does a heatmap find what it should: attention against a mask of the lesion."""
+"""Does a map find what it should: its values against a mask of the lesion."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,16 @@ from sklearn.metrics import roc_auc_score
 
 from dtcwsi.errors import SlideError
 
-__all__ = ["LESION_SHARE", "lesion_auroc", "lesion_cover", "read_mask"]
+__all__ = [
+    "LESION_SHARE",
+    "LesionScores",
+    "TruthMask",
+    "dice",
+    "lesion_auroc",
+    "lesion_cover",
+    "lesion_scores",
+    "read_mask",
+]
 
 LESION_SHARE = 0.25
 """A patch counts as lesion from this covered share up: a quarter of a patch is plain to see, and a lesion of a few
@@ -35,6 +45,48 @@ def lesion_auroc(
     if not lesion.any() or lesion.all():
         return None
     return float(roc_auc_score(lesion, attention))
+
+
+@dataclass(frozen=True)
+class TruthMask:
+    """Where the lesion really is: ``lesion`` (height, width), each pixel ``downsample`` level-0 pixels a side."""
+
+    lesion: NDArray[np.bool_]
+    downsample: float
+
+
+@dataclass(frozen=True)
+class LesionScores:
+    """How well a map finds the lesion.
+
+    ``auroc`` over patches, see `lesion_auroc`. ``dice_as_many`` takes as many patches from the top as the lesion has:
+    it knows the lesion's size, not its place. ``dice_above_share`` takes the patches that have more than an even share,
+    1 / N, and knows nothing of the lesion; None for maps whose values are no shares.
+    """
+
+    auroc: float
+    dice_as_many: float
+    dice_above_share: float | None
+
+
+def lesion_scores(
+    values: NDArray[np.float64], order: NDArray[np.int64], lesion: NDArray[np.bool_], *, shares: bool
+) -> LesionScores | None:
+    """Score a map (N,), its falling ``order`` and which patches are lesion (N,); ``shares``: whether values sum to 1.
+
+    Returns: None if no patch, or every patch, is lesion.
+    """
+    if not lesion.any() or lesion.all():
+        return None
+    top = np.zeros(len(lesion), np.bool_)
+    top[order[: int(lesion.sum())]] = True
+    above = dice(values > 1.0 / len(values), lesion) if shares else None
+    return LesionScores(float(roc_auc_score(lesion, values)), dice(top, lesion), above)
+
+
+def dice(chosen: NDArray[np.bool_], lesion: NDArray[np.bool_]) -> float:
+    """Twice the patches in both sets over the sum of their sizes; ``lesion`` has one at least."""
+    return float(2 * (chosen & lesion).sum() / (chosen.sum() + lesion.sum()))
 
 
 def lesion_cover(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dtcwsi.errors import SlideError
-from dtcwsi.explain.scores import lesion_auroc, lesion_cover, read_mask
+from dtcwsi.explain.faithfulness.lesion import dice, lesion_auroc, lesion_cover, lesion_scores, read_mask
 
 COORDS = np.array([[0, 0], [160, 0], [320, 0], [0, 160]])
 
@@ -50,3 +50,25 @@ def test_masks_are_read_and_refused(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(SlideError, match=r"text\.png is no readable picture; expected a PNG mask"):
         read_mask(tmp_path / "text.png")
+
+
+def test_dice_against_a_count_by_hand():
+    chosen, lesion = np.array([1, 1, 1, 0, 0], bool), np.array([1, 0, 0, 1, 0], bool)
+    assert dice(chosen, lesion) == 2 * 1 / (3 + 2)
+    assert dice(np.zeros(5, bool), lesion) == 0.0
+
+
+def test_dice_of_as_many_patches_and_of_those_above_an_even_share():
+    values, lesion = np.array([0.5, 0.3, 0.15, 0.05, 0.0]), np.array([1, 0, 1, 0, 0], bool)
+    found = lesion_scores(values, np.array([0, 1, 2, 3, 4]), lesion, shares=True)
+    assert found.auroc == pytest.approx(5 / 6)
+    assert found.dice_as_many == 0.5, "patches 0 and 1 are at the top, 0 and 2 are lesion"
+    assert found.dice_above_share == 0.5, "patches 0 and 1 have more than 0.2"
+    assert lesion_scores(values, np.arange(5), lesion, shares=False).dice_above_share is None
+    assert lesion_scores(values, np.arange(5), np.ones(5, bool), shares=True) is None
+
+
+def test_ties_at_the_edge_of_as_many_fall_as_the_order_says():
+    lesion = np.array([0, 1], bool)
+    found = [lesion_scores(np.full(2, 0.5), np.array(order), lesion, shares=True) for order in ([0, 1], [1, 0])]
+    assert [scores.dice_as_many for scores in found] == [0.0, 1.0]

@@ -1,0 +1,53 @@
+"""The maps that models make of a slide's patches, and the order in which a map ranks them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dtcwsi.bags.packing import pack
+from dtcwsi.classifier import Classifier
+from dtcwsi.explain.faithfulness.asking import asked
+from dtcwsi.explain.fates import attention_percentile
+from dtcwsi.nn.order import van_der_corput
+from dtcwsi.types import Bag
+
+__all__ = ["MAPS", "falling_orders", "maps_of"]
+
+MAPS = ("attention", "importance", "both")
+
+
+def maps_of(models: Sequence[Classifier], bag: Bag) -> dict[str, NDArray[np.float64]]:
+    """Give each patch its value in every map that the models make, each (N,), averaged over the models.
+
+    ``attention`` sums to 1, pruned patches have 0; models that compress by importance also have ``importance``, its
+    softmax over all patches before anything is merged or pruned, and ``both``, the mean of the patch's percentiles in
+    the two. Percentiles, because the two are spread so differently that a mean of shares would be the sharper one
+    alone; their mean and not their product, because by a product the 0 of a pruned patch would outweigh its importance.
+    """
+    packed = pack([bag])
+    maps = {"attention": _mean([asked(model, packed).attention for model in models])}
+    importance = [model.compressor.patch_importance(packed.to(next(model.parameters()).device)) for model in models]
+    found = [values for values in importance if values is not None]
+    if found:
+        maps["importance"] = _mean(found)
+        maps["both"] = (attention_percentile(maps["attention"]) + attention_percentile(maps["importance"])) / 2
+    return maps
+
+
+def falling_orders(maps: Mapping[str, NDArray[np.float64]], bag: Bag) -> dict[str, NDArray[np.int64]]:
+    """List the patches of a bag from the highest value to the lowest, map by map.
+
+    Ties, such as all pruned patches under attention, are broken by the van der Corput value of a patch's place in the
+    bag's spatial order, so that they are thinned evenly over the slide and do not depend on the order in the file.
+    """
+    order = pack([bag]).order
+    row = torch.arange(len(bag)) if order is None else order
+    place = torch.empty_like(row).index_copy(0, row, torch.arange(len(bag)))
+    spread = van_der_corput(place).numpy()
+    return {name: np.lexsort((spread, -values)).astype(np.int64) for name, values in maps.items()}
+
+
+def _mean(each: Sequence[torch.Tensor]) -> NDArray[np.float64]:
+    return np.asarray(np.mean([values.double().cpu().numpy() for values in each], axis=0))
