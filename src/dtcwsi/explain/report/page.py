@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dtcwsi.explain.charts import forest_rows, roc_lines, stages
+from dtcwsi.explain.report.charts import forest_rows, roc_lines, stages
 from dtcwsi.explain.figures.painting import FATE_COLOURS, attention_colours
-from dtcwsi.explain.runs import METRICS, RunSummary, read_run
+from dtcwsi.explain.report.runs import METRICS, RunSummary, read_run
 from dtcwsi.explain.slide import ExplainedSlide
 from dtcwsi.metrics import METRICS as DEFINED
 from dtcwsi.metrics import Difference, difference
@@ -86,7 +86,7 @@ def write_report(
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("dtcwsi.explain"),
+        loader=PackageLoader("dtcwsi.explain.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from dtcwsi.explain.roc import roc_of
+from dtcwsi.explain.report.curves import roc_of
 
 
 def cohort(n_classes: int, n_slides: int = 60) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import pytest
 
 from dtcwsi.errors import UsageError
 from dtcwsi.explain import write_report
-from dtcwsi.explain.runs import read_run
+from dtcwsi.explain.report.runs import read_run
 
 
 class Page(HTMLParser):

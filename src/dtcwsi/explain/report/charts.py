@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dtcwsi.explain.roc import roc_of
-from dtcwsi.explain.runs import RunSummary
+from dtcwsi.explain.report.curves import roc_of
+from dtcwsi.explain.report.runs import RunSummary
 
 __all__ = ["ForestRow", "RocLine", "Stage", "forest_rows", "roc_lines", "stages"]
 
