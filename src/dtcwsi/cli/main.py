@@ -18,6 +18,7 @@ from dtcwsi.cli import (
     heatmap,
     listing,
     predict,
+    report,
     train,
 )
 from dtcwsi.cli.console import complain
@@ -42,6 +43,7 @@ app.command("evaluate")(evaluate.run)
 app.command("predict")(predict.run)
 app.command("explain")(explain.run)
 app.command("heatmap")(heatmap.run)
+app.command("report")(report.run)
 app.command("bench")(bench.run)
 app.command("audit-splits")(audit_splits.run)
 app.command("models")(listing.models)

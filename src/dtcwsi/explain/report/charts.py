@@ -1,23 +1,49 @@
-"""Where the lines and dots of the report's drawings go; the template draws them."""
+"""Where the lines and dots of the report's drawings go; the templates draw them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from dtcwsi.explain.report.curves import roc_of
+import numpy as np
+from numpy.typing import NDArray
+
+from dtcwsi.explain.report.curves import CalibrationBin, Curve, calibration_of, precision_recall_of, roc_of
 from dtcwsi.explain.report.runs import RunSummary
+from dtcwsi.metrics import METRICS
 
-__all__ = ["ForestRow", "RocLine", "Stage", "forest_rows", "roc_lines", "stages"]
+__all__ = [
+    "SQUARE_PX",
+    "Calibration",
+    "ForestRow",
+    "Line",
+    "TokenDots",
+    "TokenPlot",
+    "calibrations",
+    "forest_rows",
+    "precision_recall_lines",
+    "roc_lines",
+    "token_plot",
+]
 
-_ROC_PX = 300
+SQUARE_PX = 300
 
 
 @dataclass(frozen=True)
-class RocLine:
-    """One model's curve as SVG ``points`` in a square of 300 x 300, and its pooled AUC."""
+class Line:
+    """One model's curve as SVG ``points`` in a square of 300 x 300, and the area that it stands for."""
 
     name: str
     points: str
-    auc: float
+    area: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One model's bins, its Brier score and its expected calibration error."""
+
+    name: str
+    bins: tuple[CalibrationBin, ...]
+    brier: float
+    error: float
 
 
 @dataclass(frozen=True)
@@ -32,24 +58,45 @@ class ForestRow:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Seconds of one stage, and their percentage of the longest stage."""
+class TokenDots:
+    """One model's (tokens, AUC), pooled, and those of its folds."""
 
     name: str
-    seconds: float
-    percent: float
+    pooled: tuple[float, float]
+    folds: tuple[tuple[float, float], ...]
 
 
-def roc_lines(runs: Mapping[str, RunSummary]) -> list[RocLine]:
+@dataclass(frozen=True)
+class TokenPlot:
+    """AUC over tokens: the dots, and the axes' ticks, of which the first and last are the ends."""
+
+    dots: tuple[TokenDots, ...]
+    token_ticks: tuple[float, ...]
+    auc_ticks: tuple[float, ...]
+
+
+def roc_lines(runs: Mapping[str, RunSummary]) -> list[Line]:
     """Draw each run's pooled out-of-fold ROC curve, where there is one."""
-    lines = []
-    for name, run in runs.items():
-        curve = roc_of(run.labels, run.probabilities) if len(run.labels) else None
-        if curve is not None:
-            rates = zip(curve.false_positive_rate.tolist(), curve.true_positive_rate.tolist(), strict=True)
-            points = " ".join(f"{_ROC_PX * across:.1f},{_ROC_PX * (1 - up):.1f}" for across, up in rates)
-            lines.append(RocLine(name, points, curve.auc))
-    return lines
+    return _lines(runs, roc_of)
+
+
+def precision_recall_lines(runs: Mapping[str, RunSummary]) -> list[Line]:
+    """Draw each run's pooled out-of-fold precision over recall, where there is one."""
+    return _lines(runs, precision_recall_of)
+
+
+def calibrations(runs: Mapping[str, RunSummary]) -> list[Calibration]:
+    """Bin each run's out-of-fold probabilities."""
+    return [
+        Calibration(
+            name,
+            tuple(calibration_of(run.labels, run.probabilities)),
+            METRICS["brier"](run.labels, run.probabilities),
+            METRICS["calibration_error"](run.labels, run.probabilities),
+        )
+        for name, run in runs.items()
+        if len(run.labels)
+    ]
 
 
 def forest_rows(runs: Mapping[str, RunSummary]) -> list[ForestRow]:
@@ -63,18 +110,41 @@ def forest_rows(runs: Mapping[str, RunSummary]) -> list[ForestRow]:
     return rows
 
 
-def stages(
-    extracted: Sequence[Mapping[str, str]], runs: Mapping[str, RunSummary], others: Mapping[str, float]
-) -> list[Stage]:
-    """Add up the seconds of each stage: tissue, read and encode over all slides, then each model's, then others'."""
-    names = {"tissue": "find tissue", "read": "read patches", "encode": "encode patches"}
-    seconds = {told: sum(float(row.get(f"seconds_{step}") or 0) for row in extracted) for step, told in names.items()}
-    seconds = {name: value for name, value in seconds.items() if value} | {
-        f"{verb} {name}": value
-        for name, run in runs.items()
-        for verb, value in (("train", run.train_seconds), ("predict with", run.predict_seconds))
-        if value
-    }
-    seconds |= others
-    longest = max(seconds.values(), default=1.0) or 1.0
-    return [Stage(name, value, 100 * value / longest) for name, value in seconds.items()]
+def token_plot(runs: Mapping[str, RunSummary]) -> TokenPlot | None:
+    """Set each run's AUC against the tokens that its aggregator sees a slide.  Returns: None if no run has both."""
+    dots = []
+    for name, run in runs.items():
+        auc = run.metrics.get("auc")
+        if auc is None or auc.pooled is None or not run.tokens_out:
+            continue
+        folds = [(fold.tokens_out, fold.metrics.get("auc")) for fold in run.folds]
+        known = tuple((tokens, value) for tokens, value in folds if tokens is not None and value is not None)
+        dots.append(TokenDots(name, (run.tokens_out, auc.pooled), known))
+    if not dots:
+        return None
+    each = [point for one in dots for point in (one.pooled, *one.folds)]
+    most, least = max(tokens for tokens, _ in each), min(value for _, value in each)
+    return TokenPlot(tuple(dots), _ticks_to(most), (0.5, 0.6, 0.7, 0.8, 0.9, 1.0) if least >= 0.5 else _FIFTHS)
+
+
+_FIFTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def _ticks_to(most: float) -> tuple[float, ...]:
+    """Cut an axis from 0 into four or five steps of a round length that reach over ``most``."""
+    power = 10.0 ** np.floor(np.log10(most / 4))
+    step = next(round_ * power for round_ in (1, 2, 2.5, 5, 10) if round_ * power * 5 >= most)
+    return tuple(float(tick) for tick in step * np.arange(int(np.ceil(most / step)) + 1))
+
+
+def _lines(
+    runs: Mapping[str, RunSummary], curve_of: Callable[[NDArray[np.int64], NDArray[np.float64]], Curve | None]
+) -> list[Line]:
+    lines = []
+    for name, run in runs.items():
+        curve = curve_of(run.labels, run.probabilities) if len(run.labels) else None
+        if curve is not None:
+            places = zip(curve.across.tolist(), curve.up.tolist(), strict=True)
+            points = " ".join(f"{SQUARE_PX * across:.1f},{SQUARE_PX * (1 - up):.1f}" for across, up in places)
+            lines.append(Line(name, points, curve.area))
+    return lines
