@@ -5,7 +5,7 @@
   const TYPES = { Int32: Int32Array, Float32: Float32Array, Uint16: Uint16Array, Uint8: Uint8Array };
   const TINTS = [[230, 159, 0], [86, 180, 233], [136, 34, 85], [240, 228, 66], [51, 34, 136],
     [0, 114, 178], [213, 94, 0], [153, 153, 51], [190, 160, 240], [120, 60, 20]];
-  const DARK = [38, 42, 50];
+  const DARK = [38, 42, 50], PALE = [236, 236, 236];
   const KEPT = 0, MERGED = 1, PRUNED = 2;
   const LEGIBLE_PX = 5, MOST_ZOOM = 24, ZOOM_STEP = 1.5;
 
@@ -86,34 +86,42 @@
     return tint;
   }
 
-  /** Layers: each gives a function from a patch (-1: none) and a pixel's colour to its new colour; null keeps it. */
-  const LAYERS = {
-    slide: () => () => null,
+  /** Move a pixel towards a colour: 0 leaves it, 1 replaces it. */
+  const blend = (out, to, colour, share) => {
+    for (let channel = 0; channel < 3; channel++) {
+      out[to + channel] += share * (colour[channel] - out[to + channel]);
+    }
+  };
 
-    attention: ({ slide }) => (patch, red, green, blue) => {
-      const grey = 0.299 * red + 0.587 * green + 0.114 * blue;
-      if (patch < 0 || slide.attention[patch] <= 0) return [grey, grey, grey];
-      const at = 3 * Math.round(slide.percentile[patch] / 100), light = 0.45 + 0.55 * grey / 255;
-      return [0, 1, 2].map((channel) => light * slide.attentionColours[at + channel]);
+  /** Layers: each gives a function that changes the pixel at out[to], of a patch (-1: none), at an edge of its token. */
+  const LAYERS = {
+    slide: () => () => {},
+
+    attention: ({ slide }) => (patch, out, to) => {
+      const grey = 0.299 * out[to] + 0.587 * out[to + 1] + 0.114 * out[to + 2];
+      const seen = patch >= 0 && slide.attention[patch] > 0;
+      const at = seen ? 3 * Math.round(slide.percentile[patch] / 100) : 0, light = 0.45 + 0.55 * grey / 255;
+      for (let channel = 0; channel < 3; channel++) {
+        out[to + channel] = seen ? light * slide.attentionColours[at + channel] : grey;
+      }
     },
 
     merging: ({ slide, state, owner, width }) => {
       const tint = tintsOf(state, owner, width);
-      return (patch, red, green, blue, edge) => {
-        if (patch < 0) return null;
+      return (patch, out, to, edge) => {
+        if (patch < 0) return;
         const fate = fateAt(state, patch);
-        if (fate === PRUNED) return [red, green, blue].map((channel) => 0.35 * channel + 0.65 * 236);
-        if (fate === KEPT) return edge ? slide.fateColours[KEPT] : null;
-        const colour = TINTS[tint.get(state.token[patch])];
-        return edge ? colour : [(red + colour[0]) / 2, (green + colour[1]) / 2, (blue + colour[2]) / 2];
+        if (fate === PRUNED) blend(out, to, PALE, 0.65);
+        else if (fate === MERGED) blend(out, to, TINTS[tint.get(state.token[patch])], edge ? 1 : 0.5);
+        else if (edge) blend(out, to, slide.fateColours[KEPT], 1);
       };
     },
 
-    pruning: ({ slide, state }) => (patch, red, green, blue, edge) => {
-      if (patch < 0) return null;
+    pruning: ({ slide, state }) => (patch, out, to, edge) => {
+      if (patch < 0) return;
       const fate = fateAt(state, patch);
-      if (fate === PRUNED) return [red, green, blue].map((channel, at) => 0.12 * channel + 0.88 * DARK[at]);
-      return edge ? slide.fateColours[fate] : null;
+      if (fate === PRUNED) blend(out, to, DARK, 0.88);
+      else if (edge) blend(out, to, slide.fateColours[fate], 1);
     },
   };
 
@@ -121,19 +129,18 @@
   function paint(layer, view) {
     const { pixels, owner, width, height, state, edgePx } = view;
     const painted = new ImageData(new Uint8ClampedArray(pixels), width, height), out = painted.data;
-    const colour = LAYERS[layer](view);
-    const token = (at) => (owner[at] < 0 ? -2 : state.token[owner[at]]);
+    const change = LAYERS[layer](view);
+    const token = new Int32Array(owner.length);
+    for (let at = 0; at < owner.length; at++) token[at] = owner[at] < 0 ? -2 : state.token[owner[at]];
     const between = (at, x, y) => {
-      const own = token(at);
-      return x < edgePx || y < edgePx || x + edgePx >= width || y + edgePx >= height || token(at - edgePx) !== own
-        || token(at + edgePx) !== own || token(at - edgePx * width) !== own || token(at + edgePx * width) !== own;
+      const own = token[at];
+      return x < edgePx || y < edgePx || x + edgePx >= width || y + edgePx >= height || token[at - edgePx] !== own
+        || token[at + edgePx] !== own || token[at - edgePx * width] !== own || token[at + edgePx * width] !== own;
     };
-    const needsEdges = edgePx > 0 && (layer === "merging" || layer === "pruning");
+    const edges = edgePx > 0 && (layer === "merging" || layer === "pruning");
     for (let y = 0, at = 0; y < height; y++) {
       for (let x = 0; x < width; x++, at++) {
-        const to = 4 * at, edge = needsEdges && owner[at] >= 0 && between(at, x, y);
-        const made = colour(owner[at], out[to], out[to + 1], out[to + 2], edge);
-        if (made) [out[to], out[to + 1], out[to + 2]] = made;
+        change(owner[at], out, 4 * at, edges && token[at] >= 0 && between(at, x, y));
       }
     }
     return painted;
