@@ -2,7 +2,7 @@
 
     python benchmarks/report_size.py --demo DEMO [--patches 126 --patches 100000] --out docs/results/report_size.json
 
-``--demo`` is the finished folder of `dtcwsi demo`, whose page is measured as it is. Slides of other sizes are the demo's
+``--demo`` is a finished folder of `dtcwsi demo`, whose page is measured as it is. Slides of other sizes are the demo's
 first model on features drawn by a generator: what is measured does not depend on their values. Needs Chromium and the
 package playwright (extra dev).
 """
@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 from playwright.sync_api import Browser, sync_playwright
-from provenance import provenance, save
 
 from dtcwsi.classifier import Classifier
 from dtcwsi.explain import explain_slide, write_report
 from dtcwsi.inference import load_run
-from dtcwsi.slides.pyramid import write_pyramid
 from dtcwsi.slides import open_slide
+from dtcwsi.slides.pyramid import write_pyramid
 from dtcwsi.types import Features
+from provenance import provenance, save
 
 PATCH_PX = 16
 HOVERS = 40
