@@ -192,6 +192,11 @@ def test_a_run_with_missing_numbers_is_reported_as_far_as_it_goes(tmp_path, runs
 
 def test_two_runs_of_one_model_are_told_apart(tmp_path, runs):
     shutil.copytree(runs[0], tmp_path / "again")
+    shutil.copytree(runs[0], tmp_path / "runs" / "abmil")
+    write_report(tmp_path / "report.html", title="Thrice", runs=[runs[0], tmp_path / "runs" / "abmil", runs[0]])
+    source = (tmp_path / "report.html").read_text()
+    for folder in (runs[0], tmp_path / "runs" / "abmil"):
+        assert f'<th scope="row">abmil ({folder})</th>' in source
     write_report(tmp_path / "report.html", title="Twice", runs=[runs[0], tmp_path / "again"])
     text = Page(tmp_path / "report.html").text
     assert "abmil (runs/abmil)" in text

@@ -45,7 +45,7 @@ def write_report(
     training.
     Raises: UsageError if a run folder holds no finished run; StoreError if the disk is full.
     """
-    read = _named([read_run(folder) for folder in runs])
+    read = _named([read_run(folder) for folder in {folder.resolve(): folder for folder in runs}.values()])
     tables = {
         name: read_rows(extraction / f"{name}.csv") if extraction else [] for name in ("slides", "failed", "empty")
     }
@@ -95,9 +95,14 @@ def _results(runs: Mapping[str, RunSummary]) -> dict[str, object]:
 
 
 def _named(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:
-    """Name runs by model; by model and folder where two have one model."""
-    models = [run.model for run in runs]
+    """Name runs by model; where that is not enough by folder too, and where that is not either by its whole path."""
+    places = [f"{run.folder.parent.name}/{run.folder.name}" for run in runs]
+    choices = [
+        (run.model, f"{run.model} ({place})", f"{run.model} ({run.folder.resolve()})")
+        for run, place in zip(runs, places, strict=True)
+    ]
+    names: list[tuple[str, ...]] = list(zip(*choices, strict=True))
     return {
-        run.model if models.count(run.model) == 1 else f"{run.model} ({run.folder.parent.name}/{run.folder.name})": run
-        for run in runs
+        next(name for name, alike in zip(own, names, strict=True) if alike.count(name) == 1): run
+        for run, own in zip(runs, choices, strict=True)
     }

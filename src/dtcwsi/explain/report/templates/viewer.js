@@ -431,7 +431,7 @@
         attention: share(attention[patch]),
         percentile: attention[patch] > 0
           ? `${(percentile[patch] / 100).toFixed(1)}, place ${number(rank[patch] + 1)} of ${number(count)}` : "none: no attention",
-        importance: importance ? importance[patch].toPrecision(3) : "–",
+        importance: importance ? share(importance[patch]) : "–",
         fate: this.fate(patch),
         token: this.token(patch),
       };
