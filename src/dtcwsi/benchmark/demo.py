@@ -15,7 +15,7 @@ from dtcwsi.bags.cohort import read_cohort, read_labels
 from dtcwsi.bags.splits import assign_folds, make_split
 from dtcwsi.encoders import load_encoder
 from dtcwsi.errors import DtcwsiError, UsageError
-from dtcwsi.explain.report import write_report
+from dtcwsi.explain.report import STEPS, write_report
 from dtcwsi.explain.scores import lesion_auroc, read_mask
 from dtcwsi.explain.slide import ExplainedSlide, TruthMask, explain_slide, view_slide
 from dtcwsi.extraction import Extraction, Summary, run_extraction
@@ -260,7 +260,7 @@ def _new_slides(out: Path, plan: DemoSettings, result: DemoResult) -> None:
 
 def _report(out: Path, plan: DemoSettings, result: DemoResult) -> None:
     """Write ``demo.json`` and the page."""
-    told_elsewhere = ("tissue", "read", "encode", *(f"train {model}" for model in plan.models))
+    told_elsewhere = ("tissue", "read", "encode", "extract features", *(f"train {model}" for model in plan.models))
     stages = {name: took for name, took in result.seconds.items() if name not in told_elsewhere}
     write_json(
         out / "demo.json",
@@ -280,7 +280,7 @@ def _report(out: Path, plan: DemoSettings, result: DemoResult) -> None:
         slides=result.new_slides,
         extraction=out,
         seconds=stages,
-        peak_bytes=result.peak_bytes,
+        peak_bytes=result.peak_bytes | dict.fromkeys(STEPS.values(), result.peak_bytes["extract features"]),
         facts={
             "Command": "dtcwsi demo",
             "Slides": f"{plan.slides} synthetic, {plan.side_px} px a side, difficulty {plan.difficulty:g}",

@@ -12,8 +12,8 @@ __all__ = ["SlidePatches"]
 class SlidePatches:
     """N patches, ``coords`` (N, 2) level-0 pixels of ``patch_size_level0`` a side, and what part of the slide is shown.
 
-    The picture begins at ``origin_level0`` (x, y) and is ``width_level0`` by ``height_level0``; ``spacing_um`` is um per level-0
-    pixel, None if unknown.
+    The picture begins at ``origin_level0`` (x, y) and is ``width_level0`` by ``height_level0``; ``spacing_um`` is um
+    per level-0 pixel, None if unknown.
     """
 
     coords: NDArray[np.int64]

@@ -135,7 +135,8 @@ def test_pointing_at_a_patch_tells_it_and_marks_its_fellows(visit, explained_alo
     assert colour_at(page, corner, canvas=1)[3] == 0
     point_at(page, middle(explained_alone, patch))
     assert told(page, "patch") == f"{patch}, of 60 from 0 on; at pixel ({x:,}, {y:,})"
-    assert told(page, "attention").startswith(f"{fates.attention[patch]:.3g}"[:4])
+    assert told(page, "attention") == f"{100 * fates.attention[patch]:#.2g} % of the slide's"
+    assert told(page, "importance") == f"{100 * fates.importance[patch]:#.2g} % of the slide's"
     assert told(page, "percentile").startswith(f"{fates.percentile[patch]:.1f}, place ")
     assert told(page, "fate") == f"merged at stage {fates.stage[patch]}"
     assert f"{fates.token[patch]}, shared with {len(fellows)} other" in told(page, "token")

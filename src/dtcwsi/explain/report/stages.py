@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from dtcwsi.explain.report.runs import RunSummary
 
-__all__ = ["Stage", "stages"]
+__all__ = ["STEPS", "Stage", "stages"]
 
-_STEPS = {"tissue": "find tissue", "read": "read patches", "encode": "encode patches"}
+STEPS = {"tissue": "find tissue", "read": "read patches", "encode": "encode patches"}
+"""What the page calls the steps of extraction."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def stages(
 
     ``peak_bytes`` are those of stages by name; of training, the runs know them.
     """
-    seconds = {told: sum(float(row.get(f"seconds_{step}") or 0) for row in extracted) for step, told in _STEPS.items()}
+    seconds = {told: sum(float(row.get(f"seconds_{step}") or 0) for row in extracted) for step, told in STEPS.items()}
     peaks, gpu_peaks = dict(peak_bytes), dict[str, int | None]()
     for name, run in runs.items():
         seconds |= {f"train {name}": run.train_seconds, f"predict with {name}": run.predict_seconds}

@@ -425,7 +425,7 @@
 
     row(patch) {
       const { x, y, count, attention, percentile, importance, rank } = this.slide;
-      const share = (value) => `${value.toPrecision(3)} (${percent(value)} of the slide's)`;
+      const share = (value) => `${percent(value)} of the slide's`;
       return {
         patch: `${number(patch)}, of ${number(count)} from 0 on; at pixel (${number(x[patch])}, ${number(y[patch])})`,
         attention: share(attention[patch]),
