@@ -1,9 +1,9 @@
 """How large reports are, how long they take to write and to load, and how soon they answer a pointer.
 
-    python benchmarks/report_size.py --demo DEMO [--patches 126 --patches 100000] --out docs/results/report_size.json
+    python benchmarks/report_size.py --demo DEMO [--patches 100000] --out docs/results/report_size.json
 
-``--demo`` is a finished folder of `dtcwsi demo`, whose page is measured as it is. Slides of other sizes are the demo's
-first model on features drawn by a generator: what is measured does not depend on their values. Needs Chromium and the
+``--demo`` is a finished folder of `dtcwsi demo`, whose page is measured as it is, and that of its first new slide alone.
+Slides of other sizes are noise, and the demo's model on drawn features: what is measured does not hang on their values. Needs Chromium and the
 package playwright (extra dev).
 """
 
@@ -23,6 +23,7 @@ from dtcwsi.explain import explain_slide, write_report
 from dtcwsi.inference import load_run
 from dtcwsi.slides import open_slide
 from dtcwsi.slides.pyramid import write_pyramid
+from dtcwsi.store.features import read_features
 from dtcwsi.types import Features
 from provenance import provenance, save
 
@@ -55,8 +56,8 @@ async ([moves]) => {
 """
 
 
-def slide_page(model: Classifier, patches: int, folder: Path) -> tuple[Path, float]:
-    """Write the page of a slide of so many patches; its picture is noise, the worst that JPEG can meet."""
+def drawn_slide(model: Classifier, patches: int, folder: Path) -> tuple[Features, Path]:
+    """Draw a slide of so many patches and features of it; the picture is noise, the worst that JPEG can meet."""
     rng = np.random.default_rng(patches)
     side = int(np.ceil(np.sqrt(patches)))
     index = np.arange(patches)
@@ -64,10 +65,20 @@ def slide_page(model: Classifier, patches: int, folder: Path) -> tuple[Path, flo
     pixels = rng.integers(120, 255, (side * PATCH_PX, side * PATCH_PX, 3), np.uint8)
     write_pyramid(folder / "slide.tif", pixels, spacing_um=8.0)
     drawn = rng.normal(size=(patches, model.in_dim)).astype(np.float32)
-    features = Features("slide", drawn, coords, float(PATCH_PX), None)
-    explained = explain_slide([model], features, open_slide(folder / "slide.tif"), folder / "explained")
+    return Features("slide", drawn, coords, float(PATCH_PX), None), folder / "slide.tif"
+
+
+def new_slide(demo: Path) -> tuple[Features, Path]:
+    """Read the features of the demo's first new slide."""
+    file = min((demo / "new" / "features").glob("*/*.h5"))
+    return read_features(file), demo / "new" / "slides" / f"{file.stem}.tif"
+
+
+def slide_page(model: Classifier, features: Features, slide: Path, folder: Path) -> tuple[Path, float]:
+    """Write the page of a slide.  Returns: its path, and the seconds it took once the slide was explained."""
+    explained = explain_slide([model], features, open_slide(slide), folder / "explained")
     began = time.perf_counter()
-    write_report(folder / "report.html", title=f"{patches:,} patches", slides=[explained], slides_first=True)
+    write_report(folder / "report.html", title=features.slide_id, slides=[explained], slides_first=True)
     return folder / "report.html", time.perf_counter() - began
 
 
@@ -97,17 +108,19 @@ def main() -> None:
     parser.add_argument("--patches", type=int, action="append")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    sizes = options.patches or [126, 100_000]
+    sizes = options.patches or [100_000]
     model = load_run(options.demo / "runs" / "dtc-abmil").models[0]
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     found: dict[str, Any] = {}
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as place:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         found["demo"] = measure(browser, options.demo / "report.html")
-        for patches in sizes:
-            path, seconds = slide_page(model, patches, Path(folder) / str(patches))
-            found[f"{patches} patches"] = {"write_seconds": round(seconds, 2), **measure(browser, path)}
-            print(patches, found[f"{patches} patches"])
+        slides = [new_slide(options.demo), *(drawn_slide(model, patches, Path(place)) for patches in sizes)]
+        for features, slide in slides:
+            page, seconds = slide_page(model, features, slide, Path(place) / str(len(features.features)))
+            name = f"slide of {len(features.features)} patches"
+            found[name] = {"write_seconds": round(seconds, 2), **measure(browser, page)}
+            print(name, found[name])
         version = browser.version
         browser.close()
     save(options.out, {**provenance(patches=sizes, chromium=version), "reports": found})

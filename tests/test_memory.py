@@ -19,6 +19,11 @@ def test_a_block_knows_its_own_peak_and_that_of_blocks_within():
             np.ones(200 * MIB, np.uint8)
         with watch_memory() as after:
             pass
+    with watch_memory() as outside:
+        with watch_memory() as inside:
+            pass
+        np.ones(200 * MIB, np.uint8)
+    assert outside.process_bytes - inside.process_bytes > 150 * MIB
     assert large.process_bytes - small.process_bytes > 150 * MIB
     assert outer.process_bytes == large.process_bytes
     assert after.process_bytes - small.process_bytes < 50 * MIB

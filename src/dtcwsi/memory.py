@@ -14,7 +14,7 @@ _RESET_PEAK = "5"  # proc(5): the peak becomes what is resident now
 _watched: "list[PeakMemory]" = []
 
 
-@dataclass
+@dataclass(eq=False)  # two blocks may have the same peaks
 class PeakMemory:
     """The most bytes of this process that were resident, and that tensors had on its GPU, while it was watched.
 
