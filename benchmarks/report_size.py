@@ -2,9 +2,9 @@
 
     python benchmarks/report_size.py --demo DEMO [--patches 100000] --out docs/results/report_size.json
 
-``--demo`` is a finished folder of `dtcwsi demo`, whose page is measured as it is, and that of its first new slide alone.
-Slides of other sizes are noise, and the demo's model on drawn features: what is measured does not hang on their values. Needs Chromium and the
-package playwright (extra dev).
+``--demo`` is a finished folder of `dtcwsi demo`, whose page is measured as it is, and that of its first new slide
+alone. Slides of other sizes are noise, and the demo's model on drawn features: no value matters to it.
+Needs Chromium and the package playwright (extra dev).
 """
 
 import argparse
@@ -42,16 +42,18 @@ async ([moves]) => {
     took.push(performance.now() - began);
     await new Promise(requestAnimationFrame);
   }
-  const walk = document.querySelector("input[type=range]"), stages = [];
-  document.querySelector("input[value=pruning]").click();
-  for (const stage of [0, 1, 2, 3, 1]) {
-    const began = performance.now();
-    walk.value = stage;
-    walk.dispatchEvent(new Event("input"));
-    stages.push(performance.now() - began);
-    await new Promise(requestAnimationFrame);
+  const walk = document.querySelector("input[type=range]"), stages = { merging: [], pruning: [] };
+  for (const layer in stages) {
+    document.querySelector(`input[value=${layer}]`).click();
+    for (const stage of [0, 1, 2, 3, 1]) {
+      const began = performance.now();
+      walk.value = stage;
+      walk.dispatchEvent(new Event("input"));
+      stages[layer].push(performance.now() - began);
+      await new Promise(requestAnimationFrame);
+    }
   }
-  return { hover: took, stage: stages };
+  return { hover: took, "stage of merging": stages.merging, "stage of pruning": stages.pruning };
 }
 """
 
@@ -96,7 +98,7 @@ def measure(browser: Browser, path: Path) -> dict[str, Any]:
         moves = np.random.default_rng(0).uniform(0.2, 0.8, (HOVERS, 2)).tolist()
         took = page.evaluate(LATENCY, [moves])
         for name, values in took.items():
-            told[f"{name}_ms"] = {"median": round(float(np.median(values)), 1), "most": round(max(values), 1)}
+            told[f"{name}, ms"] = {"median": round(float(np.median(values)), 1), "most": round(max(values), 1)}
     assert not errors, errors
     page.close()
     return told
