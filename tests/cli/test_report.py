@@ -23,7 +23,13 @@ def test_the_extraction_gives_seconds_and_thumbnails(run, trained, tmp_path, sli
         (tmp_path / folder).mkdir()
     (tmp_path / "moved" / f"{slide_ids[0]}.tif").write_bytes(slide_bytes)
     (tmp_path / "made" / f"{slide_ids[1]}.tif").write_bytes(slide_bytes)
-    paths = {slide_ids[0]: "/nowhere.tif", slide_ids[1]: tmp_path / "made" / f"{slide_ids[1]}.tif"}
+    (extraction / "slides").mkdir()
+    (extraction / "slides" / f"{slide_ids[2]}.tif").write_bytes(slide_bytes)
+    paths = {
+        slide_ids[0]: "/nowhere.tif",
+        slide_ids[1]: tmp_path / "made" / f"{slide_ids[1]}.tif",
+        slide_ids[2]: f"elsewhere/{slide_ids[2]}.tif",
+    }
     rows = "".join(f"{slide},{path},75\n" for slide, path in paths.items())
     (extraction / "slides.csv").write_text("slide_id,path,seconds_read\n" + rows)
     out = tmp_path / "report.html"
@@ -34,6 +40,7 @@ def test_the_extraction_gives_seconds_and_thumbnails(run, trained, tmp_path, sli
     shown = re.findall(r'alt="Thumbnail of ([^"]+)"', page)
     listed = re.findall(r'<th scope="row">([^<]+)</th>\n<td>(?:<img|<span class="soft">no slide)', page)
     assert sorted(shown) == sorted(set(paths) & set(listed))
+    assert "<h1>dtc-abmil</h1>" in page
 
 
 def test_what_cannot_be_is_refused_before_anything_is_written(run, trained, tmp_path):

@@ -33,9 +33,7 @@ def run(
             "--slides", help="Slide file or folder, for thumbnails where the extraction has moved or is gone."
         ),
     ] = None,
-    title: Annotated[
-        str | None, typer.Option("--title", help="Heading of the page; the models' names without.")
-    ] = None,
+    title: Annotated[str, typer.Option("--title", help="Heading of the page; the runs' names without.")] = "",
     as_json: Json = False,
 ) -> int:
     """Write the report of finished runs again, one or several side by side, as one HTML file."""

@@ -24,7 +24,7 @@ __all__ = ["write_report"]
 def write_report(
     path: Path,
     *,
-    title: str,
+    title: str = "",
     runs: Sequence[Path] = (),
     slides: Sequence[ExplainedSlide] = (),
     extraction: Path | None = None,
@@ -35,7 +35,7 @@ def write_report(
     notes: Sequence[str] = (),
     slides_first: bool = False,
 ) -> None:
-    """Write the report of trained runs and explained slides.
+    """Write the report of trained runs and explained slides; without a title it has the runs' names.
 
     ``runs`` are run folders, the first being what the others are compared with; ``extraction`` is the output folder of
     extract, for the seconds of its stages, the slides left out and, where ``slide_files`` (by slide id) do not say, the
@@ -49,12 +49,10 @@ def write_report(
     tables = {
         name: read_rows(extraction / f"{name}.csv") if extraction else [] for name in ("slides", "failed", "empty")
     }
-    files = {row["slide_id"]: Path(row["path"]) for row in tables["slides"] if row.get("path")} | dict(
-        slide_files or {}
-    )
+    files = _slide_files(tables["slides"], extraction or Path()) | dict(slide_files or {})
     script, script_source = viewer_script()
     context = {
-        "title": title,
+        "title": title or ", ".join(read),
         "facts": {**(facts or {}), **run_facts(read)},
         "notes": list(notes),
         "runs": read,
@@ -70,6 +68,16 @@ def write_report(
         "script_source": script_source,
     }
     write_text(path, page_environment().get_template("report.html.j2").render(context))
+
+
+def _slide_files(rows: Sequence[Mapping[str, str]], extraction: Path) -> dict[str, Path]:
+    """Find slides where extract read them, or in a folder of slides beside its tables."""
+    found: dict[str, Path] = {}
+    for row in rows:
+        read = Path(row.get("path") or row["slide_id"])
+        places = (read, extraction / "slides" / read.name)
+        found[row["slide_id"]] = next((place for place in places if place.is_file()), read)
+    return found
 
 
 def _results(runs: Mapping[str, RunSummary]) -> dict[str, object]:
