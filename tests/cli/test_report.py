@@ -36,7 +36,7 @@ def test_the_extraction_gives_seconds_and_thumbnails(run, trained, tmp_path, sli
     hard = ["--extraction", extraction, "--slides", tmp_path / "moved"]
     assert run("report", trained, "--out", out, *hard).status == 0
     page = out.read_text()
-    assert "2 min 30 s" in page
+    assert "3 min 45 s" in page
     shown = re.findall(r'alt="Thumbnail of ([^"]+)"', page)
     listed = re.findall(r'<th scope="row">([^<]+)</th>\n<td>(?:<img|<span class="soft">no slide)', page)
     assert sorted(shown) == sorted(set(paths) & set(listed))
