@@ -48,7 +48,7 @@ def run(
     files = {path.stem: path for path in slide_files(slides)} if slides else {}
     write_report(
         out,
-        title=title or ", ".join(dict.fromkeys(folder.resolve().name for folder in runs)),
+        title=title,
         runs=runs,
         extraction=extraction,
         slide_files=files,

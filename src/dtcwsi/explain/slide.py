@@ -58,8 +58,8 @@ class ExplainedSlide:
     """What `explain_slide` found and wrote.
 
     ``files`` are the paths by name: attention.png, ..., patches.csv, patches.geojson, outlines.geojson. ``panels`` are
-    JPEGs for a report: slide, of 1600 px or more, attention, merging, pruning. ``model_told`` says which models were asked.
-    ``lesion_auroc`` is None without a truth mask, or where no patch or every patch is lesion.
+    JPEGs for a report: slide, of 1600 px or more, attention, merging, pruning. ``model_told`` says which models were
+    asked. ``lesion_auroc`` is None without a truth mask, or where no patch or every patch is lesion.
     """
 
     slide_id: str
