@@ -14,7 +14,7 @@ __all__ = ["patch_data"]
 
 
 def patch_data(patches: SlidePatches, fates: PatchFates) -> dict[str, Any]:
-    """Lay out N patches as little-endian arrays in base64, each with its type: 32 bytes a patch at three stages with importance.
+    """Lay out N patches as little-endian arrays in base64, each with its type: 32 bytes a patch at three stages.
 
     ``tokens`` are those of every stage, one after another: (stages, N). ``percentile`` is in hundredths.
     """
