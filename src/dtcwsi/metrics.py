@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "CALIBRATION_BINS",
     "METRICS",
     "Difference",
     "Metric",
@@ -17,12 +18,13 @@ __all__ = [
     "over_folds",
     "patient_draws",
     "score",
+    "sureness",
 ]
 
 Labels = NDArray[np.int64]
 Values = NDArray[np.float64]
 
-_BINS = 15
+CALIBRATION_BINS = 15
 _AT_ONCE = 100
 
 
@@ -200,14 +202,14 @@ def _agreement(labels: Labels, probabilities: Values, weights: Values, cost: Val
 def _auc(labels: Labels, probabilities: Values, weights: Values) -> Values:
     areas = []
     for label in range(1, 2) if probabilities.shape[1] == 2 else range(probabilities.shape[1]):
-        positive, negative = _by_value(labels == label, _sureness(probabilities, label), weights)
+        positive, negative = _by_value(labels == label, sureness(probabilities, label), weights)
         below = negative.cumsum(axis=1) - negative / 2  # ties count half
         pairs = positive.sum(axis=1) * negative.sum(axis=1)
         areas.append(_ratio((positive * below).sum(axis=1), pairs))
     return _mean(np.stack(areas, axis=1))
 
 
-def _sureness(probabilities: Values, label: int) -> Values:
+def sureness(probabilities: Values, label: int) -> Values:
     """Rank slides by a class; of two by their ratio, as one of them rounds to 1 where the other still differs."""
     if probabilities.shape[1] != 2:
         return probabilities[:, label]
@@ -220,7 +222,7 @@ def _average_precision(labels: Labels, probabilities: Values, weights: Values) -
     means = []
     classes = range(probabilities.shape[1])
     for label in classes[1:] if len(classes) == 2 else classes:
-        positive, negative = _by_value(labels == label, _sureness(probabilities, label), weights)
+        positive, negative = _by_value(labels == label, sureness(probabilities, label), weights)
         positive, negative = positive[:, ::-1], negative[:, ::-1]
         found = positive.cumsum(axis=1)
         precision = _ratio(found, found + negative.cumsum(axis=1))
@@ -237,8 +239,8 @@ def _brier(labels: Labels, probabilities: Values, weights: Values) -> Values:
 def _calibration_error(labels: Labels, probabilities: Values, weights: Values) -> Values:
     sure = probabilities.max(axis=1)
     off = (probabilities.argmax(axis=1) == labels) - sure
-    bins = np.minimum((sure * _BINS).astype(np.int64), _BINS - 1)
-    by_bin = off[:, None] * (bins[:, None] == np.arange(_BINS))
+    bins = np.minimum((sure * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    by_bin = off[:, None] * (bins[:, None] == np.arange(CALIBRATION_BINS))
     return _ratio(np.abs(weights @ by_bin).sum(axis=1), weights.sum(axis=1))
 
 

@@ -16,10 +16,11 @@ from dtcwsi.bags.splits import assign_folds, make_split
 from dtcwsi.encoders import load_encoder
 from dtcwsi.errors import DtcwsiError, UsageError
 from dtcwsi.explain.faithfulness.lesion import lesion_auroc, read_mask
-from dtcwsi.explain.report import write_report
+from dtcwsi.explain.report import STEPS, write_report
 from dtcwsi.explain.slide import ExplainedSlide, TruthMask, explain_slide, view_slide
 from dtcwsi.extraction import Extraction, Summary, run_extraction
 from dtcwsi.inference import load_run, predict_file
+from dtcwsi.memory import watch_memory
 from dtcwsi.slides import find_slides, open_slide
 from dtcwsi.slides.synthetic import plan_cohort, write_cohort
 from dtcwsi.store.atomic import check_writable, plain, write_json
@@ -64,13 +65,14 @@ class DemoSettings:
 
 @dataclass
 class DemoResult:
-    """What the demo found: runs by model, heatmap scores by model, new slides, seconds by stage."""
+    """What the demo found: runs by model, heatmap scores by model, new slides, seconds and memory by stage."""
 
     report: Path
     runs: dict[str, RunRecord] = field(default_factory=dict)
     lesion_auroc: dict[str, float] = field(default_factory=dict)
     new_slides: list[ExplainedSlide] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    peak_bytes: dict[str, int | None] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
@@ -265,6 +267,7 @@ def _report(out: Path, plan: DemoSettings, result: DemoResult) -> None:
         {
             "settings": asdict(plan),
             "seconds": result.seconds,
+            "peak_bytes": result.peak_bytes,
             "lesion_auroc": result.lesion_auroc,
             "table": result.table(),
         },
@@ -277,6 +280,7 @@ def _report(out: Path, plan: DemoSettings, result: DemoResult) -> None:
         slides=result.new_slides,
         extraction=out,
         seconds=stages,
+        peak_bytes=result.peak_bytes | dict.fromkeys(STEPS.values(), result.peak_bytes["extract features"]),
         facts={
             "Command": "dtcwsi demo",
             "Slides": f"{plan.slides} synthetic, {plan.side_px} px a side, difficulty {plan.difficulty:g}",
@@ -291,6 +295,8 @@ def _report(out: Path, plan: DemoSettings, result: DemoResult) -> None:
 def _stage(name: str, result: DemoResult, say: Callable[[str], None]) -> Iterator[None]:
     say(f"{name} ...")
     start = time.perf_counter()
-    yield
+    with watch_memory() as peak:
+        yield
+    result.peak_bytes[name] = peak.process_bytes
     result.seconds[name] = time.perf_counter() - start
     say(f"{name}: {result.seconds[name]:.1f} s")

@@ -19,6 +19,7 @@ from dtcwsi.cli import (
     heatmap,
     listing,
     predict,
+    report,
     train,
 )
 from dtcwsi.cli.console import complain
@@ -44,6 +45,7 @@ app.command("predict")(predict.run)
 app.command("explain")(explain.run)
 app.command("faithfulness")(faithfulness.run)
 app.command("heatmap")(heatmap.run)
+app.command("report")(report.run)
 app.command("bench")(bench.run)
 app.command("audit-splits")(audit_splits.run)
 app.command("models")(listing.models)

@@ -94,6 +94,7 @@ def run(
             title=title,
             runs=[where["out"]],
             extraction=extraction_of(where["features"]),
+            slide_files={slide.slide_id: slide.path for slide in cohort.slides if slide.path is not None},
             facts={"Command": command_line()},
         )
     _conclude(record, as_json=as_json)

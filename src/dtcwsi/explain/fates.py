@@ -1,6 +1,6 @@
 """What became of each patch of one slide, and how much attention it got."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ class PatchFates:
     ``attention`` is each patch's share; ``percentile`` its standing among the slide's patches, 0 to 100. ``importance``
     is the compressor's first-stage share of each patch, ``mass`` that of all patches in its token, 0 once pruned; both
     None where the model does not score patches.
+    ``by_stage`` (stages, N) is like ``token`` after each stage; no stage where nothing is known of them.
     """
 
     fate: NDArray[np.int8]
@@ -49,6 +50,7 @@ class PatchFates:
     percentile: NDArray[np.float64]
     importance: NDArray[np.float64] | None = None
     mass: NDArray[np.float64] | None = None
+    by_stage: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
 
     def __len__(self) -> int:
         return len(self.fate)
@@ -94,6 +96,7 @@ def fates_of(prediction: Prediction, bag: int = 0) -> PatchFates:
         percentile=attention_percentile(attention),
         importance=_rows(prediction.importance, rows),
         mass=_rows(prediction.mass, rows),
+        by_stage=by_stage,
     )
 
 

@@ -17,12 +17,13 @@ from dtcwsi.explain.figures.canvas import Canvas, ScaleBar, blank_canvas, scale_
 from dtcwsi.explain.figures.drawing import Wanted, draw_figures
 from dtcwsi.explain.figures.subject import Heading, Subject, encode_jpeg
 from dtcwsi.explain.places import check_inside, places_of
+from dtcwsi.explain.slide_patches import SlidePatches
 from dtcwsi.store.atomic import write_bytes, write_json
 from dtcwsi.types import Features, SlideReader, TissueMask
 
 __all__ = ["RECORD", "ExplainedSlide", "SlideView", "TruthMask", "explain_slide", "view_of", "view_slide"]
 
-_REPORT_PX = 560
+_REPORT_PX, _REPORT_SLIDE_PX = 560, 1600
 RECORD = "slide.json"  # says whose pictures a folder holds
 
 
@@ -49,8 +50,8 @@ class ExplainedSlide:
     """What `explain_slide` found and wrote.
 
     ``files`` are the paths by name: attention.png, ..., patches.csv, patches.geojson, outlines.geojson. ``panels`` are
-    JPEGs for a report: slide, attention, merging, pruning. ``model_told`` says which models were asked.
-    ``lesion_auroc`` is None without a truth mask, or where no patch or every patch is lesion.
+    JPEGs for a report: slide, of 1600 px or more, attention, merging, pruning. ``model_told`` says which models were
+    asked. ``lesion_auroc`` is None without a truth mask, or where no patch or every patch is lesion.
     """
 
     slide_id: str
@@ -65,6 +66,8 @@ class ExplainedSlide:
     scale_bar: ScaleBar
     files: Mapping[str, Path]
     panels: Mapping[str, bytes] = field(repr=False)
+    fates: PatchFates = field(repr=False)
+    patches: SlidePatches = field(repr=False)
 
     @property
     def probability(self) -> float:
@@ -115,6 +118,7 @@ def explain_slide(
         check_inside(features.slide_id, coords, patch_size, slide.info)
     view = view_slide(models, features, class_names=class_names)
     canvas = _canvas(slide, coords, patch_size, spacing_um, max_px)
+    whole = _canvas(slide, coords, patch_size, spacing_um, _REPORT_SLIDE_PX)
     told = models_told or _told(models)
     heading = _heading(features.slide_id, view, models, told, true_label)
     wanted = wanted or Wanted()
@@ -133,7 +137,10 @@ def explain_slide(
         lesion_auroc=_score(view.fates, coords, patch_size, truth),
         scale_bar=scale_bar(canvas),
         files=files,
-        panels={name: encode_jpeg(picture, max_px=_REPORT_PX) for name, picture in subject.panels.items()},
+        panels={name: encode_jpeg(picture, max_px=_REPORT_PX) for name, picture in subject.panels.items()}
+        | {"slide": encode_jpeg(whole.picture, max_px=max(whole.picture.shape))},
+        fates=view.fates,
+        patches=_patches(whole, coords, patch_size),
     )
 
 
@@ -177,6 +184,11 @@ def _heading(
         fates_of=told if alone else f"{models[0].name}, the first of {len(models)} fold models alone",
         fates_note="" if alone else "The other models merge and prune otherwise.",
     )
+
+
+def _patches(canvas: Canvas, coords: NDArray[np.int64], patch_size: float) -> SlidePatches:
+    height_level0, width_level0 = (side * canvas.pixel_level0 for side in canvas.picture.shape[:2])
+    return SlidePatches(coords, patch_size, canvas.origin_level0, width_level0, height_level0, canvas.spacing_um)
 
 
 def _score(fates: PatchFates, coords: NDArray[np.int64], patch_size: float, truth: TruthMask | None) -> float | None:

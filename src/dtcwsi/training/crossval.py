@@ -11,6 +11,7 @@ import torch
 from dtcwsi.bags.cohort import Cohort
 from dtcwsi.bags.splits import Split
 from dtcwsi.errors import DtcwsiError, OptionError, UsageError
+from dtcwsi.memory import watch_memory
 from dtcwsi.metrics import score
 from dtcwsi.models import create_model
 from dtcwsi.options import check_whole_number
@@ -215,12 +216,13 @@ def _train_fold(run: _Run, fold: int) -> dict[str, Any]:
     split = plan.splits[fold]
     tell_of_fold(plan, fold, run.tell)
     began, found = time.perf_counter(), {}
-    if run.search is not None:
-        store = run.folder.fold(fold) / "search.db"
-        chosen = search_fold(plan, run.search, fold, store, tell=trial_teller(run.tell, fold))
-        plan, found = chosen.plan, {"search": chosen.record}
-    on_epoch, on_pretrained = epoch_teller(run.tell, fold, plan.recipe.epochs), pretrained_teller(run.tell, fold)
-    module = fit_fold(plan, fold, on_epoch=on_epoch, on_pretrained=on_pretrained)
+    with watch_memory() as peak:
+        if run.search is not None:
+            store = run.folder.fold(fold) / "search.db"
+            chosen = search_fold(plan, run.search, fold, store, tell=trial_teller(run.tell, fold))
+            plan, found = chosen.plan, {"search": chosen.record}
+        on_epoch, on_pretrained = epoch_teller(run.tell, fold, plan.recipe.epochs), pretrained_teller(run.tell, fold)
+        module = fit_fold(plan, fold, on_epoch=on_epoch, on_pretrained=on_pretrained)
     train_seconds = time.perf_counter() - began
     model, device, recipe = module.best_model(), device_of(plan.device), module.recipe
     tested = evaluate(model.to(device), features, split.test, max_tokens=recipe.max_tokens, device=device)
@@ -231,6 +233,7 @@ def _train_fold(run: _Run, fold: int) -> dict[str, Any]:
     run.folder.write_history(fold, module.history)
     record = _fold_record(plan, fold, split, tested)
     record |= {"best_epoch": module.best_epoch, "epochs": len(module.history), "train_seconds": train_seconds, **found}
+    record["train_peak"] = asdict(peak)
     run.folder.finish(fold, record)
     run.tell(TrainingEvent("fold_ends", f"fold {fold}: AUC {record['metrics']['auc']:.3f}", fold))
     return record

@@ -13,9 +13,17 @@ from dtcwsi.catalog import model_options
 from dtcwsi.errors import UnknownNameError, UsageError
 from dtcwsi.store.tables import read_rows
 
-__all__ = ["METRICS", "Fold", "Metric", "RunSummary", "read_run"]
+__all__ = ["FURTHER_METRICS", "METRICS", "Fold", "Metric", "RunSummary", "read_run"]
 
 METRICS = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "auc": "AUC"}
+FURTHER_METRICS = {
+    "average_precision": "Average precision",
+    "f1": "F1",
+    "kappa": "Kappa",
+    "quadratic_kappa": "Quadratic kappa",
+    "brier": "Brier score",
+    "calibration_error": "Calibration error (ECE)",
+}
 _RECIPE = ("epochs", "lr", "weight_decay", "patience", "batch_size", "class_weights")
 
 
@@ -33,7 +41,11 @@ class Metric:
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold: its number, slides tested, metrics by name, epochs trained, the epoch chosen, seconds of training."""
+    """One fold: its number, slides tested, metrics by name, epochs trained, the epoch chosen, seconds of training.
+
+    ``tokens_out`` is the mean a slide tested; ``peak_bytes`` and ``gpu_peak_bytes`` are the memory of training, None
+    where it is not known.
+    """
 
     number: int
     tested: int | None
@@ -41,15 +53,18 @@ class Fold:
     epochs: int | None
     best_epoch: int | None
     train_seconds: float
+    tokens_out: float | None
+    peak_bytes: int | None
+    gpu_peak_bytes: int | None
 
 
 @dataclass(frozen=True)
 class RunSummary:
     """What a run folder says.
 
-    ``labels`` (slides,) class numbers and ``probabilities`` (slides, classes) are out of fold, ``patients`` in the same
-    order. ``tokens_in`` and ``tokens_out`` are means a slide; ``predict_seconds`` is for all slides together.
-    ``left_out`` is (slide id, reason).
+    ``labels`` (slides,) class numbers and ``probabilities`` (slides, classes) are out of fold, ``patients`` and
+    ``tested_in``, the fold that predicted, in the same order. ``tokens_in`` and ``tokens_out`` are means a slide;
+    ``predict_seconds`` is for all slides together. ``left_out`` is (slide id, reason).
     """
 
     folder: Path
@@ -73,6 +88,7 @@ class RunSummary:
     predict_seconds: float
     slide_ids: tuple[str, ...]
     patients: tuple[str, ...]
+    tested_in: tuple[str, ...]
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float64]
     left_out: tuple[tuple[str, str], ...]
@@ -107,7 +123,8 @@ def read_run(folder: Path) -> RunSummary:
         versions=found.get("versions") or {},
         metrics={name: _metric(value) for name, value in (found.get("metrics") or {}).items()},
         folds=tuple(
-            _fold(int(number), fold) for number, fold in sorted((found.get("folds") or {}).items(), key=_by_number)
+            _fold(folder, int(number), fold)
+            for number, fold in sorted((found.get("folds") or {}).items(), key=_by_number)
         ),
         folds_by=_folds_by(settings),
         failed_folds=found.get("failed_folds") or {},
@@ -119,6 +136,7 @@ def read_run(folder: Path) -> RunSummary:
         predict_seconds=per_slide * len(rows),
         slide_ids=tuple(row["slide_id"] for row in rows),
         patients=tuple(patient_of.get(row["slide_id"], row["slide_id"]) for row in rows),
+        tested_in=tuple(row["fold"] for row in rows),
         labels=np.array([classes.index(row["label"]) for row in rows], np.int64),
         probabilities=np.array([[float(row[f"prob_{name}"]) for name in classes] for row in rows]).reshape(
             len(rows), len(classes)
@@ -146,7 +164,10 @@ def _metric(value: Mapping[str, Any]) -> Metric:
     return Metric(value.get("mean"), value.get("std"), value.get("pooled"), low, high, tuple(value.get("folds") or ()))
 
 
-def _fold(number: int, value: Mapping[str, Any]) -> Fold:
+def _fold(folder: Path, number: int, value: Mapping[str, Any]) -> Fold:
+    record = folder / f"fold{number}" / "fold.json"
+    tokens = (_read_json(record) if record.is_file() else {}).get("tokens_out")
+    peak = value.get("train_peak") or {}
     return Fold(
         number=number,
         tested=(value.get("slides") or {}).get("test"),
@@ -154,6 +175,9 @@ def _fold(number: int, value: Mapping[str, Any]) -> Fold:
         epochs=value.get("epochs"),
         best_epoch=value.get("best_epoch"),
         train_seconds=float(value.get("train_seconds") or 0.0),
+        tokens_out=float(np.mean(tokens)) if tokens else None,
+        peak_bytes=peak.get("process_bytes"),
+        gpu_peak_bytes=peak.get("gpu_bytes"),
     )
 
 

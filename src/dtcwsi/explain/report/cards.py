@@ -1,0 +1,50 @@
+"""A slide as the page shows it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dtcwsi.explain.figures.painting import attention_colours
+from dtcwsi.explain.report.patch_data import patch_data
+from dtcwsi.explain.report.runs import RunSummary
+from dtcwsi.explain.slide import ExplainedSlide
+
+__all__ = ["Card", "HeldOut", "card_of", "gradient"]
+
+_GRADIENT_STEPS = 10
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a run says of a slide out of fold."""
+
+    prediction: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Card:
+    """A slide with its patches for the script, None without any; ``held_out`` is None if no run of its model has it."""
+
+    slide: ExplainedSlide
+    held_out: HeldOut | None
+    data: Mapping[str, Any] | None
+
+
+def card_of(slide: ExplainedSlide, runs: Mapping[str, RunSummary]) -> Card:
+    """Put a slide's patches into the page, and look up what the run of its model said when it held the slide out."""
+    data = patch_data(slide.patches, slide.fates) if slide.tokens_in else None
+    run = next((run for run in runs.values() if run.model == slide.model and slide.slide_id in run.slide_ids), None)
+    if run is None:
+        return Card(slide, None, data)
+    chances = run.probabilities[run.slide_ids.index(slide.slide_id)]
+    return Card(slide, HeldOut(run.classes[int(chances.argmax())], float(chances.max())), data)
+
+
+def gradient() -> str:
+    """Write the colours of attention as the stops of a CSS gradient."""
+    colours = attention_colours()
+    chosen = colours[np.linspace(0, len(colours) - 1, _GRADIENT_STEPS).round().astype(int)].tolist()
+    return ", ".join(f"rgb({red}, {green}, {blue})" for red, green, blue in chosen)
