@@ -16,6 +16,7 @@ from dtcwsi.bags.splits import assign_folds, make_split
 from dtcwsi.encoders import load_encoder
 from dtcwsi.errors import DtcwsiError, UsageError
 from dtcwsi.explain.faithfulness.lesion import lesion_auroc, read_mask
+from dtcwsi.explain.origin import read_origin
 from dtcwsi.explain.report import STEPS, write_report
 from dtcwsi.explain.slide import ExplainedSlide, TruthMask, explain_slide, view_slide
 from dtcwsi.extraction import Extraction, Summary, run_extraction
@@ -254,6 +255,7 @@ def _new_slides(out: Path, plan: DemoSettings, result: DemoResult) -> None:
                     out / "explained" / slide_id,
                     true_label=labels[slide_id],
                     truth=TruthMask(read_mask(new / "truth" / f"{slide_id}.png"), _TRUTH_DOWNSAMPLE),
+                    tissue=read_origin(found.features_file).tissue,
                 )
             )
 

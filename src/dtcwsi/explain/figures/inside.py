@@ -69,10 +69,8 @@ def _looked_inside(model: Classifier, bags: PackedBags) -> Inside:
     part, compressor = _array(tokens.patch_weight), model.compressor
     if not isinstance(compressor, StagedCompressor) or not len(bags.features):
         return Inside(prediction, None, _array(prediction.attention), part)
-    states = list(compressor.steps(bags))
-    first = states[0]
-    importance = _array(first.tokens.mass[first.trace.token]) if hasattr(compressor, "importance") else None
-    merged = _unpruned(bags, states, tokens)
+    importance = None if prediction.importance is None else _array(prediction.importance)
+    merged = _unpruned(bags, list(compressor.steps(bags)), tokens)
     return Inside(prediction, importance, _array(model.predict(merged, model.aggregate(merged)).attention), part)
 
 
