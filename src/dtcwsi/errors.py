@@ -29,6 +29,7 @@ __all__ = [
     "StoreError",
     "UnknownNameError",
     "UsageError",
+    "told_of",
 ]
 
 
@@ -74,3 +75,11 @@ class BudgetError(DtcwsiError):
 
 class StoreError(DtcwsiError):
     """A file could not be written or locked."""
+
+
+def told_of(error: Exception) -> str:
+    """Put an error into a line: its sentence if this package raised it, else its kind and first line."""
+    if isinstance(error, DtcwsiError):
+        return str(error)
+    first = str(error).partition("\n")[0].strip()
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__

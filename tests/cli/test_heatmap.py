@@ -54,7 +54,7 @@ def test_one_bad_slide_ends_nothing_and_predictions_are_those_of_predict(run, co
     expected = list(csv.DictReader(run("predict", trained, new).out.splitlines()))
     assert rows["new"] == expected[0]
     files = ["new.csv", "new.geojson", "new.outlines.geojson", "new.overlay.tif", "new.png"]
-    assert sorted(path.name for path in out.iterdir()) == [*files, "predictions.csv"]
+    assert sorted(path.name for path in out.iterdir()) == ["heatmaps.json", *files, "predictions.csv"]
     capsys.readouterr()
     sys_argv, sys.argv = sys.argv, [str(_EXAMPLE), str(out / "new.geojson"), str(out / "new.outlines.geojson")]
     try:
@@ -75,7 +75,7 @@ def test_slides_of_the_cohort_are_judged_on_one_scale_by_the_models_that_never_s
     for name in ("s04", "s05"):
         assert rows[name]["warning"] == ""
         assert float(rows[name]["prob_a"]) == pytest.approx(float(own[name]["prob_a"]), abs=1e-5)
-    names = ["predictions.csv", "s04.parquet", "s04.png", "s05.parquet", "s05.png"]
+    names = ["heatmaps.json", "predictions.csv", "s04.parquet", "s04.png", "s05.parquet", "s05.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
@@ -90,6 +90,26 @@ def test_requests_that_make_no_sense_are_refused_before_any_work(run, cohort, tr
         done = run("heatmap", trained, file, "--out", tmp_path / "out", *arguments)
         assert (done.status, sentence in done.err) == (2, True)
     assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_folder_of_other_files_is_left_alone(run, cohort, trained, tmp_path):
+    (tmp_path / "s00.png").write_bytes(b"a scan")
+    done = run("heatmap", trained, cohort / "features/s00.h5", "--out", tmp_path)
+    assert (done.status, (tmp_path / "s00.png").read_bytes()) == (2, b"a scan")
+    assert f"{tmp_path} holds other files, which heatmaps might be written over; name another --out" in done.err
+
+
+def test_tissue_that_someone_edited_and_a_strange_name_end_nothing(run, cohort, trained, tmp_path):
+    edited = with_slide(cohort / "features/s00.h5", tmp_path)
+    outlines = tmp_path / "tissue/s00.geojson"
+    outlines.write_text(outlines.read_text().replace("area_um2", "area"))
+    strange = edited.with_name("predictions.h5")
+    shutil.copy(edited, strange)
+    done = run("heatmap", trained, strange, edited, "--out", tmp_path / "out", "--no-overlay")
+    assert done.status == 1
+    rows = rows_of(tmp_path / "out/predictions.csv")
+    assert "would take the place of that of all slides; rename the file" in rows["predictions"]["warning"]
+    assert rows["s00"]["prediction"] in ("a", "b")
 
 
 @pytest.mark.parametrize("command", ["heatmap", "explain"])

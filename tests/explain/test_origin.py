@@ -1,7 +1,9 @@
 """The slide of a feature file is found again, and another is not taken for it."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -88,3 +90,25 @@ def test_tissue_of_another_version_of_the_slide_is_none(extracted, tmp_path):
     write_contours(tmp_path / "out" / "tissue" / "S1.geojson", TISSUE, {"slide": "x", "fingerprint": "0" * 16})
     origin = read_origin(extracted)
     assert origin.tissue is origin.path is None
+
+
+def test_only_the_slide_of_that_very_name_is_taken(extracted, tmp_path):
+    folder = tmp_path / "more"
+    for name in ("S1.part.tif", "S12.tif", "S1.tif"):
+        write_pyramid(folder / name, np.full((200, 300, 3), 90, np.uint8), spacing_um=0.5)
+    unknown = replace(read_origin(extracted), fingerprint=None)
+    assert find_original(unknown, folder) == folder / "S1.tif"
+    (folder / "S1.tif").rename(folder / "S1[2].tif")
+    assert find_original(replace(unknown, slide_id="S1[2]"), folder) == folder / "S1[2].tif"
+    with pytest.raises(SlideError, match="holds no slide 'S1'"):
+        find_original(unknown, folder)
+    (folder / "S1.png").write_bytes((tmp_path / "slides" / "S1.tif").read_bytes())
+    assert find_original(unknown, folder) == folder / "S1.png"
+
+
+def test_features_that_lie_in_no_extraction_have_no_slide(extracted):
+    with TemporaryDirectory(dir="/") as bare:
+        alone = Path(bare) / "S1.h5"
+        shutil.copy(extracted, alone)
+        origin = read_origin(alone)
+    assert (origin.path, origin.tissue, origin.spacing_um) == (None, None, 0.5)

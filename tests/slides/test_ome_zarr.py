@@ -136,3 +136,24 @@ def test_folders_are_slides_of_a_cohort_and_a_change_inside_is_seen(write, tmp_p
     (path / "zarr.json").write_text(json.dumps(told))
     assert fingerprint(path) != before
     assert plan_extraction({"a.ome": path}, extraction).left == {"a.ome"}
+
+
+def test_other_pixels_of_the_same_size_are_another_slide(write):
+    path = write("one.zarr")
+    before = fingerprint(path)
+    chunk = max((file for file in path.rglob("*") if file.name != "zarr.json" and file.is_file()), key=_size)
+    content = bytearray(chunk.read_bytes())
+    content[10] ^= 1
+    chunk.write_bytes(bytes(content))
+    assert fingerprint(path) != before
+
+
+def test_levels_of_rounded_width_keep_their_rows(write, tmp_path):
+    tall = np.full((6400, 129, 3), 255, np.uint8)
+    tall[3200:3264] = 0
+    read = open_slide(write(pixels=tall)).read((0, 3200), (128, 64), (64, 32))
+    assert (read[1:-1, :60] == 0).all()
+
+
+def _size(path):
+    return path.stat().st_size, str(path)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dtcwsi.classifier import Classifier
-from dtcwsi.errors import DtcwsiError
+from dtcwsi.errors import told_of
 from dtcwsi.explain.faithfulness import Draws, SlideScores, TruthMask, measure_slide, read_mask
 from dtcwsi.inference import Run
 from dtcwsi.store.features import read_features
@@ -54,8 +54,8 @@ def measure_run(
     for slide_id, path in files.items():
         try:
             scores = _measured(run, others, path, slide_id, _mask(truth, slide_id), truth_downsample, draws)
-        except DtcwsiError as error:
-            found.failed[slide_id] = str(error)
+        except Exception as error:  # noqa: BLE001 - one slide, whatever it holds, is not all
+            found.failed[slide_id] = told_of(error)
         else:
             if scores is None:
                 found.no_tissue.append(slide_id)

@@ -54,12 +54,13 @@ def run(
     from dtcwsi.explain.figures.drawing import FIGURES, Wanted
     from dtcwsi.explain.report import write_report
     from dtcwsi.inference import load_run
+    from dtcwsi.slides.ome_zarr import ZARR_SUFFIX
     from dtcwsi.store.atomic import check_writable
 
     wanted = Wanted(tuple(figures or FIGURES), tuple(formats or ["png"]), _shares(retentions))
     exports = Exports(table, compressed=compressed)
     trained = load_run(run)
-    if slide.is_dir():
+    if slide.is_dir() and slide.suffix.lower() != ZARR_SUFFIX:
         raise UsageError(f"{slide} is a folder; explain takes one slide or one feature file")
     check_writable(out)
     _check_free(out, slide.stem)
@@ -104,6 +105,7 @@ def _explained(
             slide,
             out,
             models_told=told,
+            unseen=bool(trained.not_trained_on(bag.slide_id)),
             spacing_um=origin.spacing_um,
             wanted=wanted,
             exports=exports,

@@ -12,7 +12,7 @@ from dtcwsi.cli.judges import judges_of
 from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Gzip, Json, Out, RunEncoder, Spacing, Table, Workers
 from dtcwsi.cli.originals import Slides, original
 from dtcwsi.cli.predict import empty_row, row_of, warn
-from dtcwsi.errors import DtcwsiError, UsageError
+from dtcwsi.errors import SlideError, UsageError, told_of
 
 if TYPE_CHECKING:
     from dtcwsi.explain.exports import Exports
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from dtcwsi.explain.heatmap.scales import Scale
     from dtcwsi.inference import Run
 
-__all__ = ["run"]
+__all__ = ["RECORD", "run"]
+
+RECORD = "heatmaps.json"  # says that a folder holds heatmaps, so that they may be written anew
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def run(
     from dtcwsi.explain.exports import Exports
     from dtcwsi.explain.heatmap import SCALES
     from dtcwsi.inference import load_run
-    from dtcwsi.store.atomic import check_writable, write_text
+    from dtcwsi.store.atomic import check_writable, write_json, write_text
     from dtcwsi.store.tables import csv_text
 
     if scale not in SCALES:
@@ -76,7 +78,11 @@ def run(
     trained = load_run(run)
     if class_name is not None and class_name not in trained.class_names:
         raise UsageError(f"got --class {class_name!r}; expected one of {', '.join(trained.class_names)}")
+    _check_out(out)
     check_writable(out)
+    if class_name is not None:
+        _check_maps(trained, class_name)
+    write_json(out / RECORD, {"run": str(run), "scale": scale, "together": together, "class": class_name})
     found = bring_features(trained, inputs, Reading(work or run / "predicted", encoder, spacing, workers, device))
     rows = _drawn_together(trained, found, drawing) if together else _drawn_alone(trained, found, drawing)
     write_text(out / "predictions.csv", csv_text(rows))
@@ -86,6 +92,23 @@ def run(
     if as_json:
         print_json(rows)
     return 1 if failed else 0
+
+
+def _check_out(out: Path) -> None:
+    """Keep heatmaps from taking the place of slides, annotations and tables of one name.  Raises: UsageError."""
+    if out.is_dir() and any(out.iterdir()) and not (out / RECORD).is_file():
+        raise UsageError(f"{out} holds other files, which heatmaps might be written over; name another --out")
+
+
+def _check_maps(trained: "Run", class_name: str) -> None:
+    """Make sure that the models have a map a class, before slides are read.  Raises: UsageError."""
+    import numpy as np
+
+    from dtcwsi.ensemble import ask
+    from dtcwsi.types import Features
+
+    blank = np.zeros((1, trained.models[0].in_dim), np.float32)
+    ask(trained.models[:1], Features("blank", blank, np.zeros((1, 2), np.int64), 256.0, None)).attention(class_name)
 
 
 def _drawn_alone(trained: "Run", inputs: list[Input], drawing: _Drawing) -> list[dict[str, str]]:
@@ -127,9 +150,9 @@ def _asked(trained: "Run", item: Input, drawing: _Drawing) -> "tuple[dict[str, s
         return row_of(trained, judged(judges, read_header(item.features), answers)), heat
     except UsageError:  # what no other slide would be spared
         raise
-    except DtcwsiError as error:
-        complain(f"{item.slide_id}: {error}")
-        return empty_row(trained, item.slide_id, str(error)), None
+    except Exception as error:  # noqa: BLE001 - one slide, whatever it holds, is not all
+        complain(f"{item.slide_id}: {told_of(error)}")
+        return empty_row(trained, item.slide_id, told_of(error)), None
 
 
 def _drawn(item: Input, heat: "SlideHeat", scale: "Scale", row: dict[str, str], drawing: _Drawing) -> dict[str, str]:
@@ -139,12 +162,14 @@ def _drawn(item: Input, heat: "SlideHeat", scale: "Scale", row: dict[str, str], 
 
     assert item.features is not None
     try:
+        if item.slide_id == "predictions":
+            raise SlideError("a table named 'predictions' would take the place of that of all slides; rename the file")
         origin = read_origin(item.features)
         with original(item, origin, drawing.slides, drawing.spacing_um) as slide:
             write_heatmap(
                 heat, scale, drawing.out, slide, origin=origin, overlay=drawing.overlay, exports=drawing.exports
             )
-    except DtcwsiError as error:
-        complain(f"{item.slide_id}: {error}")
-        return {name: "" for name in row} | {"slide_id": item.slide_id, "warning": f"failed: {error}"}
+    except Exception as error:  # noqa: BLE001 - as above
+        complain(f"{item.slide_id}: {told_of(error)}")
+        return {name: "" for name in row} | {"slide_id": item.slide_id, "warning": f"failed: {told_of(error)}"}
     return row

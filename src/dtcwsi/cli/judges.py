@@ -17,6 +17,6 @@ def judges_of(trained: "Run", slide_id: str) -> "tuple[Run, str]":
     if len(unseen) == many:
         return trained, name if many == 1 else f"{name}, mean of {many} fold models"
     if not unseen:
-        return trained, f"{name}, {some(trained.folds)}, trained on this slide: its figures are too sure"
+        return trained, f"{name}, {some(trained.folds)}, trained on this slide or its patient: its figures are too sure"
     folds = some(trained.folds[number] for number in unseen)
     return trained.only(unseen), f"{name}, {folds}, not trained on this slide or its patient"

@@ -38,7 +38,8 @@ def original(
     if path is None:
         yield None
         return
-    with closing(open_slide(path, spacing_um=spacing_um or origin.spacing_um)) as slide:
+    made_at = origin.spacing_um  # which the user may have set over what the file records
+    with closing(open_slide(path, spacing_um=made_at or spacing_um, override=made_at is not None)) as slide:
         check_size(origin, slide.info)
         yield slide
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from dtcwsi.errors import SlideError
 from dtcwsi.slides import check_file
+from dtcwsi.slides.ome_zarr import ZARR_SUFFIX
 from dtcwsi.slides.opening import SLIDE_SUFFIXES
+from dtcwsi.slides.picture import PICTURE_SUFFIXES
 from dtcwsi.store.contours import read_contours, read_provenance
 from dtcwsi.store.digest import fingerprint
 from dtcwsi.store.hdf5 import read_attributes
@@ -33,10 +35,10 @@ class Origin:
 def read_origin(features: Path) -> Origin:
     """Read what a feature file, and the tissue file of the same extraction, say of their slide.
 
-    Tissue of another version of the slide counts as none.
+    Tissue of another version of the slide counts as none, and so does what cannot be read.
     """
     told = read_attributes(features)
-    extraction = features.resolve().parents[2]
+    extraction = [features.resolve(), *features.resolve().parents][:4][-1]  # features/ENCODER/ID.h5 of it
     outlines = extraction / "tissue" / f"{features.stem}.geojson"
     found = read_provenance(outlines)
     made_from = told.get("slide_fingerprint")
@@ -49,8 +51,15 @@ def read_origin(features: Path) -> Origin:
         fingerprint=made_from or found.get("fingerprint"),
         size_level0=None if width is None or height is None else (int(width), int(height)),
         spacing_um=told.get("slide_spacing_um"),
-        tissue=read_contours(outlines) if found else None,
+        tissue=_tissue(outlines) if found else None,
     )
+
+
+def _tissue(outlines: Path) -> TissueMask | None:
+    try:
+        return read_contours(outlines)
+    except (OSError, ValueError, KeyError, TypeError, IndexError):  # someone edited it
+        return None
 
 
 def _place(slide: Path, extraction: Path) -> Path:
@@ -70,8 +79,9 @@ def find_original(origin: Origin, folder: Path | None = None) -> Path:
             where = "was not recorded" if path is None else f"is not at {path} any more"
             raise SlideError(f"the slide of {origin.slide_id!r} {where}; name the folder that holds it with --slides")
     else:
-        named = sorted(folder.glob(f"{origin.slide_id}.*")) if folder.is_dir() else [folder]
-        path = next((each for each in named if each.suffix.lower() in SLIDE_SUFFIXES), None)
+        there = sorted(folder.iterdir()) if folder.is_dir() and folder.suffix.lower() != ZARR_SUFFIX else [folder]
+        named = [each for each in there if each == folder or each.stem == origin.slide_id]
+        path = next((each for each in named if each.suffix.lower() in SLIDE_SUFFIXES | PICTURE_SUFFIXES), None)
         if path is None:
             raise SlideError(
                 f"{folder} holds no slide {origin.slide_id!r}; expected a file of that name, such as "

@@ -51,13 +51,15 @@ class ExplainedSlide:
 
     ``files`` are the paths by name: attention.png, ..., patches.csv, patches.geojson, outlines.geojson. ``panels`` are
     JPEGs for a report: slide, of 1600 px or more, attention, merging, pruning. ``model_told`` says which models were
-    asked. ``lesion_auroc`` is None without a truth mask, or where no patch or every patch is lesion.
+    asked, ``unseen`` that none was trained on the slide. ``lesion_auroc`` is None without a truth mask, or where no
+    patch or every patch is lesion.
     """
 
     slide_id: str
     model: str
     model_told: str
     n_models: int
+    unseen: bool
     prediction: str
     probabilities: Mapping[str, float]
     true_label: str | None
@@ -95,6 +97,7 @@ def explain_slide(
     true_label: str | None = None,
     truth: TruthMask | None = None,
     models_told: str | None = None,
+    unseen: bool = False,
     spacing_um: float | None = None,
     max_px: int = 680,
     wanted: Wanted | None = None,
@@ -106,7 +109,8 @@ def explain_slide(
     Probabilities and attention are means over the models (the folds of a run); fates are the first model's, as the
     pictures say. Without ``slide`` the patches are drawn on blank ground, in um if ``spacing_um`` (of a level-0
     pixel) is known. ``class_names`` default to the model's; ``models_told`` replaces the words for which models were
-    asked. Pictures are ``max_px`` wide or, of long slides and where patches would be under 6 px, up to 2000.
+    asked, ``unseen`` says that none of them was trained on the slide.
+    Pictures are ``max_px`` wide or, of long slides and where patches would be under 6 px, up to 2000.
     ``wanted`` chooses the figures, their formats and the retentions of figure3; without it all are drawn as PNG.
     ``exports`` chooses the table's format and compression; ``tissue`` is outlined for QuPath.
     A slide without tissue gives pictures that say so, and that there is no prediction, and tables without rows.
@@ -130,6 +134,7 @@ def explain_slide(
         model=models[0].name,
         model_told=told,
         n_models=len(models),
+        unseen=unseen,
         prediction=view.prediction,
         probabilities=dict(zip(view.class_names, view.probabilities.tolist(), strict=True)),
         true_label=true_label,

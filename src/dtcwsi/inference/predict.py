@@ -51,8 +51,13 @@ class Run:
         return frozenset().union(*self.seen)
 
     def not_trained_on(self, slide_id: str) -> tuple[int, ...]:
-        """Number the models that never saw a slide: all for a new one, one for a slide of the run's cohort."""
-        return tuple(number for number, slides in enumerate(self.seen) if slide_id not in slides)
+        """Number the models that never saw a slide, nor another of its patient, if the run's cohort has it.
+
+        All for a new slide, one for a slide of the cohort where folds are those of cross-validation.
+        """
+        patient = self.patients.get(slide_id)
+        akin = {each for each, other in self.patients.items() if other == patient} | {slide_id}
+        return tuple(number for number, slides in enumerate(self.seen) if akin.isdisjoint(slides))
 
     def only(self, numbers: Sequence[int]) -> "Run":
         """Keep some of the models."""

@@ -60,11 +60,11 @@ class OmeZarrReader(SampledReader):
             level_downsamples=tuple(sizes[0]["x"] / size["x"] for size in sizes),
             reader="ome-zarr",
         )
-        levels = [
+        self._levels = [
             BlockedLevel(size["x"], size["y"], chunk["x"], chunk["y"])
             for size, chunk in zip(sizes, chunks, strict=True)
         ]
-        self._blocks = Blocks(levels, self._decoded)
+        self._blocks = Blocks(self._levels, self._decoded)
 
     @staticmethod
     def reads(path: Path) -> bool:
@@ -88,8 +88,9 @@ class OmeZarrReader(SampledReader):
     def _read_level(
         self, level: int, top_left_level0: tuple[int, int], level_size: tuple[int, int]
     ) -> NDArray[np.uint8]:
-        scale = self._info.level_downsamples[level]
-        left, top = (round(edge / scale) for edge in top_left_level0)
+        whole, size = self._levels[0], self._levels[level]  # rounded sizes differ across and down
+        left = round(top_left_level0[0] * size.width / whole.width)
+        top = round(top_left_level0[1] * size.height / whole.height)
         return self._blocks.read(level, left, top, *level_size)
 
     def _decoded(self, level: int, row: int, column: int) -> NDArray[np.uint8]:

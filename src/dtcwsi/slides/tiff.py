@@ -80,8 +80,9 @@ class TiffReader(SampledReader):
     def _read_level(
         self, level: int, top_left_level0: tuple[int, int], level_size: tuple[int, int]
     ) -> NDArray[np.uint8]:
-        scale = self._info.level_downsamples[level]
-        left, top = (round(edge / scale) for edge in top_left_level0)
+        whole, page = self._levels[0], self._levels[level]  # rounded sizes differ across and down
+        left = round(top_left_level0[0] * page.imagewidth / whole.imagewidth)
+        top = round(top_left_level0[1] * page.imagelength / whole.imagelength)
         return self._tiles.read(level, left, top, *level_size)
 
 

@@ -183,14 +183,14 @@ def read_features(path: Path) -> Features:
         raise FeaturesError(
             f"{path} has NaN or infinite features in {bad} of {len(rows)} patches; delete it and extract it again"
         )
-    size = attributes.get("patch_size_level0")
-    spacing = attributes.get("patch_spacing_um")
+    told = {name: value for name, value in attributes.items() if str(value) != "None"}  # as other tools write it
+    size, spacing = told.get("patch_size_level0"), told.get("patch_spacing_um")
     return Features(
         slide_id=path.stem,
         features=rows,
         coords=coords,
         patch_size_level0=None if size is None else float(size),
-        encoder=attributes.get("encoder"),
+        encoder=told.get("encoder"),
         spacing_um=None if spacing is None else float(spacing),
     )
 

@@ -49,3 +49,10 @@ def test_ties_are_thinned_evenly_over_the_slide(slide):
     columns = slide.coords[order[:15], 0] // 256
     assert sorted(order.tolist()) == list(range(30))
     assert np.bincount(columns, minlength=4).tolist() == [4, 4, 4, 3], "half of each column of eight, eight, eight, six"
+
+
+def test_models_with_a_map_a_class_are_asked_of_one_class(draw_model, slide):
+    models, bag = [draw_model("clam-mb", seed=seed) for seed in (0, 1, 2)], bag_of(slide)
+    for target in (0, 1):
+        own = [model(pack([bag])).attention_by_class[:, target].detach().numpy() for model in models]
+        np.testing.assert_allclose(maps_of(models, bag, target)["attention"], np.mean(own, axis=0), atol=1e-7)

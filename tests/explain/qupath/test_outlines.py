@@ -93,3 +93,14 @@ def test_compressed_files_hold_the_same_and_have_the_names_that_qupath_reads(tmp
     again = packed["S1.geojson.gz"].read_bytes()
     write_exports(*where, exports=Exports(compressed=True))
     assert packed["S1.geojson.gz"].read_bytes() == again
+
+
+def test_tissue_is_areas_alone_whatever_was_drawn(tmp_path):
+    spike = np.array([[0.0, 0], [100, 0], [100, 100], [0, 100], [0, 0], [-50, 0], [0, 0]])
+    flat, short = np.array([[0.0, 0], [9, 0], [4, 0]]), np.array([[0.0, 0], [9, 0]])
+    tissue = TissueMask((Polygon(spike), Polygon(flat), Polygon(short)), area_um2=1.0)
+    path = tmp_path / "o.geojson"
+    write_outlines_geojson(path, "S1", np.zeros((0, 2), np.int64), SIZE, fates_of([], []), tissue)
+    (drawn,) = read(path)[1]
+    assert drawn["geometry"]["type"] == "Polygon"
+    assert shapely.geometry.shape(drawn["geometry"]).area == 10_000

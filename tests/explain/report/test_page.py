@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dtcwsi.errors import UsageError
-from dtcwsi.explain import write_report
+from dtcwsi.explain import explain_slide, write_report
+from dtcwsi.explain.figures.drawing import Wanted
 from dtcwsi.explain.report.runs import read_run
 
 
@@ -165,6 +166,28 @@ def test_the_out_of_fold_prediction_decides_right_or_wrong(report, runs, explain
         f"{'Right' if said == explained.true_label else 'Wrong'}: {said}, probability {chances.max():.2f}"
         in " ".join(card.split())
     )
+
+
+@pytest.mark.parametrize(("name", "patches"), [("abmil", 60), ("dtc-abmil", 1)])
+def test_a_slide_that_nothing_was_merged_of_or_pruned_has_two_layers(sample, make_model, tmp_path, name, patches):
+    features = replace(
+        sample.features, features=sample.features.features[:patches], coords=sample.features.coords[:patches]
+    )
+    few = Wanted(figures=("figure4",))
+    explained = explain_slide([make_model(name)], features, None, tmp_path, wanted=few)
+    write_report(tmp_path / "report.html", title="Plain", slides=[explained])
+    layers = [given["value"] for tag, given in Page(tmp_path / "report.html").tags if given.get("type") == "radio"]
+    assert layers == ["slide", "attention"]
+
+
+def test_a_slide_that_the_models_never_saw_is_told_as_they_say(sample, make_model, runs, tmp_path):
+    few = Wanted(figures=("figure4",))
+    models = [make_model(seed=seed) for seed in range(2)]
+    explained = explain_slide(models, sample.features, None, tmp_path, wanted=few, unseen=True)
+    write_report(tmp_path / "report.html", title="Unseen", runs=[runs[1]], slides=[explained])
+    text = " ".join(Page(tmp_path / "report.html").text.split())
+    assert f"Predicted {explained.prediction}, probability {explained.probability:.2f}" in text
+    assert "were trained on this slide" not in text
 
 
 def test_slides_alone_make_a_report_too(tmp_path, explained):

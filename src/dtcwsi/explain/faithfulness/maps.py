@@ -11,16 +11,17 @@ from dtcwsi.classifier import Classifier
 from dtcwsi.ensemble import answer
 from dtcwsi.explain.fates import attention_percentile
 from dtcwsi.nn.order import van_der_corput
-from dtcwsi.types import Bag
+from dtcwsi.types import Bag, Prediction
 
 __all__ = ["MAPS", "falling_orders", "maps_of"]
 
 MAPS = ("attention", "importance", "both")
 
 
-def maps_of(models: Sequence[Classifier], bag: Bag) -> dict[str, NDArray[np.float64]]:
+def maps_of(models: Sequence[Classifier], bag: Bag, target: int | None = None) -> dict[str, NDArray[np.float64]]:
     """Give each patch its value in every map that the models make, each (N,), averaged over the models.
 
+    ``target`` is the class whose map is taken of models that have one a class, else each model's predicted one.
     ``attention`` sums to 1, pruned patches have 0; models that compress by importance also have ``importance``, its
     softmax over all patches before anything is merged or pruned, and ``both``, the mean of the patch's percentiles in
     the two. Percentiles, because the two are spread so differently that a mean of shares would be the sharper one
@@ -28,7 +29,7 @@ def maps_of(models: Sequence[Classifier], bag: Bag) -> dict[str, NDArray[np.floa
     """
     packed = pack([bag])
     answers = [answer(model, packed) for model in models]
-    maps = {"attention": _mean([out.attention for out in answers])}
+    maps = {"attention": _mean([_attention(out, target) for out in answers])}
     found = [out.importance for out in answers if out.importance is not None]
     if found:
         maps["importance"] = _mean(found)
@@ -47,6 +48,10 @@ def falling_orders(maps: Mapping[str, NDArray[np.float64]], bag: Bag) -> dict[st
     place = torch.empty_like(row).index_copy(0, row, torch.arange(len(bag)))
     spread = van_der_corput(place).numpy()
     return {name: np.lexsort((spread, -values)).astype(np.int64) for name, values in maps.items()}
+
+
+def _attention(out: Prediction, target: int | None) -> torch.Tensor:
+    return out.attention if out.attention_by_class is None or target is None else out.attention_by_class[:, target]
 
 
 def _mean(each: Sequence[torch.Tensor]) -> NDArray[np.float64]:

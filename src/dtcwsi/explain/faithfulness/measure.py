@@ -1,7 +1,7 @@
 """One slide's maps put to the test."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from zlib import crc32
@@ -9,9 +9,9 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from dtcwsi.bags.packing import bag_of, pack
+from dtcwsi.bags.packing import bag_of
 from dtcwsi.classifier import Classifier
-from dtcwsi.ensemble import answer
+from dtcwsi.ensemble import ask
 from dtcwsi.errors import FeaturesError, UsageError
 from dtcwsi.explain.faithfulness.agreement import spearman, top_overlap
 from dtcwsi.explain.faithfulness.curves import Curves, curves_of, mean_curves
@@ -24,6 +24,7 @@ from dtcwsi.types import Bag, Features
 __all__ = ["Agreement", "Draws", "MapScores", "SlideScores", "measure_slide"]
 
 Maps = Mapping[str, NDArray[np.float64]]
+MapOf = Callable[[Classifier], Maps]
 
 
 @dataclass(frozen=True)
@@ -92,16 +93,20 @@ def measure_slide(
     if not len(features.features):
         raise FeaturesError(f"{features.slide_id!r} has no patches, so that there is no map; leave the slide out")
     bag, draws = _bag(features), draws or Draws()
-    maps = maps_of(models, bag)
-    orders = falling_orders(maps, bag)
-    probabilities = _probabilities(models, bag)
+    probabilities = ask(models, features).probabilities
     target = int(probabilities.argmax())
+    maps = maps_of(models, bag, target)
+    orders = falling_orders(maps, bag)
     rng = _generator(features.slide_id, draws.seed)
     floor = {f"random {number}": rng.permutation(len(bag)) for number in range(draws.orders)}
     curves = curves_of(models, bag, {**orders, **floor}, target)
     is_lesion = None if truth is None else _lesion(features, bag, truth)
-    among_folds, among_seeds = _pairs(models, folds, bag, maps), _pairs((), seeds, bag, maps)
-    redrawn = _redrawn(models[0], bag, rng.integers(2**31, size=draws.weights).tolist())
+
+    def map_of(model: Classifier) -> Maps:
+        return maps_of([model], bag, target)
+
+    among_folds, among_seeds = _pairs(models, folds, map_of, maps), _pairs((), seeds, map_of, maps)
+    redrawn = _redrawn(models[0], map_of, rng.integers(2**31, size=draws.weights).tolist())
     return SlideScores(
         slide_id=features.slide_id,
         prediction=models[0].class_names[target],
@@ -130,12 +135,6 @@ def _bag(features: Features) -> Bag:
     return Bag(bag.features, bag.coords, infer_step(np.asarray(features.coords)), slide_id=bag.slide_id)
 
 
-def _probabilities(models: Sequence[Classifier], bag: Bag) -> NDArray[np.float64]:
-    packed = pack([bag])
-    each = [answer(model, packed).logits[0].double().softmax(dim=0).cpu().numpy() for model in models]
-    return np.asarray(np.mean(each, axis=0))
-
-
 def _generator(slide_id: str, seed: int) -> np.random.Generator:
     """Draw by the slide and the seed alone: not by the slides before it, and not alike on all slides."""
     return np.random.default_rng([seed, crc32(slide_id.encode("utf-8", "surrogateescape"))])
@@ -151,19 +150,21 @@ def _lesion(features: Features, bag: Bag, truth: TruthMask) -> NDArray[np.bool_]
     return lesion_cover(coords, side, truth.lesion, downsample=truth.downsample) >= LESION_SHARE
 
 
-def _pairs(models: Sequence[Classifier], others: Sequence[Classifier], bag: Bag, maps: Maps) -> list[tuple[Maps, Maps]]:
+def _pairs(
+    models: Sequence[Classifier], others: Sequence[Classifier], map_of: MapOf, maps: Maps
+) -> list[tuple[Maps, Maps]]:
     if others:
-        return [(maps, maps_of([other], bag)) for other in others]
-    return list(combinations([maps_of([model], bag) for model in models], 2)) if len(models) > 1 else []
+        return [(maps, map_of(other)) for other in others]
+    return list(combinations(map(map_of, models), 2)) if len(models) > 1 else []
 
 
-def _redrawn(model: Classifier, bag: Bag, seeds: Sequence[int]) -> dict[str, list[tuple[Maps, Maps]]]:
+def _redrawn(model: Classifier, map_of: MapOf, seeds: Sequence[int]) -> dict[str, list[tuple[Maps, Maps]]]:
     """Pair the maps of a model with those of its copies whose weights were drawn anew, group by group."""
-    trained = maps_of([model], bag)
+    trained = map_of(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that panther's prototypes are random is the point here
         return {
-            group: [(trained, maps_of([reinitialised(model, group, seed=seed)], bag)) for seed in seeds]
+            group: [(trained, map_of(reinitialised(model, group, seed=seed))) for seed in seeds]
             for group in groups_of(model)
         }
 

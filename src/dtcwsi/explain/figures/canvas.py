@@ -98,7 +98,7 @@ def scale_bar_of(width_level0: float, spacing_um: float | None) -> ScaleBar:
     unit = spacing_um or 1.0
     longest = width_level0 * unit / 4
     power = 10.0 ** np.floor(np.log10(longest))
-    length = max(step * power for step in (1, 2, 5) if step * power <= longest)
+    length = max(step * power for step in (1, 2, 5) if step * power <= longest * (1 + 1e-9))
     if spacing_um is None:
         label = f"{length:g} px (level 0)"
     else:

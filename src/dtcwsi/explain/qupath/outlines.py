@@ -78,8 +78,9 @@ def _drawn(
 
 
 def _tissue(slide_id: str, tissue: TissueMask) -> dict[str, Any]:
-    pieces = [shapely.Polygon(piece.outer, piece.holes) for piece in tissue.polygons]
-    outline = shapely.union_all(shapely.make_valid(pieces))
+    pieces = [shapely.Polygon(piece.outer, piece.holes) for piece in tissue.polygons if len(piece.outer) > 2]
+    valid = shapely.get_parts(shapely.get_parts(shapely.make_valid(pieces)))
+    outline = shapely.union_all([part for part in valid if part.geom_type == "Polygon" and part.area])
     colour = {"name": "Tissue", "color": list(_TISSUE_COLOUR)}
     return _annotation(object_id(f"{slide_id}/tissue"), outline, name="tissue", classification=colour)
 

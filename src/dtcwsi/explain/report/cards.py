@@ -26,7 +26,10 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Card:
-    """A slide with its patches for the script, None without any; ``held_out`` is None if no run of its model has it."""
+    """A slide with its patches for the script, None without any.
+
+    ``held_out`` is None if no run of its model has it, or if the pictures are of no other models.
+    """
 
     slide: ExplainedSlide
     held_out: HeldOut | None
@@ -37,9 +40,9 @@ def card_of(slide: ExplainedSlide, runs: Mapping[str, RunSummary]) -> Card:
     """Put a slide's patches into the page, and look up what the run of its model said when it held the slide out."""
     data = patch_data(slide.patches, slide.fates) if slide.tokens_in else None
     run = next((run for run in runs.values() if run.model == slide.model and slide.slide_id in run.slide_ids), None)
-    if run is None:
+    if run is None or slide.unseen:
         return Card(slide, None, data)
-    chances = run.probabilities[run.slide_ids.index(slide.slide_id)]
+    chances = run.probabilities[[each == slide.slide_id for each in run.slide_ids]].mean(axis=0)
     return Card(slide, HeldOut(run.classes[int(chances.argmax())], float(chances.max())), data)
 
 

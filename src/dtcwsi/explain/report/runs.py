@@ -106,6 +106,16 @@ def read_run(folder: Path) -> RunSummary:
     """
     found = _read_json(folder / "metrics.json")
     settings = _read_json(folder / "settings.json") if (folder / "settings.json").exists() else {}
+    try:
+        return _summary(folder, found, settings)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{folder} holds a run that cannot be read ({type(error).__name__}: {error}); expected one of this version "
+            "of dtcwsi: train it again"
+        ) from error
+
+
+def _summary(folder: Path, found: Mapping[str, Any], settings: Mapping[str, Any]) -> RunSummary:
     tokens, seconds = found.get("tokens") or {}, found.get("seconds") or {}
     classes = tuple(str(name) for name in found["classes"])
     patient_of = {row["slide_id"]: row["patient_id"] for row in read_rows(folder / "folds.csv")}

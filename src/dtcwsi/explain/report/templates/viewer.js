@@ -235,8 +235,9 @@
         canvas.height = Math.round(clientHeight * sharp);
       }
       this.sharp = sharp;
+      const zoomed = this.scale > this.whole * 1.001;
       this.whole = Math.min(clientWidth / this.width, clientHeight / this.height);
-      if (!this.scale || this.scale <= this.whole) this.fit();
+      if (!zoomed || this.scale <= this.whole) this.fit();
       this.draw();
     }
 
