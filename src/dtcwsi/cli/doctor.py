@@ -17,6 +17,8 @@ _PACKAGES = {  # what needs it, and the line that installs it
     "onnxruntime": ("ONNX files as encoders, --backend onnxruntime", "onnx"),
     "onnxscript": ("export of models as ONNX, --backend onnxruntime", "onnx"),
     "openvino": ("--backend openvino", "openvino"),
+    "zarr": ("OME-Zarr slides", "zarr"),
+    "pyarrow": ("--table parquet", "parquet"),
     "optuna": ("train --search", "tune"),
     "wandb": ("train --track wandb", "track"),
     "mlflow-skinny": ("train --track mlflow", "track"),

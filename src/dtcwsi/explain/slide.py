@@ -180,9 +180,10 @@ def _canvas(
 def _heading(
     slide_id: str, view: SlideView, models: Sequence[Classifier], told: str, true_label: str | None
 ) -> Heading:
-    said = f"predicted {view.prediction} (probability {view.probabilities.max():.2f})"
-    truth = "" if true_label is None else f", true class {true_label}"
     alone = len(models) == 1
+    mean_of = "" if alone else f", mean of {len(models)} models"
+    said = f"predicted {view.prediction} (probability {view.probabilities.max():.3f}{mean_of})"
+    truth = "" if true_label is None else f", true class {true_label}"
     return Heading(
         title=f"{slide_id}: {said if len(view.fates) else 'no tissue, no prediction'}{truth}",
         attention_of=told,

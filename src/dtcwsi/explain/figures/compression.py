@@ -83,7 +83,8 @@ def draw_figure4(subject: Subject) -> Page:
     note(
         page,
         "Merged patches share interior and border colour; groups that touch differ, distant ones may be alike. "
-        f"Groups pruned later are shown under merging too. {subject.heading.fates_note}",
+        "Under merging, groups pruned later are tinted too, and green outlines are patches that never merged, pruned "
+        f"later or not. {subject.heading.fates_note}",
     )
     return page
 
