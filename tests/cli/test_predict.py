@@ -126,6 +126,15 @@ def test_predict_marks_slides_that_a_model_was_trained_on(run, cohort, trained, 
     }
 
 
+def test_a_slide_under_another_name_is_known_by_what_its_file_records(run, cohort, trained, tmp_path):
+    new = tmp_path / "new.h5"
+    new.write_bytes((cohort / "features/s00.h5").read_bytes())
+    with h5py.File(new, "a") as file:
+        file.attrs["slide_id"] = "s00"
+    done = run("predict", trained, new)
+    assert table(done.out)[0]["warning"] == "in_training; the file holds features of 's00'"
+
+
 def test_evaluate_prints_the_run_and_scores_another_cohort(run, cohort, trained, tmp_path):
     own = run("evaluate", trained, "--json")
     assert own.status == 0

@@ -132,8 +132,9 @@ def predict_file(run: Run, path: Path) -> SlidePrediction:
 def judged(run: Run, header: FeaturesHeader, answers: Answers) -> SlidePrediction:
     """Give the prediction that the answers of a run's models are.
 
-    The warning is ``in_training`` if one of the models has seen the slide, ``no_tissue`` if it has no patches, and
-    names what its features were made with if the run's were made otherwise; parts are separated by ``; ``.
+    The warning is ``in_training`` if one of the models has seen the slide, by its file's name or by what the file
+    records, ``no_tissue`` if it has no patches, and names the slide recorded if that is another, and what its features
+    were made with if the run's were made otherwise; parts are separated by ``; ``.
     """
     made_by = header.made_by
     differing = [
@@ -146,7 +147,9 @@ def judged(run: Run, header: FeaturesHeader, answers: Answers) -> SlidePredictio
         for name in MADE_BY_IF_ASKED
         if (made_by.get(name) is None) != (run.made_by.get(name) is None)
     ]
-    in_training = ["in_training"] if header.slide_id in run.trained_on else []
+    known = [header.slide_id, *filter(None, [header.recorded_id])]
+    in_training = ["in_training"] if not run.trained_on.isdisjoint(known) else []
+    differing += [f"the file holds features of {name!r}" for name in known[1:] if name != header.slide_id]
     found = _prediction(header.slide_id, answers)
     return replace(found, warning="; ".join([*filter(None, [found.warning]), *in_training, *differing]))
 

@@ -45,6 +45,7 @@ __all__ = [
 class FeaturesHeader:
     """What a feature file holds, without its numbers.
 
+    ``slide_id`` is the file's name, ``recorded_id`` that of the slide that the file itself names, None if it does not.
     ``has_coords`` says whether it tells where patches lie.
     ``patch_size_px`` and ``patch_spacing_um`` (as asked for, not rounded to the slide's pixels) tell how the patches
     were cut, ``tissue_parameters`` (JSON) and ``min_tissue_fraction`` where. All are None in the files of other tools.
@@ -68,6 +69,7 @@ class FeaturesHeader:
     region_classes: str | None = None
     quality: str | None = None
     stain: str | None = None
+    recorded_id: str | None = None
 
     @property
     def made_by(self) -> dict[str, str | int | float | None]:
@@ -164,7 +166,8 @@ def read_header(path: Path) -> FeaturesHeader:
     with read_hdf5(path) as file, _damage_told(path):
         rows = _dataset(path, file)
         made = {name: _plain(file.attrs[name]) for name in (*_MADE_BY, *MADE_BY_IF_ASKED) if name in file.attrs}
-        return FeaturesHeader(path.stem, path, int(rows.shape[-2]), int(rows.shape[-1]), "coords" in file, **made)
+        size, has_coords, recorded = rows.shape[-2:], "coords" in file, file.attrs.get("slide_id")
+        return FeaturesHeader(path.stem, path, int(size[0]), int(size[1]), has_coords, recorded_id=recorded, **made)
 
 
 def read_features(path: Path) -> Features:
