@@ -12,7 +12,7 @@ def test_new_slides_are_treated_as_the_runs_slides_were(run, slides, tmp_path):
     asked = ("--encoder", "colour-texture", "--stain", "macenko", "--max-pen", "0.3", "--patch-size", "128")
     assert run("extract", slides / "one.tif", "--out", tmp_path / "trained", "--workers", "0", *asked).status == 0
     made_by = read_header(tmp_path / "trained/features/colour-texture+macenko/one.h5").made_by
-    trained = SimpleNamespace(folder=Path("run"), models=[None], n_folds=1, made_by=made_by)
+    trained = SimpleNamespace(folder=Path("run"), models=[None], n_folds=1, made_by=made_by, version=None)
     (found,) = bring_features(trained, [slides / "two.tif"], Reading(tmp_path / "new", workers=0))
     assert found.features is not None
     assert read_header(found.features).made_by == made_by
