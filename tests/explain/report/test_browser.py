@@ -111,7 +111,8 @@ def colour_at(page, place: tuple[float, float], canvas: int = 0) -> tuple[int, .
     return tuple(page.locator(".map canvas").nth(canvas).evaluate(script, [*place, WIDTH_PX, HEIGHT_PX]))
 
 
-@pytest.mark.parametrize(("width", "scheme", "ground"), [(1280, "light", "255, 255, 255"), (400, "dark", "20, 23, 28")])
+@pytest.mark.parametrize(("scheme", "ground"), [("light", "255, 255, 255"), ("dark", "20, 23, 28")])
+@pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("name", ["runs", "slide"])
 def test_pages_load_fit_and_show_their_pictures(visit, name, width, scheme, ground):
     page = visit(name, width=width, scheme=scheme)
@@ -124,6 +125,18 @@ def test_pages_load_fit_and_show_their_pictures(visit, name, width, scheme, grou
     assert page.locator(".viewer:visible").count() == (2 if name == "runs" else 1)
     curves = "[...document.querySelectorAll('svg .curve')].filter((line) => line.getBoundingClientRect().width > 0)"
     assert page.evaluate(f"{curves}.length") == (8 if name == "runs" else 0)
+
+
+def test_a_slide_that_was_shown_whole_is_so_in_a_narrower_window(visit):
+    page = visit("slide", width=1280)
+    page.set_viewport_size({"width": 400, "height": 800})
+    for _ in range(100):
+        if page.locator(".map canvas").first.evaluate("(canvas) => canvas.width / devicePixelRatio") < 400:
+            break
+        page.wait_for_timeout(20)
+    assert page.locator(".map.zoomed").count() == 0
+    assert sum(colour_at(page, (510, 350))[:3]) < 60  # in the black patch, which begins at 500
+    assert sum(colour_at(page, (480, 350))[:3]) > 300
 
 
 def test_pointing_at_a_patch_tells_it_and_marks_its_fellows(visit, explained_alone):
