@@ -12,7 +12,7 @@ from dtcwsi.classifier import Classifier
 from dtcwsi.errors import UsageError
 from dtcwsi.types import Features, PackedBags, Prediction
 
-__all__ = ["Answers", "answer", "ask"]
+__all__ = ["Answers", "answer", "ask", "mean_attention"]
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,24 @@ class Answers:
         if wanted not in self.class_names:
             raise UsageError(f"there is no class {wanted!r}; expected one of {', '.join(self.class_names)}")
         column = self.class_names.index(wanted)
-        maps = [out.attention_by_class for out in self.predictions]
-        if class_name is not None and any(of_class is None for of_class in maps):
+        if class_name is not None and any(out.attention_by_class is None for out in self.predictions):
             raise UsageError(
                 f"the model has one attention map for all classes, and none of {class_name!r} alone; leave the class "
                 "out, or train a model with a map a class, such as clam-mb or dsmil"
             )
-        each = [
-            out.attention if of_class is None else of_class[:, column]
-            for out, of_class in zip(self.predictions, maps, strict=True)
-        ]
-        return np.asarray(np.mean([values.double().cpu().numpy() for values in each], axis=0))
+        return mean_attention(self.predictions, column)
+
+
+def mean_attention(predictions: Sequence[Prediction], column: int | None) -> NDArray[np.float64]:
+    """Average attention over models, (patches,).
+
+    ``column`` is the class whose map is taken of models that have one a class; None: each model's predicted one.
+    """
+    each = [
+        out.attention if out.attention_by_class is None or column is None else out.attention_by_class[:, column]
+        for out in predictions
+    ]
+    return np.asarray(np.mean([values.double().cpu().numpy() for values in each], axis=0))
 
 
 def ask(models: Sequence[Classifier], features: Features) -> Answers:

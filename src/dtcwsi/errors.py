@@ -29,6 +29,7 @@ __all__ = [
     "StoreError",
     "UnknownNameError",
     "UsageError",
+    "first_line",
     "told_of",
 ]
 
@@ -77,9 +78,11 @@ class StoreError(DtcwsiError):
     """A file could not be written or locked."""
 
 
+def first_line(error: Exception) -> str:
+    """Give the first line of an error's text, or its kind if it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def told_of(error: Exception) -> str:
     """Put an error into a line: its sentence if this package raised it, else its kind and first line."""
-    if isinstance(error, DtcwsiError):
-        return str(error)
-    first = str(error).partition("\n")[0].strip()
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+    return str(error) if isinstance(error, DtcwsiError) else f"{type(error).__name__}: {first_line(error)}"

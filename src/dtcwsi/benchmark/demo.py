@@ -15,7 +15,7 @@ from dtcwsi.bags.cohort import read_cohort, read_labels
 from dtcwsi.bags.splits import assign_folds, make_split
 from dtcwsi.encoders import load_encoder
 from dtcwsi.errors import DtcwsiError, UsageError
-from dtcwsi.explain.faithfulness.lesion import lesion_auroc, read_mask
+from dtcwsi.explain.faithfulness.lesion import TRUTH_DOWNSAMPLE, lesion_auroc, read_mask
 from dtcwsi.explain.origin import read_origin
 from dtcwsi.explain.report import STEPS, write_report
 from dtcwsi.explain.slide import ExplainedSlide, TruthMask, explain_slide, view_slide
@@ -32,7 +32,6 @@ from dtcwsi.training.crossval import RunRecord, cross_validate
 __all__ = ["DEMO_MODELS", "DemoResult", "DemoSettings", "lesion_scores", "run_demo"]
 
 DEMO_MODELS = ("abmil", "mean", "dtc-abmil")
-_TRUTH_DOWNSAMPLE = 16
 _NEW_SEED = 10_000
 _NOTES = (
     "The slides are drawn by a program, not scanned: the figures say that the way from slide files to pictures works, "
@@ -190,7 +189,7 @@ def lesion_scores(run: Path, features: Path, truth: Path) -> float:
             attention = view_slide(models, slide).fates.attention
             mask = read_mask(truth / f"{slide_id}.png")
             scores.append(
-                lesion_auroc(attention, slide.coords, slide.patch_size_level0, mask, downsample=_TRUTH_DOWNSAMPLE)
+                lesion_auroc(attention, slide.coords, slide.patch_size_level0, mask, downsample=TRUTH_DOWNSAMPLE)
             )
     known = [score for score in scores if score is not None]
     return float(np.mean(known)) if known else float("nan")
@@ -254,7 +253,7 @@ def _new_slides(out: Path, plan: DemoSettings, result: DemoResult) -> None:
                     slide,
                     out / "explained" / slide_id,
                     true_label=labels[slide_id],
-                    truth=TruthMask(read_mask(new / "truth" / f"{slide_id}.png"), _TRUTH_DOWNSAMPLE),
+                    truth=TruthMask(read_mask(new / "truth" / f"{slide_id}.png"), TRUTH_DOWNSAMPLE),
                     tissue=read_origin(found.features_file).tissue,
                 )
             )

@@ -4,15 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dtcwsi.classifier import Classifier
 from dtcwsi.errors import told_of
-from dtcwsi.explain.faithfulness import Draws, SlideScores, TruthMask, measure_slide, read_mask
+from dtcwsi.explain.faithfulness import TRUTH_DOWNSAMPLE, Draws, SlideScores, TruthMask, measure_slide, read_mask
 from dtcwsi.inference import Run
 from dtcwsi.store.features import read_features
 
-__all__ = ["TRUTH_DOWNSAMPLE", "RunScores", "measure_run"]
-
-TRUTH_DOWNSAMPLE = 16
+__all__ = ["RunScores", "measure_run"]
 
 
 @dataclass
@@ -81,20 +78,15 @@ def _measured(
     features = read_features(path)
     if not len(features.features):
         return None
-    models = _unseeing(run, slide_id)
+    models = run.judges(slide_id).models
     return measure_slide(
         models,
         features,
         folds=[model for model in run.models if model not in models],
-        seeds=[model for other in others for model in _unseeing(other, slide_id)],
+        seeds=[model for other in others for model in other.judges(slide_id).models],
         truth=None if mask is None else TruthMask(read_mask(mask), downsample),
         draws=draws,
     )
-
-
-def _unseeing(run: Run, slide_id: str) -> Sequence[Classifier]:
-    unseen = run.not_trained_on(slide_id)
-    return run.only(unseen).models if unseen else run.models
 
 
 def _mask(truth: Path | None, slide_id: str) -> Path | None:

@@ -19,4 +19,4 @@ def judges_of(trained: "Run", slide_id: str) -> "tuple[Run, str]":
     if not unseen:
         return trained, f"{name}, {some(trained.folds)}, trained on this slide or its patient: its figures are too sure"
     folds = some(trained.folds[number] for number in unseen)
-    return trained.only(unseen), f"{name}, {folds}, not trained on this slide or its patient"
+    return trained.judges(slide_id), f"{name}, {folds}, not trained on this slide or its patient"

@@ -59,6 +59,11 @@ class Run:
         akin = {each for each, other in self.patients.items() if other == patient} | {slide_id}
         return tuple(number for number, slides in enumerate(self.seen) if akin.isdisjoint(slides))
 
+    def judges(self, slide_id: str) -> "Run":
+        """Keep the models that may judge a slide: those that were not trained on it, all if every one was."""
+        unseen = self.not_trained_on(slide_id)
+        return self.only(unseen) if unseen else self
+
     def only(self, numbers: Sequence[int]) -> "Run":
         """Keep some of the models."""
         return replace(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dtcwsi.errors import SlideError
+from dtcwsi.errors import SlideError, first_line
 from dtcwsi.slides.blocks import BlockedLevel, Blocks
 from dtcwsi.slides.sampling import SampledReader
 from dtcwsi.slides.spacing import resolve_spacing
@@ -48,7 +48,7 @@ class OmeZarrReader(SampledReader):
         except SlideError:
             raise
         except Exception as error:  # noqa: BLE001 - damaged folders make zarr raise errors of every kind
-            what = _first_line(error)
+            what = first_line(error)
             raise SlideError(f"{path.name!r} is no OME-Zarr image ({what}); copy or convert it again") from error
         self._check(sizes[0])
         self._info = SlideInfo(
@@ -105,7 +105,7 @@ class OmeZarrReader(SampledReader):
         except Exception as error:  # noqa: BLE001 - each codec has its own errors
             raise SlideError(
                 f"{self._path.name!r} cannot be decoded in chunk ({row}, {column}) of level {level} "
-                f"({_first_line(error)}); the folder is damaged: copy it again"
+                f"({first_line(error)}); the folder is damaged: copy it again"
             ) from error
         order = [self._axes.index(axis) for axis in "yxc"]
         rest = [number for number in range(len(self._axes)) if number not in order]
@@ -153,7 +153,3 @@ def _spacing(record: dict[str, Any]) -> tuple[float, float] | None:
     if not scaled or across is None or down is None:
         return None
     return scale["x"] * across, scale["y"] * down
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

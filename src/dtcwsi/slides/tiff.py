@@ -9,7 +9,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from dtcwsi.errors import SlideError
+from dtcwsi.errors import SlideError, first_line
 from dtcwsi.slides.sampling import SampledReader
 from dtcwsi.slides.spacing import resolve_spacing
 from dtcwsi.slides.tiles import TiledPages
@@ -144,8 +144,4 @@ def _tag_spacing(page: tifffile.TiffPage) -> tuple[float, float] | None:
 
 
 def _unopenable(path: Path, error: Exception) -> SlideError:
-    return SlideError(f"{path.name!r} cannot be opened ({_first_line(error)}); expected a whole TIFF: copy it again")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+    return SlideError(f"{path.name!r} cannot be opened ({first_line(error)}); expected a whole TIFF: copy it again")

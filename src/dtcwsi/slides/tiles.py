@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from dtcwsi.errors import SlideError
+from dtcwsi.errors import SlideError, first_line
 from dtcwsi.slides.blocks import BlockedLevel, Blocks
 
 __all__ = ["DoubtfulTileError", "TiledPages", "decodes_straight"]
@@ -70,9 +70,8 @@ class TiledPages:
         except DoubtfulTileError:
             raise
         except Exception as error:  # noqa: BLE001 - each codec has its own errors
-            what = str(error).partition("\n")[0] or type(error).__name__
             raise SlideError(
-                f"{self._name!r} cannot be decoded in tile {index} ({what}); "
+                f"{self._name!r} cannot be decoded in tile {index} ({first_line(error)}); "
                 "the file is damaged or cut off: copy it again"
             ) from error
         return tile

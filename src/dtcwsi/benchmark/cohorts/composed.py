@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtcwsi.errors import UsageError
+from dtcwsi.explain.faithfulness.lesion import TRUTH_DOWNSAMPLE
 from dtcwsi.slides.pyramid import write_pyramid
 from dtcwsi.store.atomic import write_bytes
 from dtcwsi.store.tables import write_table
@@ -24,7 +25,6 @@ _POOLS = 5
 _TILE_PX = 768
 _COLUMNS, _ROWS, _MARGIN_PX = 6, 5, 256
 _SPACING_UM = 0.5
-_TRUTH_DOWNSAMPLE = 16
 
 
 def compose_cohort(tiles: Path, out: Path, *, seed: int, slides_a_class_and_pool: int = 6) -> None:
@@ -74,7 +74,7 @@ def _choose(normal: list[Path], tumour: list[Path], rng: np.random.Generator) ->
 
 def _truth(carcinoma: list[bool]) -> bytes:
     """Encode the mask of a slide whose places, row by row, hold carcinoma or not."""
-    tile, margin = _TILE_PX // _TRUTH_DOWNSAMPLE, _MARGIN_PX // _TRUTH_DOWNSAMPLE
+    tile, margin = _TILE_PX // TRUTH_DOWNSAMPLE, _MARGIN_PX // TRUTH_DOWNSAMPLE
     places = np.where(np.reshape(carcinoma, (_ROWS, _COLUMNS)), np.uint8(255), np.uint8(0))
     mask = np.pad(places.repeat(tile, axis=0).repeat(tile, axis=1), margin)
     encoded: bytes = cv2.imencode(".png", mask)[1].tobytes()

@@ -12,6 +12,7 @@ from dtcwsi.errors import SlideError
 
 __all__ = [
     "LESION_SHARE",
+    "TRUTH_DOWNSAMPLE",
     "LesionScores",
     "TruthMask",
     "dice",
@@ -20,6 +21,9 @@ __all__ = [
     "lesion_scores",
     "read_mask",
 ]
+
+TRUTH_DOWNSAMPLE = 16
+"""Level-0 pixels a pixel of the masks of cohorts that are drawn or composed."""
 
 LESION_SHARE = 0.25
 """A patch counts as lesion from this covered share up: a quarter of a patch is plain to see, and a lesion of a few

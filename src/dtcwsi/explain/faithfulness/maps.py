@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from dtcwsi.bags.packing import pack
 from dtcwsi.classifier import Classifier
-from dtcwsi.ensemble import answer
+from dtcwsi.ensemble import answer, mean_attention
 from dtcwsi.explain.fates import attention_percentile
 from dtcwsi.nn.order import van_der_corput
-from dtcwsi.types import Bag, Prediction
+from dtcwsi.types import Bag
 
 __all__ = ["MAPS", "falling_orders", "maps_of"]
 
@@ -29,7 +29,7 @@ def maps_of(models: Sequence[Classifier], bag: Bag, target: int | None = None) -
     """
     packed = pack([bag])
     answers = [answer(model, packed) for model in models]
-    maps = {"attention": _mean([_attention(out, target) for out in answers])}
+    maps = {"attention": mean_attention(answers, target)}
     found = [out.importance for out in answers if out.importance is not None]
     if found:
         maps["importance"] = _mean(found)
@@ -48,10 +48,6 @@ def falling_orders(maps: Mapping[str, NDArray[np.float64]], bag: Bag) -> dict[st
     place = torch.empty_like(row).index_copy(0, row, torch.arange(len(bag)))
     spread = van_der_corput(place).numpy()
     return {name: np.lexsort((spread, -values)).astype(np.int64) for name, values in maps.items()}
-
-
-def _attention(out: Prediction, target: int | None) -> torch.Tensor:
-    return out.attention if out.attention_by_class is None or target is None else out.attention_by_class[:, target]
 
 
 def _mean(each: Sequence[torch.Tensor]) -> NDArray[np.float64]:

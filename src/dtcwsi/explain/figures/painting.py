@@ -15,6 +15,7 @@ from dtcwsi.explain.figures.canvas import Canvas
 
 __all__ = [
     "ATTENTION_MAP",
+    "DARKEST",
     "FATE_COLOURS",
     "attention_colours",
     "paint_attention",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 ATTENTION_MAP = "viridis"
+DARKEST = 0.45  # share of a colour that is left over black, so that it stays readable over dark tissue
 FATE_COLOURS = {"kept": (0, 158, 115), "merged": (0, 114, 178), "pruned": (213, 94, 0)}
 """RGB of each fate, told apart by colour-blind readers too (Okabe and Ito's green, blue and vermilion)."""
 
@@ -69,7 +71,7 @@ def paint_values(
     drawn = np.repeat(np.round(grey)[..., None], 3, axis=2)
     tinted = _where(owner, shown)
     colour = attention_colours()[np.round(percent).astype(int)]
-    light = 0.45 + 0.55 * grey[tinted] / 255
+    light = DARKEST + (1 - DARKEST) * grey[tinted] / 255
     drawn[tinted] = colour[owner[tinted]] * light[:, None]
     return np.round(drawn).astype(np.uint8)
 

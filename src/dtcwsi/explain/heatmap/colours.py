@@ -7,13 +7,12 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from dtcwsi.explain.figures.painting import ATTENTION_MAP
+from dtcwsi.explain.figures.painting import ATTENTION_MAP, DARKEST
 from dtcwsi.explain.heatmap.blending import Blended
 
 __all__ = ["heat_colours", "paint_over", "paint_transparent"]
 
 _STEPS = 256
-_DARKEST = 0.45  # so that colours stay readable over dark tissue
 
 
 @cache
@@ -36,7 +35,7 @@ def paint_transparent(blended: Blended) -> NDArray[np.uint8]:
 def paint_over(picture: NDArray[np.uint8], blended: Blended) -> NDArray[np.uint8]:
     """Tint a picture (height, width, 3) RGB, made grey so that no stain reads as heat; uncovered pixels stay grey."""
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)[..., None]
-    tinted = heat_colours()[_step(blended)] * (_DARKEST + (1 - _DARKEST) * grey / 255)
+    tinted = heat_colours()[_step(blended)] * (DARKEST + (1 - DARKEST) * grey / 255)
     cover = blended.cover[..., None]
     return np.asarray(np.round(cover * tinted + (1 - cover) * grey), np.uint8)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dtcwsi.explain.figures.canvas import Canvas, blank_canvas, slide_canvas
+from dtcwsi.explain.figures.canvas import ELONGATED, Canvas, blank_canvas, slide_canvas
 from dtcwsi.explain.figures.furniture import ColourScale, Panel, colour_scales, note, show_panels
 from dtcwsi.explain.figures.page import SOFT, USUAL_PX, Page
 from dtcwsi.explain.heatmap.blending import Frame, HeatLayer, blend
@@ -18,7 +18,6 @@ __all__ = ["Words", "draw_heatmap", "heat_over"]
 _SIDE_PX = 1040  # two panels fill a page
 _TITLE = 44.0
 _GAP = 46  # between panels, with room to scale
-_ELONGATED = 2.5  # such slides stand one above the other, see `show_panels`
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def draw_heatmap(
     else:
         canvas = slide_canvas(slide, max_px=_SIDE_PX, patch_size_level0=size if len(layer.coords) else None)
     height, width = canvas.picture.shape[:2]
-    page = Page(max(USUAL_PX, width if width > _ELONGATED * height else 2 * width + _GAP))
+    page = Page(max(USUAL_PX, width if width > ELONGATED * height else 2 * width + _GAP))
     bottom = page.write(words.title, page.margin, page.bottom, page.inner, size=_TITLE, bold=True, lines=3)
     page.write(words.subtitle, page.margin, bottom, page.inner, colour=SOFT, lines=3)
     panels = [

@@ -7,21 +7,14 @@ from typing import Any
 import numpy as np
 
 from dtcwsi.explain.figures.painting import attention_colours
+from dtcwsi.explain.report.cases import Said
 from dtcwsi.explain.report.patch_data import patch_data
 from dtcwsi.explain.report.runs import RunSummary
 from dtcwsi.explain.slide import ExplainedSlide
 
-__all__ = ["Card", "HeldOut", "card_of", "gradient"]
+__all__ = ["Card", "card_of", "gradient"]
 
 _GRADIENT_STEPS = 10
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """What a run says of a slide out of fold."""
-
-    prediction: str
-    probability: float
 
 
 @dataclass(frozen=True)
@@ -32,7 +25,7 @@ class Card:
     """
 
     slide: ExplainedSlide
-    held_out: HeldOut | None
+    held_out: Said | None
     data: Mapping[str, Any] | None
 
 
@@ -43,7 +36,7 @@ def card_of(slide: ExplainedSlide, runs: Mapping[str, RunSummary]) -> Card:
     if run is None or slide.unseen:
         return Card(slide, None, data)
     chances = run.probabilities[[each == slide.slide_id for each in run.slide_ids]].mean(axis=0)
-    return Card(slide, HeldOut(run.classes[int(chances.argmax())], float(chances.max())), data)
+    return Card(slide, Said(run.classes[int(chances.argmax())], float(chances.max())), data)
 
 
 def gradient() -> str:
