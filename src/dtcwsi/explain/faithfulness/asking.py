@@ -12,14 +12,14 @@ from dtcwsi.classifier import Classifier
 from dtcwsi.ensemble import answer
 from dtcwsi.types import Bag, PackedBags
 
-__all__ = ["Answers", "answers_of", "part_of"]
+__all__ = ["Chances", "chances_of", "part_of"]
 
 MAX_TOKENS = 16_384
 """Patches computed at once: 84 MB of features of width 1,280."""
 
 
 @dataclass(frozen=True)
-class Answers:
+class Chances:
     """What models say of bags, each array (bags,): mean ``probability`` and mean ``margin`` of one class.
 
     The margin is the class's logit minus the largest of the others.
@@ -29,9 +29,9 @@ class Answers:
     margin: NDArray[np.float64]
 
 
-def answers_of(
+def chances_of(
     models: Sequence[Classifier], bag: Bag, parts: Sequence[NDArray[np.int64]], target: int, *, max_tokens: int
-) -> Answers:
+) -> Chances:
     """Ask the models about parts of a bag, each given by its patches (indices, in any order), in ragged batches.
 
     A part keeps the coordinates and the patch size of the whole; a model that compresses does so anew for each part.
@@ -42,7 +42,7 @@ def answers_of(
         for model in models
     ]
     probability, margin = np.mean(each, axis=0)
-    return Answers(probability, margin)
+    return Chances(probability, margin)
 
 
 def part_of(bag: Bag, patches: NDArray[np.int64]) -> Bag:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtcwsi.classifier import Classifier
-from dtcwsi.explain.faithfulness.asking import MAX_TOKENS, answers_of
+from dtcwsi.explain.faithfulness.asking import MAX_TOKENS, chances_of
 from dtcwsi.types import Bag
 
 __all__ = ["SHARES", "Curve", "Curves", "curves_of", "mean_curves"]
@@ -59,7 +59,7 @@ def curves_of(
     """
     moved = [int(np.ceil(share * len(bag) - 1e-9)) for share in SHARES]
     parts = [part for order in orders.values() for count in moved for part in (order[count:], order[:count])]
-    told = answers_of(models, bag, parts, target, max_tokens=max_tokens)
+    told = chances_of(models, bag, parts, target, max_tokens=max_tokens)
     shape = (len(orders), len(SHARES), 2)
     probability, margin = told.probability.reshape(shape), told.margin.reshape(shape)
     return {

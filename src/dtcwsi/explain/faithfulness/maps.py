@@ -11,14 +11,20 @@ from dtcwsi.classifier import Classifier
 from dtcwsi.ensemble import answer, mean_attention
 from dtcwsi.explain.fates import attention_percentile
 from dtcwsi.nn.order import van_der_corput
-from dtcwsi.types import Bag
+from dtcwsi.types import Bag, Prediction
 
-__all__ = ["MAPS", "falling_orders", "maps_of"]
+__all__ = ["MAPS", "falling_orders", "maps_from", "maps_of"]
 
 MAPS = ("attention", "importance", "both")
 
 
 def maps_of(models: Sequence[Classifier], bag: Bag, target: int | None = None) -> dict[str, NDArray[np.float64]]:
+    """Ask models for their maps of a bag's patches; see `maps_from`."""
+    packed = pack([bag])
+    return maps_from([answer(model, packed) for model in models], target)
+
+
+def maps_from(answers: Sequence[Prediction], target: int | None = None) -> dict[str, NDArray[np.float64]]:
     """Give each patch its value in every map that the models make, each (N,), averaged over the models.
 
     ``target`` is the class whose map is taken of models that have one a class, else each model's predicted one.
@@ -27,8 +33,6 @@ def maps_of(models: Sequence[Classifier], bag: Bag, target: int | None = None) -
     the two. Percentiles, because the two are spread so differently that a mean of shares would be the sharper one
     alone; their mean and not their product, because by a product the 0 of a pruned patch would outweigh its importance.
     """
-    packed = pack([bag])
-    answers = [answer(model, packed) for model in models]
     maps = {"attention": mean_attention(answers, target)}
     found = [out.importance for out in answers if out.importance is not None]
     if found:

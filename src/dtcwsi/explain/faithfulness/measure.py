@@ -16,7 +16,7 @@ from dtcwsi.errors import FeaturesError, UsageError
 from dtcwsi.explain.faithfulness.agreement import spearman, top_overlap
 from dtcwsi.explain.faithfulness.curves import Curves, curves_of, mean_curves
 from dtcwsi.explain.faithfulness.lesion import LESION_SHARE, LesionScores, TruthMask, lesion_cover, lesion_scores
-from dtcwsi.explain.faithfulness.maps import falling_orders, maps_of
+from dtcwsi.explain.faithfulness.maps import falling_orders, maps_from, maps_of
 from dtcwsi.explain.faithfulness.randomised import groups_of, reinitialised
 from dtcwsi.nn.order import infer_step
 from dtcwsi.types import Bag, Features
@@ -93,9 +93,9 @@ def measure_slide(
     if not len(features.features):
         raise FeaturesError(f"{features.slide_id!r} has no patches, so that there is no map; leave the slide out")
     bag, draws = _bag(features), draws or Draws()
-    probabilities = ask(models, features).probabilities
-    target = int(probabilities.argmax())
-    maps = maps_of(models, bag, target)
+    answers = ask(models, features)
+    probabilities, target = answers.probabilities, int(answers.probabilities.argmax())
+    maps = maps_from(answers.predictions, target)
     orders = falling_orders(maps, bag)
     rng = _generator(features.slide_id, draws.seed)
     floor = {f"random {number}": rng.permutation(len(bag)) for number in range(draws.orders)}
