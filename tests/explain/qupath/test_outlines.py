@@ -104,3 +104,7 @@ def test_tissue_is_areas_alone_whatever_was_drawn(tmp_path):
     (drawn,) = read(path)[1]
     assert drawn["geometry"]["type"] == "Polygon"
     assert shapely.geometry.shape(drawn["geometry"]).area == 10_000
+    write_outlines_geojson(
+        path, "S1", np.zeros((0, 2), np.int64), SIZE, fates_of([], []), TissueMask(tissue.polygons[1:], 1.0)
+    )
+    assert read(path)[1] == []

@@ -39,7 +39,8 @@ def write_outlines_geojson(
     """
     groups = _largest(fates)
     many = len(np.unique(fates.group[fates.group_size > 1]))
-    features = [] if tissue is None or not tissue.polygons else [_tissue(slide_id, tissue)]
+    outline = shapely.Polygon() if tissue is None else _outline(tissue)
+    features = [] if outline.is_empty else [_tissue(slide_id, outline)]
     told = {"merge_groups": many, "merge_groups_drawn": len(groups)}
     write_objects(path, [*features, *_drawn(slide_id, coords, patch_size_level0, fates, groups, many)], told)
 
@@ -77,10 +78,14 @@ def _drawn(
         )
 
 
-def _tissue(slide_id: str, tissue: TissueMask) -> dict[str, Any]:
+def _outline(tissue: TissueMask) -> shapely.Geometry:
+    """Bring the areas of tissue together; what has none, such as a line, is left out."""
     pieces = [shapely.Polygon(piece.outer, piece.holes) for piece in tissue.polygons if len(piece.outer) > 2]
     valid = shapely.get_parts(shapely.get_parts(shapely.make_valid(pieces)))
-    outline = shapely.union_all([part for part in valid if part.geom_type == "Polygon" and part.area])
+    return shapely.union_all([part for part in valid if part.geom_type == "Polygon" and part.area])
+
+
+def _tissue(slide_id: str, outline: shapely.Geometry) -> dict[str, Any]:
     colour = {"name": "Tissue", "color": list(_TISSUE_COLOUR)}
     return _annotation(object_id(f"{slide_id}/tissue"), outline, name="tissue", classification=colour)
 

@@ -76,7 +76,7 @@ def _slide_files(rows: Sequence[Mapping[str, str]], extraction: Path) -> dict[st
     for row in rows:
         read = Path(row.get("path") or row["slide_id"])
         places = (read, extraction / "slides" / read.name)
-        found[row["slide_id"]] = next((place for place in places if place.is_file()), read)
+        found[row["slide_id"]] = next((place for place in places if place.exists()), read)
     return found
 
 
