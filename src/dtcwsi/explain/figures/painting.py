@@ -17,6 +17,7 @@ __all__ = [
     "ATTENTION_MAP",
     "DARKEST",
     "FATE_COLOURS",
+    "GROUP_COLOURS",
     "attention_colours",
     "paint_attention",
     "paint_groups",
@@ -30,7 +31,7 @@ DARKEST = 0.45  # share of a colour that is left over black, so that it stays re
 FATE_COLOURS = {"kept": (0, 158, 115), "merged": (0, 114, 178), "pruned": (213, 94, 0)}
 """RGB of each fate, told apart by colour-blind readers too (Okabe and Ito's green, blue and vermilion)."""
 
-_GROUP_COLOURS = np.array(
+GROUP_COLOURS = np.array(
     [
         (230, 159, 0),
         (86, 180, 233),
@@ -167,7 +168,7 @@ def _tints(group: NDArray[np.int32], first: NDArray[np.int64]) -> NDArray[np.int
     neighbours: dict[int, list[int]] = {}
     for low, high in _touching(group).tolist():
         neighbours.setdefault(high, []).append(low)
-    palette = len(_GROUP_COLOURS)
+    palette = len(GROUP_COLOURS)
     tint = [0] * len(first)
     for index, patch in enumerate(first.tolist()):
         taken = {tint[other] for other in neighbours.get(index, ())}
@@ -179,10 +180,10 @@ def _tints(group: NDArray[np.int32], first: NDArray[np.int64]) -> NDArray[np.int
 
 def _colours(tint: NDArray[np.int64]) -> NDArray[np.float32]:
     """Give numbered colours (groups, 3): the palette, then ever lighter and darker shades of it."""
-    step, base = np.divmod(tint, len(_GROUP_COLOURS))
+    step, base = np.divmod(tint, len(GROUP_COLOURS))
     share = (1 - 0.75**step)[:, None] * 0.8
     ground = np.where(step % 2, 255.0, 0.0)[:, None]
-    return np.asarray((1 - share) * _GROUP_COLOURS[base] + share * ground, np.float32)
+    return np.asarray((1 - share) * GROUP_COLOURS[base] + share * ground, np.float32)
 
 
 def _touching(group: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtcwsi.explain.fates import FATES, PatchFates
-from dtcwsi.explain.figures.painting import FATE_COLOURS, attention_colours
+from dtcwsi.explain.figures.painting import FATE_COLOURS, GROUP_COLOURS, attention_colours
 from dtcwsi.explain.slide_patches import SlidePatches
 
 __all__ = ["patch_data"]
@@ -38,6 +38,7 @@ def patch_data(patches: SlidePatches, fates: PatchFates) -> dict[str, Any]:
         "width": patches.width_level0,
         "fates": list(FATES),
         "fateColours": [FATE_COLOURS[name] for name in FATES],
+        "groupColours": GROUP_COLOURS.tolist(),
         "attentionColours": attention_colours().ravel().tolist(),
         "arrays": {name: {"type": kind, "base64": _encoded(kind, values)} for name, (kind, values) in arrays.items()},
     }

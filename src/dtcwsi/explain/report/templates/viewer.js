@@ -3,8 +3,6 @@
 // Every pixel of the picture knows its patch, so that 100,000 patches cost no more than ten.
 (() => {
   const TYPES = { Int32: Int32Array, Float32: Float32Array, Uint16: Uint16Array, Uint8: Uint8Array };
-  const TINTS = [[230, 159, 0], [86, 180, 233], [136, 34, 85], [240, 228, 66], [51, 34, 136],
-    [0, 114, 178], [213, 94, 0], [153, 153, 51], [190, 160, 240], [120, 60, 20]];
   const DARK = [38, 42, 50], PALE = [236, 236, 236];
   const KEPT = 0, MERGED = 1, PRUNED = 2;
   const LEGIBLE_PX = 5, MOST_ZOOM = 24, ZOOM_STEP = 1.5;
@@ -61,7 +59,7 @@
   }
 
   /** Choose each shared token's tint so that it differs from those that it touches. */
-  function tintsOf(state, owner, width) {
+  function tintsOf(state, owner, width, count) {
     const touching = new Map();
     const shared = (at) => (at < owner.length && owner[at] >= 0 && fateAt(state, owner[at]) === MERGED
       ? state.token[owner[at]] : -1);
@@ -79,8 +77,8 @@
     const tint = new Map();
     for (const [one, others] of touching) {
       const taken = new Set([...others].map((other) => tint.get(other)));
-      const wanted = (one * 7) % TINTS.length;
-      const choices = TINTS.map((_, step) => (wanted + step) % TINTS.length);
+      const wanted = (one * 7) % count;
+      const choices = Array.from({ length: count }, (_, step) => (wanted + step) % count);
       tint.set(one, choices.find((choice) => !taken.has(choice)) ?? wanted);
     }
     return tint;
@@ -107,12 +105,12 @@
     },
 
     merging: ({ slide, state, owner, width }) => {
-      const tint = tintsOf(state, owner, width);
+      const tint = tintsOf(state, owner, width, slide.groupColours.length);
       return (patch, out, to, edge) => {
         if (patch < 0) return;
         const fate = fateAt(state, patch);
         if (fate === PRUNED) blend(out, to, PALE, 0.65);
-        else if (fate === MERGED) blend(out, to, TINTS[tint.get(state.token[patch])], edge ? 1 : 0.5);
+        else if (fate === MERGED) blend(out, to, slide.groupColours[tint.get(state.token[patch])], edge ? 1 : 0.5);
         else if (edge) blend(out, to, slide.fateColours[KEPT], 1);
       };
     },
