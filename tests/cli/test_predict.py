@@ -307,6 +307,17 @@ def test_explain_does_not_write_over_another_slide(run, cohort, trained, tmp_pat
     assert "does not say of which slide" in run("explain", trained, first, "--out", out).err
 
 
+def test_explain_does_not_mix_the_pictures_of_two_models(run, cohort, trained, tmp_path):
+    first, out = cohort / "features" / "s00.h5", tmp_path / "explained"
+    folds = sorted(path for path in trained.iterdir() if path.name.startswith("fold"))
+    assert run("explain", folds[0], first, *BRIEF, "--out", out).status == 0
+    before = (out / "patches.csv").read_bytes()
+    done = run("explain", folds[1], first, *BRIEF, "--out", out)
+    assert done.status == 2
+    assert f"{out} holds the explanation of 's00' by other models (" in done.err
+    assert (out / "patches.csv").read_bytes() == before
+
+
 def test_a_slide_without_tissue_is_explained_without_a_diagnosis(run, trained, tmp_path):
     write_bag(tmp_path / "bare.h5", np.zeros((0, 8)))
     done = run("explain", trained, tmp_path / "bare.h5", *BRIEF, "--out", tmp_path / "explained")

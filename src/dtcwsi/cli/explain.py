@@ -1,6 +1,5 @@
 """``dtcwsi explain``: pictures, a table and GeoJSON of one slide."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,7 +41,8 @@ def run(
         list[str] | None, typer.Option("--format", help="png, svg or pdf (repeatable); png without.")
     ] = None,
     retentions: Annotated[
-        str, typer.Option("--retentions", help="Shares of tokens that figure3 compares, separated by commas.")
+        str,
+        typer.Option("--retentions", help="Shares of tokens that figure3 and the page compare, as 1,0.5."),
     ] = "1,0.7,0.5,0.4",
     table: Table = "csv",
     compressed: Gzip = False,
@@ -52,6 +52,7 @@ def run(
     """Draw where a run looked, and which patches it kept, merged and pruned."""
     from dtcwsi.explain.exports import Exports
     from dtcwsi.explain.figures.drawing import FIGURES, Wanted
+    from dtcwsi.explain.record import check_free
     from dtcwsi.explain.report import write_report
     from dtcwsi.inference import load_run
     from dtcwsi.slides.ome_zarr import ZARR_SUFFIX
@@ -63,7 +64,7 @@ def run(
     if slide.is_dir() and slide.suffix.lower() != ZARR_SUFFIX:
         raise UsageError(f"{slide} is a folder; explain takes one slide or one feature file")
     check_writable(out)
-    _check_free(out, slide.stem)
+    check_free(out, slide.stem, trained.judges(slide.stem).models)
     found = bring_features(trained, [slide], Reading(work or run / "predicted", encoder, spacing, workers, device))[0]
     if found.features is None:
         raise SlideError(found.failure)
@@ -131,17 +132,3 @@ def _shares(text: str) -> tuple[float, ...]:
         return tuple(float(share) for share in text.split(","))
     except ValueError:
         raise UsageError(f"got --retentions {text!r}; expected shares separated by commas, such as 1,0.7,0.4") from None
-
-
-def _check_free(out: Path, slide_id: str) -> None:
-    """Keep one slide's pictures from taking the place of another's.  Raises: UsageError."""
-    from dtcwsi.explain.slide import RECORD
-
-    if not any((out / name).exists() for name in (RECORD, "patches.csv", "attention.png")):
-        return
-    try:
-        known = json.loads((out / RECORD).read_text(encoding="utf-8", errors="surrogateescape"))["slide_id"]
-    except (OSError, ValueError, KeyError):
-        raise UsageError(f"{out} holds pictures and does not say of which slide; name another --out") from None
-    if known != slide_id:
-        raise UsageError(f"{out} holds the explanation of {known!r}; name another --out for {slide_id!r}")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dtcwsi.classifier import Classifier
 from dtcwsi.ensemble import Answers, ask
 from dtcwsi.errors import UsageError
+from dtcwsi.explain.budgets import Budget, retention_of
 from dtcwsi.explain.exports import Exports, write_exports
 from dtcwsi.explain.faithfulness.lesion import TruthMask, lesion_auroc
 from dtcwsi.explain.fates import FateCounts, PatchFates, fates_of
@@ -17,14 +18,14 @@ from dtcwsi.explain.figures.canvas import Canvas, ScaleBar, blank_canvas, scale_
 from dtcwsi.explain.figures.drawing import Wanted, draw_figures
 from dtcwsi.explain.figures.subject import Heading, Subject, encode_jpeg
 from dtcwsi.explain.places import check_inside, places_of
+from dtcwsi.explain.record import write_record
 from dtcwsi.explain.slide_patches import SlidePatches
-from dtcwsi.store.atomic import write_bytes, write_json
+from dtcwsi.store.atomic import write_bytes
 from dtcwsi.types import Features, SlideReader, TissueMask
 
-__all__ = ["RECORD", "ExplainedSlide", "SlideView", "TruthMask", "explain_slide", "view_of", "view_slide"]
+__all__ = ["ExplainedSlide", "SlideView", "TruthMask", "explain_slide", "view_of", "view_slide"]
 
 _REPORT_PX, _REPORT_SLIDE_PX = 560, 1600
-RECORD = "slide.json"  # says whose pictures a folder holds
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class ExplainedSlide:
     ``files`` are the paths by name: attention.png, ..., patches.csv, patches.geojson, outlines.geojson. ``panels`` are
     JPEGs for a report: slide, of 1600 px or more, attention, merging, pruning. ``model_told`` says which models were
     asked, ``unseen`` that none was trained on the slide. ``lesion_auroc`` is None without a truth mask, or where no
-    patch or every patch is lesion.
+    patch or every patch is lesion. ``budgets`` are the first model's at other retentions than its own, ``retention``,
+    which is None for a model that has none.
     """
 
     slide_id: str
@@ -70,11 +72,18 @@ class ExplainedSlide:
     panels: Mapping[str, bytes] = field(repr=False)
     fates: PatchFates = field(repr=False)
     patches: SlidePatches = field(repr=False)
+    retention: float | None = None
+    budgets: Sequence[Budget] = field(default=(), repr=False)
 
     @property
     def probability(self) -> float:
         """The predicted class's probability."""
         return self.probabilities[self.prediction]
+
+    @property
+    def compressed(self) -> bool:
+        """Whether anything is merged or pruned, at its own retention or another."""
+        return any(fates.counts.tokens_out < len(fates) for fates in (self.fates, *(one.fates for one in self.budgets)))
 
     @property
     def tokens_in(self) -> int:
@@ -128,6 +137,7 @@ def explain_slide(
     wanted = wanted or Wanted()
     subject = Subject(canvas, features, coords, patch_size, view.fates, models[0], heading, slide, wanted.retentions)
     drawn = draw_figures(subject, wanted)
+    write_record(out, features.slide_id, models, told)
     files = _write(out, features.slide_id, coords, patch_size, view.fates, drawn, exports, tissue)
     return ExplainedSlide(
         slide_id=features.slide_id,
@@ -146,6 +156,8 @@ def explain_slide(
         | {"slide": encode_jpeg(whole.picture, max_px=max(whole.picture.shape))},
         fates=view.fates,
         patches=_patches(whole, coords, patch_size),
+        retention=retention_of(models[0]),
+        budgets=[budget for budget in subject.budgets[0] if not budget.trained],
     )
 
 
@@ -218,7 +230,6 @@ def _write(
     exports: Exports | None,
     tissue: TissueMask | None,
 ) -> dict[str, Path]:
-    write_json(out / RECORD, {"slide_id": slide_id})
     files = {}
     for name, content in figures:
         files[name] = out / name

@@ -63,7 +63,8 @@ def test_one_patient_gives_no_interval(slides):
 def test_the_page_has_tables_of_what_was_measured_and_says_what_it_means(slides):
     means = estimates(slides, [f"p{number}" for number in range(10)])
     page = markdown_page("Title", means, facts=["a fact"], figure="curves.svg")
-    assert page.startswith("# Title\n\n* a fact\n\n![deletion and insertion curves](curves.svg)\n")
+    assert page.startswith("# Title\n\n* a fact\n\n## What can be said\n\nBy 95 % intervals over patients:\n\n* **att")
+    assert "\n\n![deletion and insertion curves](curves.svg)\n" in page
     assert "| attention | 0.450 (" in page
     assert f"* `lesion_auroc`: {MEASURES['lesion_auroc']}." in page
     assert "## Other trainings" in page

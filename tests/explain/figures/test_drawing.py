@@ -15,7 +15,6 @@ from dtcwsi.explain.figures.drawing import FIGURES, Wanted, draw_figures
 from dtcwsi.explain.figures.examples import choose_groups, choose_pruned
 from dtcwsi.explain.figures.inside import look_inside
 from dtcwsi.explain.figures.painting import FATE_COLOURS
-from dtcwsi.explain.figures.retentions import at_retentions
 from dtcwsi.models import with_retention
 
 from .conftest import subject_of
@@ -61,15 +60,16 @@ def test_figure2_frames_merged_patches_green_and_pruned_ones_red(subject):
 
 def test_figure3_frames_and_counts_each_fate_as_the_model_at_that_retention(subject):
     page = FIGURES["figure3"](subject)
-    columns, why = at_retentions(subject)
+    columns, why = subject.budgets
     assert (why, [column.name for column in columns]) == ("", ["r = 1", "r = 0.7", "r = 0.5", "r = 0.4"])
     words = words_of(page)
     for column, share in zip(columns, (1.0, 0.7, 0.5, 0.4), strict=True):
         own = ask([with_retention(subject.model, share)], subject.features).predictions[0]
         tokens = max(1, math.ceil(60 * share - 1e-6))
         assert column.fates.counts.tokens_out == int(own.tokens_out[0]) == tokens
-        assert f"r = {share:g}: {tokens} tokens" in words
+        assert f"{column.name}: {tokens} tokens" in words
         assert (column.fates.token == own.patch_to_token.numpy()).all()
+    assert [" ".join(words).count(f"r = {share}: as trained, ") for share in (0.5, 0.4)] == [0, 1]
     drawn = decoded(page.encode("png"))
     frames = {tuple(drawn[tile.top - 4, tile.left + 9].tolist()) for tile in page.pictures if tile.width == tile.height}
     assert frames == set(FATE_COLOURS.values())
@@ -77,12 +77,12 @@ def test_figure3_frames_and_counts_each_fate_as_the_model_at_that_retention(subj
 
 def test_figure3_of_a_model_without_retention_says_so(sample, make_model):
     plain = subject_of(sample.features, make_model("abmil"), sample.slide)
-    columns, why = at_retentions(plain)
+    columns, why = plain.budgets
     assert len(columns) == 1
     assert why == "abmil does not compress, so it has no other retention; use 'dtc-abmil'."
     assert any(why in words for words in (" ".join(words_of(FIGURES["figure3"](plain))),))
     threshold = subject_of(sample.features, make_model(budget="threshold"), sample.slide)
-    assert "threshold" in at_retentions(threshold)[1]
+    assert "threshold" in threshold.budgets[1]
 
 
 def test_figures_of_all_models_count_the_first_models_fates(subject):

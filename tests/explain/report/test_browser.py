@@ -57,6 +57,8 @@ def pages(tmp_path_factory, runs, explained, explained_alone) -> dict[str, Path]
 @pytest.fixture
 def visit(browser, pages) -> Iterator[Callable]:
     """Open a page; at the end of the test nothing may have gone wrong or been asked from elsewhere."""
+    from playwright.sync_api import expect
+
     contexts, wrong, asked = [], [], []
 
     def open_page(name: str, *, width: int = 1280, scheme: str = "light", scripts: bool = True):
@@ -70,9 +72,7 @@ def visit(browser, pages) -> Iterator[Callable]:
         page.on("request", lambda request: asked.append(request.url))
         page.goto(pages[name].as_uri())
         if scripts:
-            page.wait_for_function(
-                "document.querySelectorAll('.live').length === document.querySelectorAll('script.patches').length"
-            )
+            expect(page.locator(".live")).to_have_count(page.locator("script.patches").count())
         return page
 
     yield open_page
@@ -160,13 +160,13 @@ def test_pointing_at_a_patch_tells_it_and_marks_its_fellows(visit, explained_alo
 
 def test_the_stages_are_the_models_own(visit, explained_alone):
     page, by_stage = visit("slide"), explained_alone.fates.by_stage
-    walk = page.locator("input[type=range]")
+    walk, told_of_stage = page.locator("input[name=stage]"), page.locator("output[for^=stage]")
     assert int(walk.get_attribute("max")) == len(by_stage) == 3
     assert int(walk.input_value()) == 3
     for stage in range(4):
         walk.fill(str(stage))
         tokens = 60 if stage == 0 else len(set(by_stage[stage - 1]) - {-1})
-        assert f": {tokens} tokens of 60 patches" in page.locator("output").text_content()
+        assert f": {tokens} tokens of 60 patches" in told_of_stage.text_content()
         assert f": {tokens} tokens of 60 patches" in walk.get_attribute("aria-valuetext")
     assert tokens == explained_alone.tokens_out
     pruned = int(np.flatnonzero(explained_alone.fates.fate == PRUNED)[0])
@@ -174,6 +174,34 @@ def test_the_stages_are_the_models_own(visit, explained_alone):
     assert told(page, "token") == "in no token after stage 3"
     walk.fill("0")
     assert told(page, "token") == f"{pruned}, its own"
+
+
+def test_the_retention_slides(visit, explained_alone):
+    page, own = visit("slide"), explained_alone
+    slider, words = page.locator("input[name=budget]"), page.locator("output[for^=budget]")
+    assert (slider.input_value(), slider.get_attribute("max")) == ("3", "3")
+    assert words.text_content() == f"r = 0.4, as trained: {own.prediction} {own.probability:.2f}"
+    pruned = int(np.flatnonzero(own.fates.fate == PRUNED)[0])
+    point_at(page, middle(own, pruned))
+    assert told(page, "fate").startswith("pruned at stage ")
+    page.get_by_label("pruning").check()
+    point_at(page, middle(own, pruned))
+    assert max(colour_at(page, middle(own, pruned))[:3]) < 80
+    for stop, budget in enumerate(own.budgets):
+        slider.fill(str(stop))
+        assert words.text_content() == f"r = {(1, 0.7, 0.5)[stop]}: {budget.told}"
+        assert slider.get_attribute("aria-valuetext") == words.text_content()
+        assert f": {budget.fates.counts.tokens_out} tokens of 60" in page.locator("output[for^=stage]").text_content()
+        attention = budget.fates.attention
+        place = f"place {1 + (attention > attention[pruned]).sum()} of 60" if attention[pruned] else "no attention"
+        assert place in told(page, "percentile")
+    slider.fill("0")
+    assert told(page, "fate") == "kept alone"
+    assert colour_at(page, middle(own, pruned))[0] > 200
+    page.locator("input[name=stage]").fill("1")
+    slider.fill("3")
+    assert page.locator("input[name=stage]").input_value() == "3"
+    assert f": {own.tokens_out} tokens of 60" in page.locator("output[for^=stage]").text_content()
 
 
 def test_layers_change_the_picture(visit, explained_alone):
@@ -184,7 +212,7 @@ def test_layers_change_the_picture(visit, explained_alone):
     page.get_by_label("pruning").check()
     assert max(colour_at(page, middle(explained_alone, pruned))[:3]) < 80
     assert page.locator(".legend:visible").text_content().startswith("Dark: pruned")
-    page.locator("input[type=range]").fill("0")
+    page.locator("input[name=stage]").fill("0")
     assert colour_at(page, middle(explained_alone, pruned)) == slide
     page.get_by_label("attention").check()
     red, green, blue, _ = colour_at(page, middle(explained_alone, int(fates.attention.argmax())))
@@ -201,7 +229,7 @@ def test_the_keyboard_does_it_all(visit, explained_alone):
     page.get_by_role("radio", name="slide").focus()
     page.keyboard.press("ArrowRight")
     assert page.get_by_label("attention").is_checked()
-    for _ in range(5):  # slider, three buttons, map
+    for _ in range(6):  # two sliders, three buttons, map
         page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "map"
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"

@@ -1,9 +1,10 @@
-"""The page of a run's maps: tables of means, the figure, and what the numbers mean."""
+"""The page of a run's maps: what can be said of them, the figure, tables of means, and what the numbers mean."""
 
 from collections.abc import Mapping, Sequence
 
 from dtcwsi.explain.faithfulness.maps import MAPS
 from dtcwsi.explain.faithfulness.table import MEASURES, RANDOM, Estimate
+from dtcwsi.explain.faithfulness.verdict import verdicts
 
 __all__ = ["markdown_page", "markdown_table"]
 
@@ -23,8 +24,12 @@ _PARTS = {
 
 
 def markdown_page(title: str, means: Mapping[str, Mapping[str, Estimate]], *, facts: Sequence[str], figure: str) -> str:
-    """Write the page: facts, the figure's file name, a table a part, and a line a measure that says what it means."""
-    lines = [f"# {title}", "", *(f"* {fact}" for fact in facts), "", f"![deletion and insertion curves]({figure})"]
+    """Write the page: facts, what can be said of each map, the figure, a table a part, and what each measure means."""
+    lines = [f"# {title}", "", *(f"* {fact}" for fact in facts), ""]
+    said = verdicts(means)
+    if said:
+        lines += ["## What can be said", "", "By 95 % intervals over patients:", "", *(f"* {one}" for one in said), ""]
+    lines += [f"![deletion and insertion curves]({figure})"]
     for heading, measures in _PARTS.items():
         there = [measure for measure in measures if any(measure in row for row in means.values())]
         if there:

@@ -1,14 +1,11 @@
 """Figure 3 of the paper: the same weights at several budgets, side by side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dtcwsi.ensemble import ask
-from dtcwsi.errors import OptionError
-from dtcwsi.explain.fates import PatchFates, fates_of
+from dtcwsi.explain.budgets import Budget
 from dtcwsi.explain.figures.compression import GONE, NO_SLIDE
 from dtcwsi.explain.figures.examples import choose_groups, choose_kept, choose_pruned
 from dtcwsi.explain.figures.furniture import (
@@ -28,22 +25,11 @@ from dtcwsi.explain.figures.furniture import (
 from dtcwsi.explain.figures.page import SOFT, Page
 from dtcwsi.explain.figures.painting import FATE_COLOURS, paint_pruning
 from dtcwsi.explain.figures.subject import Subject
-from dtcwsi.models import with_retention
-from dtcwsi.types import Prediction
 
-__all__ = ["Column", "at_retentions", "draw_figure3"]
+__all__ = ["draw_figure3"]
 
 _SHOWN = 3
 _WHITE = (255, 255, 255)
-
-
-@dataclass(frozen=True)
-class Column:
-    """A model at one budget: its name on the figure, what became of the patches, and the class it tells how surely."""
-
-    name: str
-    fates: PatchFates
-    told: str
 
 
 def draw_figure3(subject: Subject) -> Page:
@@ -52,7 +38,7 @@ def draw_figure3(subject: Subject) -> Page:
     Shown are the first three patches of one merged token that is left, three pruned and three kept patches, chosen as
     `dtcwsi.explain.figures.examples` says. A model without a retention is drawn once, as it is.
     """
-    columns, why = at_retentions(subject)
+    columns, why = subject.budgets
     how = "as it is" if why else "the same weights at several retentions r"
     told = f"{subject.heading.fates_of}: {plural(len(subject.coords), 'patch')}, {how}"
     page = headed_page(subject, told, columns=len(columns))
@@ -61,37 +47,21 @@ def draw_figure3(subject: Subject) -> Page:
     top = max(page.bottom, places[-1].top + places[-1].height)
     lefts, width = lay_out(page, len(columns))
     for left, each in zip(lefts, columns, strict=True):
-        words = f"{each.name}: {each.told}" if len(each.fates) else "no prediction"
-        page.write(words, left, top + page.px(6), width, size=SMALL, lines=3)
+        page.write(f"{each.name}: {each.told}", left, top + page.px(6), width, size=SMALL, lines=3)
     _examples(page, subject, columns)
     legend(page, _legend(), columns=3)
     note(page, " ".join(filter(None, (why, subject.heading.fates_note))))
     return page
 
 
-def at_retentions(subject: Subject) -> tuple[list[Column], str]:
-    """Ask the first model at each retention.  Returns: the columns, and why there is only one if it cannot be asked."""
-    try:
-        models = [(f"r = {share:g}", with_retention(subject.model, share)) for share in subject.retentions]
-    except OptionError as error:
-        return [_column("as it is", subject.inside.prediction, subject)], f"{error}."
-    return [_column(name, ask([model], subject.features).predictions[0], subject) for name, model in models], ""
-
-
-def _column(name: str, prediction: Prediction, subject: Subject) -> Column:
-    chances = prediction.logits[0].double().softmax(dim=0)
-    best = int(chances.argmax())
-    return Column(name, fates_of(prediction), f"{subject.model.class_names[best]} {float(chances[best]):.2f}")
-
-
-def _tokens(column: Column) -> str:
+def _tokens(column: Budget) -> str:
     counts = column.fates.counts
     if not counts.tokens_in:
         return "no patches"
     return plural(counts.tokens_out, "token")
 
 
-def _examples(page: Page, subject: Subject, columns: Sequence[Column]) -> None:
+def _examples(page: Page, subject: Subject, columns: Sequence[Budget]) -> None:
     if subject.slide is None or not len(subject.coords):
         section(page, "Examples", NO_SLIDE if len(subject.coords) else "There are no tissue patches to show.")
         return
@@ -111,7 +81,7 @@ def _examples(page: Page, subject: Subject, columns: Sequence[Column]) -> None:
         _row(page, subject, columns, fate, patches)
 
 
-def _group(subject: Subject, column: Column) -> NDArray[np.int64]:
+def _group(subject: Subject, column: Budget) -> NDArray[np.int64]:
     for group in choose_groups(column.fates, subject.coords, 1):
         if column.fates.token[group[0]] >= 0:
             return group[:_SHOWN]
@@ -119,7 +89,7 @@ def _group(subject: Subject, column: Column) -> NDArray[np.int64]:
 
 
 def _row(
-    page: Page, subject: Subject, columns: Sequence[Column], fate: str, chosen: Sequence[NDArray[np.int64]]
+    page: Page, subject: Subject, columns: Sequence[Budget], fate: str, chosen: Sequence[NDArray[np.int64]]
 ) -> None:
     lefts, width = lay_out(page, len(columns))
     side = int(min((width - page.px(_SHOWN * 18 + 2 * 14)) / _SHOWN, page.px(250)))
@@ -132,7 +102,7 @@ def _row(
     strip_scale(page, subject, page.margin, side)
 
 
-def _count(column: Column, fate: str) -> str:
+def _count(column: Budget, fate: str) -> str:
     counts = column.fates.counts
     many = {"kept": counts.kept, "merged": counts.merged, "pruned": counts.pruned}[fate]
     into = f" in {plural(counts.merged_tokens, 'token')}" if fate == "merged" and many else ""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtcwsi.classifier import Classifier
+from dtcwsi.explain.budgets import Budget, at_retentions
 from dtcwsi.explain.fates import PatchFates
 from dtcwsi.explain.figures.canvas import Canvas, owners
 from dtcwsi.explain.figures.inside import Inside, look_inside
@@ -59,6 +60,11 @@ class Subject:
     def inside(self) -> Inside:
         """The first model's way with the slide."""
         return look_inside(self.model, self.features)
+
+    @cached_property
+    def budgets(self) -> tuple[list[Budget], str]:
+        """The first model at the retentions, and why there is only its own; see `at_retentions`."""
+        return at_retentions(self.model, self.features, self.inside.prediction, self.retentions)
 
     @cached_property
     def panels(self) -> dict[str, NDArray[np.uint8]]:

@@ -31,7 +31,7 @@ class Card:
 
 def card_of(slide: ExplainedSlide, runs: Mapping[str, RunSummary]) -> Card:
     """Put a slide's patches into the page, and look up what the run of its model said when it held the slide out."""
-    data = patch_data(slide.patches, slide.fates) if slide.tokens_in else None
+    data = patch_data(slide) if slide.tokens_in else None
     run = next((run for run in runs.values() if run.model == slide.model and slide.slide_id in run.slide_ids), None)
     if run is None or slide.unseen:
         return Card(slide, None, data)

@@ -7,21 +7,35 @@
   const KEPT = 0, MERGED = 1, PRUNED = 2;
   const LEGIBLE_PX = 5, MOST_ZOOM = 24, ZOOM_STEP = 1.5;
 
-  const decode = ({ type, base64 }) => {
+  const decode = async ({ type, base64 }) => {
     const text = atob(base64), bytes = new Uint8Array(text.length);
     for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
-    return new TYPES[type](bytes.buffer);
+    const inflated = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new TYPES[type](await new Response(inflated).arrayBuffer());
+  };
+  /** Put the decoded arrays of a part of the data beside its other values. */
+  const decoded = async ({ arrays, ...values }) => {
+    const names = Object.keys(arrays), found = await Promise.all(names.map((name) => decode(arrays[name])));
+    return { ...values, ...Object.fromEntries(names.map((name, at) => [name, found[at]])) };
   };
   const number = (value, digits = 0) => value.toLocaleString("en", { maximumFractionDigits: digits });
   const percent = (share) => `${share >= 0.1 || share === 0 ? number(100 * share) : (100 * share).toPrecision(2)} %`;
   const plural = (count, what) => `${number(count)} ${what}${count === 1 ? "" : "es"}`;
 
-  /** Patches and their tokens after each stage; stage 0 is before compression. */
+  /** Patches, and at the budget in use their attention and their tokens after each stage; stage 0 is before the first. */
   class Slide {
-    constructor(data) {
-      Object.assign(this, data);
-      for (const [name, array] of Object.entries(data.arrays)) this[name] = decode(array);
+    static async read(data) {
+      return new Slide({ ...await decoded(data), budgets: await Promise.all(data.budgets.map(decoded)) });
+    }
+
+    constructor(values) {
+      Object.assign(this, values);
       this.alone = Int32Array.from({ length: this.count }, (_, patch) => patch);
+      this.use(this.trained);
+    }
+
+    use(budget) {
+      Object.assign(this, this.budgets[budget]);
       this.ranked = this.alone.slice().sort((one, other) => this.attention[other] - this.attention[one] || one - other);
       this.rank = new Int32Array(this.count);
       this.ranked.forEach((patch, rank) => { this.rank[patch] = rank; });
@@ -145,21 +159,21 @@
   }
 
   class Viewer {
-    constructor(card) {
-      this.slide = new Slide(JSON.parse(card.querySelector("script.patches").textContent));
+    constructor(card, slide) {
+      this.slide = slide;
       this.root = card.querySelector(".viewer");
       this.map = this.root.querySelector(".map");
       [this.ground, this.marks] = this.map.querySelectorAll("canvas");
       this.live = this.root.querySelector("[aria-live]");
-      this.walk = this.root.querySelector("input[type=range]");
+      this.walk = this.root.querySelector("input[name=stage]");
+      this.budget = this.root.querySelector("input[name=budget]");
       this.layer = "slide";
       this.selected = this.shown = -1;
       this.root.hidden = false;
       card.classList.add("live");
       this.read(card.querySelector(".panels img"));
-      this.state = this.slide.after(this.slide.stages);
       this.listen();
-      this.toStage(this.slide.stages);
+      this.toBudget(this.slide.trained);
       new ResizeObserver(() => this.resize()).observe(this.map);
     }
 
@@ -182,6 +196,7 @@
         choice.checked = choice.value === this.layer;
         choice.addEventListener("change", () => this.toLayer(choice.value));
       }
+      this.budget?.addEventListener("input", () => this.toBudget(Number(this.budget.value)));
       this.walk?.addEventListener("input", () => this.toStage(Number(this.walk.value)));
       for (const button of this.root.querySelectorAll("[data-zoom]")) {
         button.addEventListener("click", () => this.zoom(Number(button.dataset.zoom)));
@@ -201,16 +216,25 @@
       this.repaint();
     }
 
+    /** Show what is left at another retention, after its last stage. */
+    toBudget(budget) {
+      this.slide.use(budget);
+      if (this.budget) this.tell(this.budget, budget, this.slide.told);
+      if (this.walk) this.walk.max = this.slide.stages;
+      this.toStage(this.slide.stages);
+    }
+
     toStage(stage) {
       this.state = this.slide.after(stage);
-      const told = this.told();
-      if (this.walk) {
-        this.walk.value = stage;
-        this.walk.setAttribute("aria-valuetext", told);
-        this.root.querySelector("output").textContent = told;
-      }
+      if (this.walk) this.tell(this.walk, stage, this.told());
       this.repaint();
       this.show(this.shown);
+    }
+
+    tell(slider, value, told) {
+      slider.value = value;
+      slider.setAttribute("aria-valuetext", told);
+      slider.nextElementSibling.textContent = told;
     }
 
     told() {
@@ -359,14 +383,13 @@
         this.pan(from.left + across, from.top + down);
         this.draw();
       };
+      const over = new AbortController(), { signal } = over;
       const release = (ended) => {
-        this.map.removeEventListener("pointermove", drag);
+        over.abort();
         if (!dragged && ended.type === "pointerup") this.select(this.at(ended));
       };
-      this.map.addEventListener("pointermove", drag);
-      for (const end of ["pointerup", "pointercancel", "pointerleave"]) {
-        this.map.addEventListener(end, release, { once: true });
-      }
+      this.map.addEventListener("pointermove", drag, { signal });
+      for (const end of ["pointerup", "pointercancel", "pointerleave"]) this.map.addEventListener(end, release, { signal });
     }
 
     key(event) {
@@ -454,6 +477,10 @@
     }
   }
 
-  const start = (card) => card.querySelector(".panels img").decode().then(() => new Viewer(card));
-  document.querySelectorAll("script.patches").forEach((data) => start(data.closest(".card")));
+  async function start(data) {
+    const card = data.closest(".card");
+    const [slide] = await Promise.all([Slide.read(JSON.parse(data.textContent)), card.querySelector(".panels img").decode()]);
+    new Viewer(card, slide);
+  }
+  document.querySelectorAll("script.patches").forEach(start);
 })();

@@ -1,0 +1,51 @@
+"""Whose pictures a folder holds: a slide's, by which models, so that none takes the place of another's."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from dtcwsi.classifier import Classifier
+from dtcwsi.errors import UsageError
+from dtcwsi.store.atomic import write_json
+
+__all__ = ["check_free", "write_record"]
+
+_RECORD = "slide.json"
+
+
+def write_record(folder: Path, slide_id: str, models: Sequence[Classifier], told: str) -> None:
+    """Note the slide, the models in words, and a digest of their weights.  Raises: StoreError if the disk is full."""
+    write_json(folder / _RECORD, {"slide_id": slide_id, "models": told, "weights": _digest(models)})
+
+
+def check_free(folder: Path, slide_id: str, models: Sequence[Classifier]) -> None:
+    """Keep pictures of another slide, or by other models, from being mixed with these.
+
+    Raises: UsageError if the folder holds such pictures, or some that say of nothing whose they are.
+    """
+    if not any((folder / name).exists() for name in (_RECORD, "patches.csv", "attention.png")):
+        return
+    try:
+        known = json.loads((folder / _RECORD).read_text(encoding="utf-8", errors="surrogateescape"))
+        slide, told, weights = known["slide_id"], known["models"], known["weights"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(
+            f"{folder} holds pictures and does not say of which slide and models; name another --out"
+        ) from None
+    if slide != slide_id:
+        raise UsageError(f"{folder} holds the explanation of {slide!r}; name another --out for {slide_id!r}")
+    if weights != _digest(models):
+        raise UsageError(
+            f"{folder} holds the explanation of {slide!r} by other models ({told}, weights {weights}); "
+            "name another --out for these"
+        )
+
+
+def _digest(models: Sequence[Classifier]) -> str:
+    seen = hashlib.sha256()
+    for model in models:
+        for name, values in sorted(model.state_dict().items()):
+            seen.update(name.encode())
+            seen.update(values.detach().cpu().contiguous().numpy().tobytes())
+    return seen.hexdigest()[:16]
