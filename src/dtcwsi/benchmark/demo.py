@@ -242,7 +242,7 @@ def _new_slides(out: Path, plan: DemoSettings, result: DemoResult) -> None:
             label=labels[slide_id],
             prediction=told.prediction,
             probability=float(told.probabilities.max()),
-            prob_std=told.std,
+            prob_std="" if told.std is None else told.std,
             warning=told.warning,
         )
         with closing(open_slide(new / "slides" / f"{slide_id}.tif")) as slide:

@@ -74,7 +74,8 @@ def row_of(trained: "Run", found: "SlidePrediction") -> dict[str, str]:
     row |= {
         f"prob_{name}": f"{value:.6f}" for name, value in zip(trained.class_names, found.probabilities, strict=True)
     }
-    return row | {"prediction": found.prediction, "prob_std": f"{found.std:.6f}", "warning": found.warning}
+    std = "" if found.std is None else f"{found.std:.6f}"
+    return row | {"prediction": found.prediction, "prob_std": std, "warning": found.warning}
 
 
 def empty_row(trained: "Run", slide_id: str, failure: str) -> dict[str, str]:

@@ -76,12 +76,15 @@ class Run:
 
 @dataclass(frozen=True)
 class SlidePrediction:
-    """A slide's class: ``probabilities`` (classes,) are the folds' mean, ``std`` their deviation for that class."""
+    """A slide's class: ``probabilities`` (classes,) are the folds' mean, ``std`` their deviation for that class.
+
+    One model alone has no deviation: None.
+    """
 
     slide_id: str
     prediction: str
     probabilities: NDArray[np.float64]
-    std: float
+    std: float | None
     tokens_in: int
     tokens_out: int
     warning: str = ""
@@ -139,7 +142,8 @@ def judged(run: Run, header: FeaturesHeader, answers: Answers) -> SlidePredictio
 
     The warning is ``in_training`` if one of the models has seen the slide, by its file's name or by what the file
     records, ``no_tissue`` if it has no patches, and names the slide recorded if that is another, and what its features
-    were made with if the run's were made otherwise; parts are separated by ``; ``.
+    were made with if the run's were made otherwise, or if the file does not say and the run's did; parts are separated
+    by ``; ``.
     """
     made_by = header.made_by
     differing = [
@@ -152,6 +156,8 @@ def judged(run: Run, header: FeaturesHeader, answers: Answers) -> SlidePredictio
         for name in MADE_BY_IF_ASKED
         if (made_by.get(name) is None) != (run.made_by.get(name) is None)
     ]
+    if made_by.get("encoder") is None and run.made_by.get("encoder") is not None:
+        differing.append(f"the file does not say which encoder made it, trained with {run.made_by['encoder']}")
     known = [header.slide_id, *filter(None, [header.recorded_id])]
     in_training = ["in_training"] if not run.trained_on.isdisjoint(known) else []
     differing += [f"the file holds features of {name!r}" for name in known[1:] if name != header.slide_id]
@@ -174,7 +180,7 @@ def _prediction(slide_id: str, answers: Answers) -> SlidePrediction:
         slide_id=slide_id,
         prediction=answers.prediction,
         probabilities=answers.probabilities,
-        std=float(answers.each[:, answers.probabilities.argmax()].std()),
+        std=float(answers.each[:, answers.probabilities.argmax()].std()) if len(answers.each) > 1 else None,
         tokens_in=int(first.tokens_in[0]),
         tokens_out=int(first.tokens_out[0]),
         warning="" if int(first.tokens_in[0]) else "no_tissue",
