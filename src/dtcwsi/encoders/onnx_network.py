@@ -10,6 +10,9 @@ from dtcwsi.errors import EncoderError
 
 __all__ = ["OnnxNetwork"]
 
+_BESIDE_READERS = {"intra_op.allow_spinning": "0", "dynamic_block_base": "4"}
+"""Threads that wait leave their core to the processes that read, and the others' work is cut finer meanwhile."""
+
 
 class OnnxNetwork(nn.Module):
     """An ONNX file's first input and first output, in batches of the file's own size if that is fixed.
@@ -30,6 +33,8 @@ class OnnxNetwork(nn.Module):
         there = [name for name in wanted if name in onnxruntime.get_available_providers()]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        for name, value in _BESIDE_READERS.items():
+            options.add_session_config_entry(f"session.{name}", value)
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=[*there, "CPUExecutionProvider"])
         except Exception as error:  # noqa: BLE001 - the runtime's errors share no base

@@ -30,6 +30,7 @@ class PatchBatch(NamedTuple):
     digests: list[bytes]
 
 
+_LEAST_AT_ONCE = 32  # patches that a process hands over at a time: each handing over costs about a millisecond
 _Prepare = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
@@ -44,8 +45,9 @@ def patch_batches(
 ) -> Generator[PatchBatch, None, None]:
     """Read the patches of a slide in grid order; what reads them also does ``prepare`` to every batch.
 
-    Each worker process has its own slide handle and holds at most two batches, so memory is bounded by
-    ``(2 workers + 2) batch_size patch_size_px^2 3`` bytes whatever the slide's size; 0 workers read in this process.
+    Each worker process has its own slide handle and holds at most two readings of whole batches, 32 patches or one
+    batch if that is more, so memory is bounded by ``(2 workers + 2) (batch_size + 31) patch_size_px^2 3`` bytes
+    whatever the slide's size; 0 workers read in this process.
     A script that is its own main module needs the usual ``if __name__ == "__main__":`` for workers.
     Yields: (up to batch_size, patch_size_px, patch_size_px, 3) uint8 RGB, or what ``prepare`` made of it; the digests
     of its patches ``with_digests``.
@@ -87,7 +89,9 @@ def _read_ahead(batches: "_PatchBatches", ahead: dict[str, Any]) -> Generator[Pa
             )
         if isinstance(batch, SlideError):
             raise batch
-        yield PatchBatch(np.asarray(batch.pixels), batch.digests)
+        pixels, step = np.asarray(batch.pixels), batches.batch_size
+        for start in range(0, len(pixels), step):
+            yield PatchBatch(pixels[start : start + step], batch.digests[start : start + step])
 
 
 @cache
@@ -109,7 +113,7 @@ def _brief(error: Exception) -> str:
 
 
 class _PatchBatches(Dataset["PatchBatch | SlideError"]):
-    """Batch number to pixels; the slide is opened in the process that reads it.
+    """A reading's number to the pixels of one or more batches; the slide is opened in the process that reads it.
 
     An error is returned, not raised, since the loader would bury its sentence in a worker's traceback.
     """
@@ -124,12 +128,13 @@ class _PatchBatches(Dataset["PatchBatch | SlideError"]):
         *,
         with_digests: bool,
     ) -> None:
-        self.path, self._spacing_um, self._grid, self._batch_size = path, spacing_um, grid, batch_size
+        self.path, self._spacing_um, self._grid, self.batch_size = path, spacing_um, grid, batch_size
+        self._at_once = -(-_LEAST_AT_ONCE // batch_size) * batch_size
         self._prepare, self._with_digests = prepare, with_digests
         self._reader: SlideReader | None = None
 
     def __len__(self) -> int:
-        return -(-len(self._grid) // self._batch_size)
+        return -(-len(self._grid) // self._at_once)
 
     def close(self) -> None:
         """Let go of the slide, if it was opened in this process."""
@@ -151,8 +156,8 @@ class _PatchBatches(Dataset["PatchBatch | SlideError"]):
             self._reader = open_slide(self.path, spacing_um=self._spacing_um, override=True)
         box = (self._grid.patch_size_level0,) * 2
         size = (self._grid.patch_size_px,) * 2
-        start = number * self._batch_size
-        corners = self._grid.coords[start : start + self._batch_size].tolist()
+        start = number * self._at_once
+        corners = self._grid.coords[start : start + self._at_once].tolist()
         pixels = np.stack([self._reader.read((x, y), box, size) for x, y in corners])
         made = pixels if self._prepare is None else self._prepare(pixels)
         told_apart = np.ascontiguousarray(made) if self._with_digests else ()
