@@ -72,5 +72,5 @@ def _encoded(arrays: Arrays) -> dict[str, dict[str, str]]:
 
 
 def _deflated(kind: str, values: NDArray[Any]) -> str:
-    stored = np.ascontiguousarray(values, np.dtype(kind.lower()).newbyteorder("<"))
+    stored = values.astype(np.dtype(kind.lower()).newbyteorder("<")).tobytes()
     return base64.b64encode(zlib.compress(stored)).decode()
