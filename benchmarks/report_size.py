@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from dtcwsi.classifier import Classifier
 from dtcwsi.explain import explain_slide, write_report
@@ -42,18 +42,21 @@ async ([moves]) => {
     took.push(performance.now() - began);
     await new Promise(requestAnimationFrame);
   }
-  const walk = document.querySelector("input[type=range]"), stages = { merging: [], pruning: [] };
-  for (const layer in stages) {
+  const found = { hover: took };
+  for (const layer of ["merging", "pruning"]) {
     document.querySelector(`input[value=${layer}]`).click();
-    for (const stage of [0, 1, 2, 3, 1]) {
-      const began = performance.now();
-      walk.value = stage;
-      walk.dispatchEvent(new Event("input"));
-      stages[layer].push(performance.now() - began);
-      await new Promise(requestAnimationFrame);
+    for (const [name, stops] of [["stage", [0, 1, 2, 3, 1]], ["budget", [0, 1, 2, 3, 1]]]) {
+      const slider = document.querySelector(`input[name=${name}]`), times = found[`${name} of ${layer}`] = [];
+      for (const stop of stops) {
+        const began = performance.now();
+        slider.value = stop;
+        slider.dispatchEvent(new Event("input"));
+        times.push(performance.now() - began);
+        await new Promise(requestAnimationFrame);
+      }
     }
   }
-  return { hover: took, "stage of merging": stages.merging, "stage of pruning": stages.pruning };
+  return found;
 }
 """
 
@@ -91,7 +94,7 @@ def measure(browser: Browser, path: Path) -> dict[str, Any]:
     began = time.perf_counter()
     page.goto(path.resolve().as_uri())
     viewers = page.locator("script.patches").count()
-    page.wait_for_function(f"document.querySelectorAll('.card.live').length === {viewers}")
+    expect(page.locator(".card.live")).to_have_count(viewers, timeout=60_000)
     told = {"bytes": path.stat().st_size, "load_seconds": round(time.perf_counter() - began, 2), "viewers": viewers}
     if viewers:
         page.wait_for_timeout(500)
