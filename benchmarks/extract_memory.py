@@ -2,9 +2,12 @@
 
     python benchmarks/extract_memory.py --out /tmp/memory
     python benchmarks/extract_memory.py --out /tmp/memory --side 16000 --encoder colour-texture
+    python benchmarks/extract_memory.py --out /tmp/memory --wide 1536
 
 Makes a slide of 4,000 px a side and one of --side, tissue nearly everywhere, and runs the real command on each; then on
-the large one with --patch-size 128 and the colour/texture encoder (about 200,000 patches at 60,000 px).
+the large one with --patch-size 128 and the colour/texture encoder (about 200,000 patches at 60,000 px). With --wide it
+runs once, on the large slide with --patch-size 180 (about 100,000 patches at 60,000 px) and a TorchScript encoder that
+gives so many numbers a patch and computes next to nothing.
 """
 
 import argparse
@@ -20,11 +23,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+from torch import nn
 
 from dtcwsi.slides.pyramid import write_pyramid
 from provenance import provenance, save
 
 SMALL_PX = 4_000
+WIDE_PATCH_PX = 180
 MIB = 2**20
 
 
@@ -54,10 +60,15 @@ def main() -> None:
     parser.add_argument("--encoder", default="efficientnet-lite0", help="of the two runs with 256-px patches")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--wide", type=int, help="numbers a patch of an encoder that costs nothing, many patches")
     parser.add_argument("--json", type=Path, help="JSON to write; OUT/extract_memory.json without")
     arguments = parser.parse_args()
-    small, large = (make(arguments.out, side, arguments.seed) for side in (SMALL_PX, arguments.side))
-    plans = [(small, arguments.encoder, 256), (large, arguments.encoder, 256), (large, "colour-texture", 128)]
+    large = make(arguments.out, arguments.side, arguments.seed)
+    if arguments.wide:
+        plans = [(large, wide_encoder(arguments.out, arguments.wide), WIDE_PATCH_PX)]
+    else:
+        small = make(arguments.out, SMALL_PX, arguments.seed)
+        plans = [(small, arguments.encoder, 256), (large, arguments.encoder, 256), (large, "colour-texture", 128)]
     rows = []
     for slide, encoder, patch_px in plans:
         rows.append(measure(slide, arguments.out, encoder, patch_px, arguments.workers))
@@ -65,6 +76,15 @@ def main() -> None:
     settings = {name: value for name, value in vars(arguments).items() if isinstance(value, str | int | float)}
     content = {**provenance(**settings), "runs": rows}
     save(arguments.json or arguments.out / "extract_memory.json", content)
+
+
+def wide_encoder(out: Path, dim: int) -> str:
+    """Save means of 3 x 3 fields, drawn out to so many numbers, as a TorchScript file."""
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(27, dim))
+    path = out / f"wide{dim}.pt"
+    torch.jit.trace(network.eval(), torch.zeros(1, 3, 64, 64)).save(path)
+    path.with_suffix(".json").write_text(json.dumps({"input_px": 64}))
+    return str(path)
 
 
 def make(out: Path, side: int, seed: int) -> Path:
@@ -80,7 +100,7 @@ def make(out: Path, side: int, seed: int) -> Path:
 
 def measure(slide: Path, out: Path, encoder: str, patch_px: int, workers: int) -> dict:
     """Run the command on one slide in a fresh folder and watch its memory."""
-    work = out / f"{slide.stem}-{encoder}-{patch_px}-{time.time_ns()}"
+    work = out / f"{slide.stem}-{Path(encoder).stem}-{patch_px}-{time.time_ns()}"
     command = [sys.executable, "-m", "dtcwsi", "extract", str(slide), "--out", str(work), "--encoder", encoder]
     command += ["--patch-size", str(patch_px), "--workers", str(workers), "--json"]
     start = time.perf_counter()
@@ -92,7 +112,7 @@ def measure(slide: Path, out: Path, encoder: str, patch_px: int, workers: int) -
         sys.exit(f"{' '.join(command)} failed")
     return {
         "slide": slide.name,
-        "encoder": encoder,
+        "encoder": Path(encoder).name,
         "patch_px": patch_px,
         "workers": workers,
         "patches": json.loads(told)["patches"],
