@@ -75,7 +75,8 @@ def measured(count: int) -> dict[str, Any]:
             view = view_slide([model], features)
             canvas = slide_canvas(slide, max_px=680, patch_size_level0=64.0)
             words = Heading("S", model.name, model.name)
-            subject = Subject(canvas, features, features.coords, 64.0, view.fates, model, words, slide)
+            place = canvas, features, features.coords, 64.0
+            subject = Subject(*place, view.fates, model, model.class_names, words, slide)
             seconds["ask the model, read the overview"] = passed(start)
             sizes = {}
             for name, draw in FIGURES.items():

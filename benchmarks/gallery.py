@@ -77,7 +77,7 @@ def summary(fold: Path, slide: Path, features: Path) -> Page:
     counts = view.fates.counts
     told = f"{counts.tokens_in} patches, {counts.tokens_out} tokens, {view.prediction}"
     heading = Heading(f"{told} ({view.probabilities.max():.2f})", model.name, model.name)
-    subject = Subject(canvas, bag, bag.coords, bag.patch_size_level0, view.fates, model, heading)
+    subject = Subject(canvas, bag, bag.coords, bag.patch_size_level0, view.fates, model, model.class_names, heading)
     titles = {"slide": "Slide", "attention": "Where it looked", "merging": "Merged", "pruning": "Pruned"}
     page = headed_page(subject, f"{model.name} on a drawn slide of the demo", columns=4)
     show_panels(page, canvas, [Panel(subject.panels[name], title) for name, title in titles.items()], columns=4)

@@ -61,7 +61,9 @@ def load(folder: str | Path) -> Classifier:
 
 
 def with_retention(model: Classifier, retention: float) -> Classifier:
-    """Copy a model with another final share of tokens, in as many stages; the weights are the same.
+    """Copy a model with another final share of tokens and the same weights.
+
+    Stages are as many, evenly spaced; more where a stage at most halves the tokens (merging) and the share asks for it.
 
     Returns: a model in evaluation mode on the device of the other.
     Raises: OptionError if the model does not compress, follows a threshold, or the share is not above 0 and at most 1.

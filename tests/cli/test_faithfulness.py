@@ -5,6 +5,7 @@ import json
 import shutil
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 
@@ -29,7 +30,8 @@ def some_slides(cohort, tmp_path_factory):
 
 
 def test_table_curves_and_page_of_a_run_one_bad_slide_noted(run, some_slides, trained, tmp_path):
-    out = tmp_path / "out"
+    out, again = tmp_path / "out", tmp_path / "again"
+    shutil.copytree(trained, again)
     done = run(
         "faithfulness",
         trained,
@@ -38,7 +40,7 @@ def test_table_curves_and_page_of_a_run_one_bad_slide_noted(run, some_slides, tr
         "--truth",
         some_slides / "truth",
         "--other-run",
-        trained,
+        again,
         "--out",
         out,
     )
@@ -73,13 +75,20 @@ def test_table_curves_and_page_of_a_run_one_bad_slide_noted(run, some_slides, tr
 
 
 def test_labels_choose_the_slides_and_json_is_for_scripts(run, some_slides, trained, tmp_path):
-    (tmp_path / "labels.csv").write_text("slide_id,label,patient_id\ns01,b,someone\n")
+    (tmp_path / "labels.csv").write_text("slide_id,label,patient_id\ns01,b,someone\ngone,b,someone\n")
     arguments = ["faithfulness", trained / "fold0", "--features", some_slides / "features", "--out", tmp_path / "out"]
     done = run(*arguments, "--labels", tmp_path / "labels.csv", "--json")
     assert done.status == 0
     told = json.loads(done.out)
     assert (told["n_slides"], told["n_patients"]) == (1, 1)
     assert told["means"]["attention"]["deletion"]["low"] is None
+    assert told["without_features"] == ["gone"]
+    assert "1 slide of the labels without features, not measured (gone)" in done.err
+    before = (tmp_path / "out" / "slides.csv").read_bytes()
+    done = run("faithfulness", trained / "fold1", *arguments[2:])
+    assert done.status == 2
+    assert f"holds what was measured of other models (of {trained / 'fold0'}); name another --out" in done.err
+    assert (tmp_path / "out" / "slides.csv").read_bytes() == before
 
 
 def test_what_cannot_be_begun_is_refused_in_one_sentence(run, some_slides, trained, tmp_path):
@@ -91,4 +100,18 @@ def test_what_cannot_be_begun_is_refused_in_one_sentence(run, some_slides, train
     done = run(*arguments, "--labels", tmp_path / "labels.csv")
     assert done.status == 2
     assert "has a feature file in" in done.err
+    done = run(*arguments, "--other-run", trained)
+    assert done.status == 2
+    assert "is the run itself; expected another training of its model" in done.err
     assert not (tmp_path / "out" / "slides.csv").exists()
+
+
+@pytest.mark.parametrize(("downsample", "fits"), [("16", True), ("8", False)])
+def test_a_mask_of_another_size_than_the_slide_is_refused(run, some_slides, trained, tmp_path, downsample, fits):
+    with h5py.File(shutil.copy(some_slides / "features" / "s01.h5", tmp_path), "r+") as file:
+        file.attrs.update(width_level0=2040, height_level0=1024)
+    arguments = ["--features", tmp_path, "--truth", some_slides / "truth", "--truth-downsample", downsample]
+    done = run("faithfulness", trained / "fold0", *arguments, "--out", tmp_path / "out")
+    assert (done.status == 0) == fits
+    told = "s01.png of 128 x 64 pixels covers 1024 x 512 level-0 pixels at 8 a pixel, and its slide has 2040 x 1024"
+    assert (told in done.err) != fits

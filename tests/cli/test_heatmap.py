@@ -140,3 +140,26 @@ def test_a_run_of_another_version_is_told(run, cohort, trained, tmp_path):
     assert "was trained with dtcwsi 0.0.1, and this is " in done.err
     assert "its predictions may differ; compare them with the run's predictions.csv, or pip install" in done.err
     assert "was trained with dtcwsi" not in run("predict", trained, cohort / "features/s00.h5").err
+
+
+def test_heatmaps_of_other_models_are_kept_and_predictions_of_earlier_slides_too(run, cohort, trained, tmp_path):
+    first, second = (cohort / f"features/{name}.h5" for name in ("s00", "s01"))
+    few = ("--no-overlay", "--no-qupath", "--out", tmp_path)
+    assert run("heatmap", trained, first, *few).status == 0
+    assert run("heatmap", trained, second, *few).status == 0
+    rows = rows_of(tmp_path / "predictions.csv")
+    assert list(rows) == ["s00", "s01"]
+    before = (tmp_path / "s00.png").read_bytes()
+    done = run("heatmap", trained / "fold0", first, *few)
+    assert done.status == 2
+    assert f"{tmp_path} holds heatmaps of other models (of {trained}); name another --out for these" in done.err
+    assert (tmp_path / "s00.png").read_bytes() == before
+    (tmp_path / "heatmaps.json").write_text("[")
+    assert "cannot be read; name another --out" in run("heatmap", trained, first, *few).err
+
+
+def test_a_slide_that_its_folder_lacks_is_taken_from_where_it_was(run, cohort, trained, tmp_path):
+    features = with_slide(cohort / "features/s00.h5", tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    done = run("heatmap", trained, features, "--slides", tmp_path / "elsewhere", "--out", tmp_path / "out")
+    assert (done.status, (tmp_path / "out/s00.overlay.tif").is_file()) == (0, True)

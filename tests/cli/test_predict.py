@@ -285,7 +285,7 @@ def test_explain_draws_the_figures_asked_for(run, cohort, trained, tmp_path):
     assert "r = 0.25" in drawn
     for wrong, told in (
         (("--retentions", "0.5,much"), "got --retentions '0.5,much'; expected shares separated by commas"),
-        (("--figure", "figure9"), "got figure='figure9'; expected one of: figure"),
+        (("--figure", "figure9"), "got figure='figure9'; expected one of: attention, figure1"),
         (("--format", "gif"), "got format='gif'; expected one of: pdf"),
     ):
         done = run("explain", trained, cohort / "features/s00.h5", "--out", tmp_path / "none", *wrong)
@@ -369,3 +369,38 @@ def test_folds_of_split_files_are_counted_by_partition(run, cohort, tmp_path, se
     assert "folds; train it" not in run("predict", out, new).err
     shutil.rmtree(out / "fold1")
     assert "has 1 of 2 folds; train it to its end" in run("predict", out, new).err
+
+
+def test_one_model_has_no_deviation(run, cohort, trained):
+    file = cohort / "features" / "s00.h5"
+    of_two, of_one = (
+        next(csv.DictReader(run("predict", which, file).out.splitlines())) for which in (trained, trained / "fold0")
+    )
+    assert float(of_two["prob_std"]) > 0
+    assert of_one["prob_std"] == ""
+
+
+def test_features_that_do_not_say_their_encoder_are_told_of(run, cohort, trained, tmp_path):
+    silent = tmp_path / "silent.h5"
+    with h5py.File(cohort / "features" / "s00.h5") as file, h5py.File(silent, "w") as copy:
+        copy["features"], copy["coords"] = file["features"][()], file["coords"][()]
+        copy["coords"].attrs["patch_size_level0"] = 256
+    told = "the file does not say which encoder made it, trained with test"
+    (row,) = csv.DictReader(run("predict", trained, silent).out.splitlines())
+    assert told in row["warning"]
+    done = run("explain", trained, silent, *BRIEF, "--out", tmp_path / "one", "--json")
+    assert told in json.loads(done.out)["warning"]
+    assert told in (tmp_path / "one" / "report.html").read_text()
+    assert f"warning: silent: {told}" in run("explain", trained, silent, *BRIEF, "--out", tmp_path / "one").err
+
+
+def test_explain_tells_of_a_slide_of_the_training_under_another_name(run, cohort, trained, tmp_path):
+    with h5py.File(shutil.copy(cohort / "features" / "s05.h5", tmp_path / "new.h5"), "r+") as file:
+        file.attrs["slide_id"] = "s05"
+    done = run("explain", trained, tmp_path / "new.h5", *BRIEF, "--out", tmp_path / "one", "--json")
+    assert json.loads(done.out)["warning"] == "in_training; the file holds features of 's05'"
+
+
+def test_the_page_of_a_slide_of_the_cohort_says_its_true_class(run, cohort, trained, tmp_path):
+    assert run("explain", trained, cohort / "features" / "s05.h5", *BRIEF, "--out", tmp_path).status == 0
+    assert "true class b" in (tmp_path / "report.html").read_text()

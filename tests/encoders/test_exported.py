@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from dtcwsi.encoders import load_encoder
+from dtcwsi.encoders.onnx_network import OnnxNetwork
 from dtcwsi.errors import EncoderError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
@@ -108,3 +109,9 @@ def test_settings_that_say_nothing_are_refused(tmp_path, text, told):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(EncoderError, match=told):
         load_encoder(str(tmp_path / "a.pt"))
+
+
+def test_waiting_threads_leave_their_core_to_readers(tmp_path):
+    options = OnnxNetwork(_onnx(tmp_path / "one.onnx"))._session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.get_session_config_entry("session.dynamic_block_base") == "4"

@@ -30,6 +30,27 @@ def test_batches_come_in_grid_order_the_same_from_any_number_of_workers(make_sli
         assert not any(batch.digests for batch in batches)
 
 
+@pytest.mark.parametrize(
+    ("patches", "batch_size", "workers", "readings"),
+    [(64, 8, 1, 2), (64, 8, 4, 4), (64, 8, 0, 2), (64, 10, 1, 2), (64, 40, 1, 2), (3, 8, 4, 1), (33, 1, 1, 2)],
+)
+def test_some_32_patches_are_handed_over_together_where_all_workers_have_some(
+    make_slide, grid, monkeypatch, patches, batch_size, workers, readings
+):
+    read = []
+    reading = batches_module._PatchBatches._read
+    monkeypatch.setattr(
+        batches_module._PatchBatches, "_read", lambda self, number: read.append(number) or reading(self, number)
+    )
+    batches = batches_module._PatchBatches(
+        make_slide("a.tif"), 0.5, grid.part(slice(patches)), batch_size, None, with_digests=False
+    )
+    batches.share_among(workers)
+    handed = [len(batches[number].pixels) for number in range(len(batches))]
+    assert (len(read), sum(handed)) == (readings, patches)
+    assert all(count % batch_size == 0 for count in handed[:-1])
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_digests_tell_equal_patches_from_others(make_slide, grid, workers):
     info = open_slide(make_slide("a.tif")).info

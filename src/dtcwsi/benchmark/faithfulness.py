@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dtcwsi.errors import told_of
+from dtcwsi.errors import SlideError, told_of
 from dtcwsi.explain.faithfulness import TRUTH_DOWNSAMPLE, Draws, SlideScores, TruthMask, measure_slide, read_mask
+from dtcwsi.explain.origin import read_origin
 from dtcwsi.inference import Run
 from dtcwsi.store.features import read_features
 
@@ -17,7 +18,8 @@ class RunScores:
     """What was found: ``slides`` and their ``patients``, in one order, and slides left out.
 
     ``in_training`` are measured slides that every model asked was trained on; ``no_tissue`` and ``failed`` (with the
-    reason) were not measured; ``without_truth`` have no mask though a folder of masks was given.
+    reason) were not measured; ``without_truth`` have no mask though a folder of masks was given; ``without_features``
+    are slides of the patients named that have no features.
     """
 
     slides: list[SlideScores] = field(default_factory=list)
@@ -25,6 +27,7 @@ class RunScores:
     in_training: list[str] = field(default_factory=list)
     no_tissue: list[str] = field(default_factory=list)
     without_truth: list[str] = field(default_factory=list)
+    without_features: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -47,7 +50,7 @@ def measure_run(
     slide id; the run's own table names those of its cohort. ``on_slide`` is called with each id that is done.
     """
     known = {**run.patients, **(patients or {})}
-    found = RunScores()
+    found = RunScores(without_features=sorted(set(patients or {}) - set(files)))
     for slide_id, path in files.items():
         try:
             scores = _measured(run, others, path, slide_id, _mask(truth, slide_id), truth_downsample, draws)
@@ -78,15 +81,31 @@ def _measured(
     features = read_features(path)
     if not len(features.features):
         return None
+    lesion = None if mask is None else read_mask(mask)
+    if mask is not None and lesion is not None:
+        _check_covers(mask, lesion.shape, downsample, read_origin(path).size_level0)
     models = run.judges(slide_id).models
     return measure_slide(
         models,
         features,
         folds=[model for model in run.models if model not in models],
         seeds=[model for other in others for model in other.judges(slide_id).models],
-        truth=None if mask is None else TruthMask(read_mask(mask), downsample),
+        truth=None if lesion is None else TruthMask(lesion, downsample),
         draws=draws,
     )
+
+
+def _check_covers(mask: Path, shape: tuple[int, ...], downsample: float, size_level0: tuple[int, int] | None) -> None:
+    """Make sure that a mask is as large as its slide, within a pixel of its own.  Raises: SlideError."""
+    if size_level0 is None:
+        return
+    covered = shape[1] * downsample, shape[0] * downsample
+    if max(abs(one - other) for one, other in zip(covered, size_level0, strict=True)) > max(1.0, downsample):
+        raise SlideError(
+            f"{mask} of {shape[1]} x {shape[0]} pixels covers {covered[0]:g} x {covered[1]:g} level-0 pixels at "
+            f"{downsample:g} a pixel, and its slide has {size_level0[0]} x {size_level0[1]}; expected a mask of the "
+            "whole slide: give the right one, or its --truth-downsample"
+        )
 
 
 def _mask(truth: Path | None, slide_id: str) -> Path | None:

@@ -54,9 +54,10 @@ def run(
     from dtcwsi.explain.figures.drawing import FIGURES, Wanted
     from dtcwsi.explain.record import check_free
     from dtcwsi.explain.report import write_report
-    from dtcwsi.inference import load_run
+    from dtcwsi.inference import doubts, load_run
     from dtcwsi.slides.ome_zarr import ZARR_SUFFIX
     from dtcwsi.store.atomic import check_writable
+    from dtcwsi.store.features import read_header
 
     wanted = Wanted(tuple(figures or FIGURES), tuple(formats or ["png"]), _shares(retentions))
     exports = Exports(table, compressed=compressed)
@@ -69,15 +70,18 @@ def run(
     if found.features is None:
         raise SlideError(found.failure)
     explained = _explained(trained, found, found.features, out, slides, spacing, wanted=wanted, exports=exports)
+    doubted = doubts(trained.judges(explained.slide_id), read_header(found.features))
     report = out / "report.html"
     whole_runs = [run] if (run / "metrics.json").is_file() else []
     title = f"{explained.slide_id}: {explained.model}"
-    write_report(report, title=title, runs=whole_runs, slides=[explained], slides_first=True)
+    write_report(report, title=title, runs=whole_runs, slides=[explained], notes=doubted, slides_first=True)
     if as_json:
-        print_json(_facts(explained, report))
+        print_json(_facts(explained, doubted, report))
     else:
         prediction = f"{explained.prediction} ({explained.probability:.3f}) by {explained.model_told}"
         told = prediction if explained.tokens_in else "no tissue, no prediction"
+        for doubt in doubted:
+            say(f"warning: {explained.slide_id}: {doubt}")
         say(f"{explained.slide_id}: {told}; pictures and tables in {out}")
     return 0
 
@@ -105,6 +109,7 @@ def _explained(
             bag,
             slide,
             out,
+            true_label=trained.labels.get(bag.slide_id),
             models_told=told,
             unseen=bool(trained.not_trained_on(bag.slide_id)),
             spacing_um=origin.spacing_um,
@@ -114,13 +119,13 @@ def _explained(
         )
 
 
-def _facts(explained: "ExplainedSlide", report: Path) -> dict[str, Any]:
+def _facts(explained: "ExplainedSlide", doubted: list[str], report: Path) -> dict[str, Any]:
     return {
         "slide_id": explained.slide_id,
         "models": explained.model_told,
         "prediction": explained.prediction if explained.tokens_in else None,
         "probabilities": dict(explained.probabilities),
-        "warning": "" if explained.tokens_in else "no_tissue",
+        "warning": "; ".join([*([] if explained.tokens_in else ["no_tissue"]), *doubted]),
         "tokens_in": explained.tokens_in,
         "tokens_out": explained.tokens_out,
         "files": {name: str(path) for name, path in {**explained.files, report.name: report}.items()},

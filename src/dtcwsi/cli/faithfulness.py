@@ -1,5 +1,6 @@
 """``dtcwsi faithfulness``: whether the maps of a run can be trusted, as a table, curves and a page."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+_RECORD = "faithfulness.json"
 _SHOWN = ("deletion_gain", "insertion_gain", "lesion_auroc", "folds_spearman", "redrawn_both")
 
 
@@ -58,6 +60,7 @@ def run(
             f"{truth} is no folder; expected masks named after the slides, such as {next(iter(files))}.png"
         )
     check_writable(out)
+    _check_free(out, trained)
     with Progress(len(files), "slides") as progress:
         found = measure_run(
             trained,
@@ -85,9 +88,27 @@ def run(
     return 1 if found.failed else 0
 
 
+def _check_free(out: Path, trained: "Run") -> None:
+    """Keep what was measured of another run.  Raises: UsageError."""
+    from dtcwsi.explain.record import models_digest
+
+    record = out / _RECORD
+    if not record.is_file():
+        return
+    try:
+        known = json.loads(record.read_text(encoding="utf-8", errors="surrogateescape"))
+        other = known.get("digest") not in (None, models_digest(trained.models))
+    except (ValueError, AttributeError):
+        raise UsageError(f"{record} cannot be read; name another --out") from None
+    if other:
+        raise UsageError(f"{out} holds what was measured of other models (of {known['run']}); name another --out")
+
+
 def _check_same(trained: "Run", others: "list[Run]") -> None:
     name = trained.models[0].name
     for other in others:
+        if other.folder.resolve() == trained.folder.resolve():
+            raise UsageError(f"--other-run {other.folder} is the run itself; expected another training of its model")
         if other.models[0].name != name or other.class_names != trained.class_names:
             raise UsageError(
                 f"{other.folder} holds {other.models[0].name} of {', '.join(other.class_names)}; expected another "
@@ -100,6 +121,7 @@ def _tell(found: "RunScores") -> None:
         "that every model asked was trained on; these figures are too good": found.in_training,
         "without tissue, not measured": found.no_tissue,
         "without a mask in the truth folder": found.without_truth,
+        "of the labels without features, not measured": found.without_features,
     }.items():
         if slides:
             say(f"warning: {count(len(slides), 'slide')} {why} ({some(slides)})")
@@ -130,7 +152,7 @@ def _write(out: Path, trained: "Run", found: "RunScores") -> "dict[str, dict[str
     ]
     write_table(out / "slides.csv", columns, rows)
     means = estimates(found.slides, found.patients)
-    write_json(out / "faithfulness.json", _content(trained, found, means))
+    write_json(out / _RECORD, _content(trained, found, means))
     title = f"Faithfulness of {trained.models[0].name}, {count(len(found.slides), 'slide')}"
     for kind, content in draw_curves(found.slides, found.patients, title).items():
         write_bytes(out / f"curves.{kind}", content)
@@ -142,14 +164,18 @@ def _facts(found: "RunScores") -> list[str]:
     return [
         f"`{command_line()}`",
         f"{count(len(found.slides), 'slide')} of {count(len(set(found.patients)), 'patient')}, "
-        f"{len(found.in_training)} of them trained on by every model asked",
+        f"{len(found.in_training)} of them trained on by every model asked; "
+        f"{len(found.without_features) + len(found.failed)} more could not be measured or have no features",
         "mean over slides (95 % interval, patients drawn with replacement); one row a slide and map in `slides.csv`",
     ]
 
 
 def _content(trained: "Run", found: "RunScores", means: "dict[str, dict[str, Estimate]]") -> dict[str, Any]:
+    from dtcwsi.explain.record import models_digest
+
     return {
         "run": str(trained.folder),
+        "digest": models_digest(trained.models),
         "model": trained.models[0].name,
         "command": command_line(),
         "n_slides": len(found.slides),
@@ -157,6 +183,7 @@ def _content(trained: "Run", found: "RunScores", means: "dict[str, dict[str, Est
         "in_training": found.in_training,
         "no_tissue": found.no_tissue,
         "without_truth": found.without_truth,
+        "without_features": found.without_features,
         "failed": found.failed,
         "means": {
             name: {measure: asdict(estimate) for measure, estimate in row.items()} for name, row in means.items()

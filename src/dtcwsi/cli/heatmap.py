@@ -1,5 +1,6 @@
 """``dtcwsi heatmap``: where a run looked in many slides, to the pixel."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,9 +69,9 @@ def run(
     """Draw heatmaps of slides or feature files in register with the slides, and tell what was predicted."""
     from dtcwsi.explain.exports import Exports
     from dtcwsi.explain.heatmap import SCALES
+    from dtcwsi.explain.record import models_digest
     from dtcwsi.inference import load_run
-    from dtcwsi.store.atomic import check_writable, write_json, write_text
-    from dtcwsi.store.tables import csv_text
+    from dtcwsi.store.atomic import check_writable, write_json
 
     if scale not in SCALES:
         raise UsageError(f"got --scale {scale!r}; expected one of {', '.join(SCALES)}")
@@ -78,14 +79,16 @@ def run(
     trained = load_run(run)
     if class_name is not None and class_name not in trained.class_names:
         raise UsageError(f"got --class {class_name!r}; expected one of {', '.join(trained.class_names)}")
-    _check_out(out)
+    made_by = models_digest(trained.models)
+    _check_out(out, made_by)
     check_writable(out)
     if class_name is not None:
         _check_maps(trained, class_name)
-    write_json(out / RECORD, {"run": str(run), "scale": scale, "together": together, "class": class_name})
+    how = {"scale": scale, "together": together, "class": class_name}
+    write_json(out / RECORD, {"run": str(run), "digest": made_by, **how})
     found = bring_features(trained, inputs, Reading(work or run / "predicted", encoder, spacing, workers, device))
     rows = _drawn_together(trained, found, drawing) if together else _drawn_alone(trained, found, drawing)
-    write_text(out / "predictions.csv", csv_text(rows))
+    _note(out, rows)
     warn(trained, rows)
     failed = sum(row["prediction"] == "" for row in rows)
     say(f"{count(len(rows) - failed, 'heatmap')} in {out}" + (f", {failed} failed" if failed else ""))
@@ -94,10 +97,30 @@ def run(
     return 1 if failed else 0
 
 
-def _check_out(out: Path) -> None:
-    """Keep heatmaps from taking the place of slides, annotations and tables of one name.  Raises: UsageError."""
-    if out.is_dir() and any(out.iterdir()) and not (out / RECORD).is_file():
+def _check_out(out: Path, made_by: str) -> None:
+    """Keep heatmaps from taking the place of other files, or of another run's heatmaps.  Raises: UsageError."""
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not (out / RECORD).is_file():
         raise UsageError(f"{out} holds other files, which heatmaps might be written over; name another --out")
+    try:
+        known = json.loads((out / RECORD).read_text(encoding="utf-8", errors="surrogateescape"))
+        other = known.get("digest", made_by) != made_by
+    except (ValueError, AttributeError):
+        raise UsageError(f"{out / RECORD} cannot be read; name another --out") from None
+    if other:
+        raise UsageError(f"{out} holds heatmaps of other models (of {known.get('run')}); name another --out for these")
+
+
+def _note(out: Path, rows: list[dict[str, str]]) -> None:
+    """Write predictions.csv; rows of slides that were drawn before stay."""
+    from dtcwsi.store.atomic import write_text
+    from dtcwsi.store.tables import csv_text, read_rows
+
+    place = out / "predictions.csv"
+    now = {row["slide_id"] for row in rows}
+    before = [row for row in read_rows(place) if row["slide_id"] not in now] if place.is_file() else []
+    write_text(place, csv_text([*before, *rows]))
 
 
 def _check_maps(trained: "Run", class_name: str) -> None:
@@ -121,6 +144,7 @@ def _drawn_alone(trained: "Run", inputs: list[Input], drawing: _Drawing) -> list
         if heat is not None:
             row = _drawn(item, heat, scale_over(drawing.scale, [heat.shares]), row, drawing)
         rows.append(row)
+        _note(drawing.out, [row])
     return rows
 
 

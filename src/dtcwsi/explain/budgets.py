@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isclose
 
 from dtcwsi.classifier import Classifier
 from dtcwsi.compressors.stages import StagedCompressor
@@ -11,14 +12,17 @@ from dtcwsi.explain.fates import PatchFates, fates_of
 from dtcwsi.models import with_retention
 from dtcwsi.types import Features, Prediction
 
-__all__ = ["Budget", "at_retentions", "retention_of"]
+__all__ = ["Budget", "at_retentions", "own_budget"]
+
+_SAME = 5e-4  # shares that are told alike
 
 
 @dataclass(frozen=True)
 class Budget:
     """A model at one final share of tokens: what becomes of the patches, and the class it tells how surely.
 
-    ``retention`` is None if the model has none; ``trained`` says that the model was trained at this very budget.
+    ``retention`` is None if the model has none; ``trained`` says that the model was trained at this very budget,
+    ``even`` that it was trained at the same share, but by another schedule than even stages.
     """
 
     retention: float | None
@@ -26,11 +30,14 @@ class Budget:
     fates: PatchFates
     prediction: str
     probability: float
+    even: bool = False
 
     @property
     def name(self) -> str:
         """The budget in words."""
-        return "as it is" if self.retention is None else f"r = {self.retention:g}"
+        if self.retention is None:
+            return "as it is"
+        return f"r = {self.retention:.3g}, even stages" if self.even else f"r = {self.retention:.3g}"
 
     @property
     def told(self) -> str:
@@ -40,27 +47,34 @@ class Budget:
 
 
 def at_retentions(
-    model: Classifier, features: Features, own: Prediction, retentions: Sequence[float]
+    model: Classifier, features: Features, own: Prediction, retentions: Sequence[float], class_names: Sequence[str]
 ) -> tuple[list[Budget], str]:
-    """Ask a model at each retention; ``own`` is what it says of the slide as it is.
+    """Ask a model once at each retention; ``own`` is what it says of the slide as it is.
 
     Returns: the budgets, and why there is only the model's own where it has no retention.
     Raises: FeaturesError as the model does.
     """
+    mine = own_budget(model, own, class_names)
     try:
-        others = [(share, with_retention(model, share)) for share in retentions]
+        others = [(share, with_retention(model, share)) for share in dict.fromkeys(retentions)]
     except OptionError as error:
-        return [_budget(model, own, None, trained=True)], f"{error}."
+        return [mine], f"{error}."
     found = []
     for share, other in others:
-        trained = _shares(other) == _shares(model)
-        said = own if trained else ask([other], features).predictions[0]
-        found.append(_budget(model, said, share, trained=trained))
+        if _shares(other) == _shares(model):
+            found.append(mine)
+            continue
+        even = isclose(share, _shares(model)[-1], abs_tol=_SAME)
+        found.append(_budget(ask([other], features).predictions[0], class_names, share, even=even))
     return found, ""
 
 
-def retention_of(model: Classifier) -> float | None:
-    """The final share of tokens that a model was trained at, None if it has no retention."""
+def own_budget(model: Classifier, own: Prediction, class_names: Sequence[str]) -> Budget:
+    """What a model says of a slide as it is, and at which final share of tokens."""
+    return _budget(own, class_names, _retention(model), trained=True)
+
+
+def _retention(model: Classifier) -> float | None:
     if not isinstance(model.compressor, StagedCompressor) or model.compressor.settings.get("budget") == "threshold":
         return None
     return model.compressor.shares[-1]
@@ -71,7 +85,9 @@ def _shares(model: Classifier) -> tuple[float, ...]:
     return model.compressor.shares
 
 
-def _budget(model: Classifier, said: Prediction, retention: float | None, *, trained: bool) -> Budget:
+def _budget(
+    said: Prediction, class_names: Sequence[str], retention: float | None, *, trained: bool = False, even: bool = False
+) -> Budget:
     chances = said.logits[0].double().softmax(dim=0)
     best = int(chances.argmax())
-    return Budget(retention, trained, fates_of(said), model.class_names[best], float(chances[best]))
+    return Budget(retention, trained, fates_of(said), class_names[best], float(chances[best]), even)

@@ -5,18 +5,20 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from dtcwsi.classifier import Classifier
 from dtcwsi.errors import UsageError
 from dtcwsi.store.atomic import write_json
 
-__all__ = ["check_free", "write_record"]
+__all__ = ["check_free", "models_digest", "write_record"]
 
 _RECORD = "slide.json"
 
 
 def write_record(folder: Path, slide_id: str, models: Sequence[Classifier], told: str) -> None:
-    """Note the slide, the models in words, and a digest of their weights.  Raises: StoreError if the disk is full."""
-    write_json(folder / _RECORD, {"slide_id": slide_id, "models": told, "weights": _digest(models)})
+    """Note the slide, the models in words, and a digest of what they are.  Raises: StoreError if the disk is full."""
+    write_json(folder / _RECORD, {"slide_id": slide_id, "models": told, "digest": models_digest(models)})
 
 
 def check_free(folder: Path, slide_id: str, models: Sequence[Classifier]) -> None:
@@ -28,24 +30,22 @@ def check_free(folder: Path, slide_id: str, models: Sequence[Classifier]) -> Non
         return
     try:
         known = json.loads((folder / _RECORD).read_text(encoding="utf-8", errors="surrogateescape"))
-        slide, told, weights = known["slide_id"], known["models"], known["weights"]
+        slide = known["slide_id"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise UsageError(
-            f"{folder} holds pictures and does not say of which slide and models; name another --out"
-        ) from None
+        raise UsageError(f"{folder} holds pictures and does not say of which slide; name another --out") from None
     if slide != slide_id:
         raise UsageError(f"{folder} holds the explanation of {slide!r}; name another --out for {slide_id!r}")
-    if weights != _digest(models):
-        raise UsageError(
-            f"{folder} holds the explanation of {slide!r} by other models ({told}, weights {weights}); "
-            "name another --out for these"
-        )
+    if known.get("digest") != models_digest(models):
+        whose = f"by other models ({known['models']})" if "models" in known else "and does not say by which models"
+        raise UsageError(f"{folder} holds the explanation of {slide!r} {whose}; name another --out for these")
 
 
-def _digest(models: Sequence[Classifier]) -> str:
+def models_digest(models: Sequence[Classifier]) -> str:
+    """Digest names, options and weights of models; 16 hexadecimal digits."""
     seen = hashlib.sha256()
     for model in models:
+        seen.update(repr((model.name, sorted(model.options.items()))).encode())
         for name, values in sorted(model.state_dict().items()):
             seen.update(name.encode())
-            seen.update(values.detach().cpu().contiguous().numpy().tobytes())
+            seen.update(values.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return seen.hexdigest()[:16]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dtcwsi.classifier import Classifier
 from dtcwsi.ensemble import Answers, ask
 from dtcwsi.errors import UsageError
-from dtcwsi.explain.budgets import Budget, retention_of
+from dtcwsi.explain.budgets import Budget, own_budget
 from dtcwsi.explain.exports import Exports, write_exports
 from dtcwsi.explain.faithfulness.lesion import TruthMask, lesion_auroc
 from dtcwsi.explain.fates import FateCounts, PatchFates, fates_of
@@ -53,8 +53,8 @@ class ExplainedSlide:
     ``files`` are the paths by name: attention.png, ..., patches.csv, patches.geojson, outlines.geojson. ``panels`` are
     JPEGs for a report: slide, of 1600 px or more, attention, merging, pruning. ``model_told`` says which models were
     asked, ``unseen`` that none was trained on the slide. ``lesion_auroc`` is None without a truth mask, or where no
-    patch or every patch is lesion. ``budgets`` are the first model's at other retentions than its own, ``retention``,
-    which is None for a model that has none.
+    patch or every patch is lesion. ``budgets`` are the first model's, from the most tokens to the fewest, its own
+    among them; none of a model without a retention.
     """
 
     slide_id: str
@@ -72,7 +72,6 @@ class ExplainedSlide:
     panels: Mapping[str, bytes] = field(repr=False)
     fates: PatchFates = field(repr=False)
     patches: SlidePatches = field(repr=False)
-    retention: float | None = None
     budgets: Sequence[Budget] = field(default=(), repr=False)
 
     @property
@@ -83,7 +82,7 @@ class ExplainedSlide:
     @property
     def compressed(self) -> bool:
         """Whether anything is merged or pruned, at its own retention or another."""
-        return any(fates.counts.tokens_out < len(fates) for fates in (self.fates, *(one.fates for one in self.budgets)))
+        return any(one.counts.tokens_out < len(one) for one in (self.fates, *(each.fates for each in self.budgets)))
 
     @property
     def tokens_in(self) -> int:
@@ -120,7 +119,8 @@ def explain_slide(
     pixel) is known. ``class_names`` default to the model's; ``models_told`` replaces the words for which models were
     asked, ``unseen`` says that none of them was trained on the slide.
     Pictures are ``max_px`` wide or, of long slides and where patches would be under 6 px, up to 2000.
-    ``wanted`` chooses the figures, their formats and the retentions of figure3; without it all are drawn as PNG.
+    ``wanted`` chooses the figures, their formats and the retentions of figure3 and reports; without it all are drawn as
+    PNG.
     ``exports`` chooses the table's format and compression; ``tissue`` is outlined for QuPath.
     A slide without tissue gives pictures that say so, and that there is no prediction, and tables without rows.
     Raises: FeaturesError if the features have no coordinates, another width than the models, or patches outside the
@@ -135,7 +135,18 @@ def explain_slide(
     told = models_told or _told(models)
     heading = _heading(features.slide_id, view, models, told, true_label)
     wanted = wanted or Wanted()
-    subject = Subject(canvas, features, coords, patch_size, view.fates, models[0], heading, slide, wanted.retentions)
+    subject = Subject(
+        canvas,
+        features,
+        coords,
+        patch_size,
+        view.fates,
+        models[0],
+        view.class_names,
+        heading,
+        slide,
+        wanted.retentions,
+    )
     drawn = draw_figures(subject, wanted)
     write_record(out, features.slide_id, models, told)
     files = _write(out, features.slide_id, coords, patch_size, view.fates, drawn, exports, tissue)
@@ -156,8 +167,7 @@ def explain_slide(
         | {"slide": encode_jpeg(whole.picture, max_px=max(whole.picture.shape))},
         fates=view.fates,
         patches=_patches(whole, coords, patch_size),
-        retention=retention_of(models[0]),
-        budgets=[budget for budget in subject.budgets[0] if not budget.trained],
+        budgets=_budgets(subject),
     )
 
 
@@ -202,6 +212,14 @@ def _heading(
         fates_of=told if alone else f"{models[0].name}, the first of {len(models)} fold models alone",
         fates_note="" if alone else "The other models merge and prune otherwise.",
     )
+
+
+def _budgets(subject: Subject) -> list[Budget]:
+    own = own_budget(subject.model, subject.inside.prediction, subject.class_names)
+    if own.retention is None:
+        return []
+    others = [budget for budget in subject.budgets[0] if not budget.trained]
+    return sorted([*others, own], key=lambda budget: -(budget.retention or 1.0))
 
 
 def _patches(canvas: Canvas, coords: NDArray[np.int64], patch_size: float) -> SlidePatches:

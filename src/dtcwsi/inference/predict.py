@@ -19,7 +19,7 @@ from dtcwsi.types import Features
 
 _MAY_DIFFER = ("tissue_parameters",)  # they follow the slide: a pale one is segmented with others
 
-__all__ = ["Run", "SlidePrediction", "judged", "load_run", "predict_file", "predict_slide"]
+__all__ = ["Run", "SlidePrediction", "doubts", "judged", "load_run", "predict_file", "predict_slide"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,9 @@ class Run:
     """The trained folds of a run; ``made_by`` says how the features they were trained on were made.
 
     ``folds`` names each model's fold, and ``seen`` holds the slide ids that it was trained on or chosen by.
-    ``patients`` gives the patient of each slide of the run's cohort. ``n_folds`` is how many folds the run was planned
-    to have: more than ``models`` if it is unfinished. ``version`` is that of the dtcwsi which trained it, if known.
+    ``patients`` and ``labels`` are those of the slides of the run's cohort. ``n_folds`` is how many folds the run was
+    planned to have: more than ``models`` if it is unfinished. ``version`` is that of the dtcwsi which trained it, if
+    known.
     """
 
     folder: Path
@@ -38,6 +39,7 @@ class Run:
     folds: tuple[str, ...] = ()
     seen: tuple[frozenset[str], ...] = ()
     patients: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
     version: str | None = None
 
     @property
@@ -104,6 +106,7 @@ def load_run(folder: Path) -> Run:
         raise UsageError(f"the folds of {folder} have different classes; train them again with one labels file")
     card = json.loads((folds[0] / "card.json").read_text(encoding="utf-8"))
     cohort = read_rows(folder / "folds.csv")
+    table = cohort or read_rows(folder.resolve().parent / "folds.csv")
     return Run(
         folder,
         models,
@@ -112,9 +115,8 @@ def load_run(folder: Path) -> Run:
         n_folds=max(len(models), _planned_folds(folder, cohort)),
         folds=tuple(fold.resolve().name for fold in folds),
         seen=tuple(_seen(fold) for fold in folds),
-        patients={
-            row["slide_id"]: row["patient_id"] for row in cohort or read_rows(folder.resolve().parent / "folds.csv")
-        },
+        patients={row["slide_id"]: row["patient_id"] for row in table},
+        labels={row["slide_id"]: row["label"] for row in table if row.get("label")},
     )
 
 
@@ -140,10 +142,18 @@ def predict_file(run: Run, path: Path) -> SlidePrediction:
 def judged(run: Run, header: FeaturesHeader, answers: Answers) -> SlidePrediction:
     """Give the prediction that the answers of a run's models are.
 
-    The warning is ``in_training`` if one of the models has seen the slide, by its file's name or by what the file
-    records, ``no_tissue`` if it has no patches, and names the slide recorded if that is another, and what its features
-    were made with if the run's were made otherwise, or if the file does not say and the run's did; parts are separated
-    by ``; ``.
+    The warning is ``no_tissue`` if the slide has no patches, and `doubts`; parts are separated by ``; ``.
+    """
+    found = _prediction(header.slide_id, answers)
+    return replace(found, warning="; ".join([*filter(None, [found.warning]), *doubts(run, header)]))
+
+
+def doubts(run: Run, header: FeaturesHeader) -> list[str]:
+    """Say why a run's prediction from a feature file may not hold.
+
+    ``in_training`` if one of the models has seen the slide, by its file's name or by what the file records; the slide
+    recorded if that is another; what the features were made with if the run's were made otherwise, or if the file does
+    not say and the run's did.
     """
     made_by = header.made_by
     differing = [
@@ -161,8 +171,7 @@ def judged(run: Run, header: FeaturesHeader, answers: Answers) -> SlidePredictio
     known = [header.slide_id, *filter(None, [header.recorded_id])]
     in_training = ["in_training"] if not run.trained_on.isdisjoint(known) else []
     differing += [f"the file holds features of {name!r}" for name in known[1:] if name != header.slide_id]
-    found = _prediction(header.slide_id, answers)
-    return replace(found, warning="; ".join([*filter(None, [found.warning]), *in_training, *differing]))
+    return [*in_training, *differing]
 
 
 def predict_slide(models: Sequence[Classifier], features: Features) -> SlidePrediction:

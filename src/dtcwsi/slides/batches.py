@@ -30,7 +30,7 @@ class PatchBatch(NamedTuple):
     digests: list[bytes]
 
 
-_LEAST_AT_ONCE = 32  # patches that a process hands over at a time: each handing over costs about a millisecond
+_ENOUGH_AT_ONCE = 32  # patches: handing over is a cost of its own, small beside so many
 _Prepare = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
@@ -45,15 +45,17 @@ def patch_batches(
 ) -> Generator[PatchBatch, None, None]:
     """Read the patches of a slide in grid order; what reads them also does ``prepare`` to every batch.
 
-    Each worker process has its own slide handle and holds at most two readings of whole batches, 32 patches or one
-    batch if that is more, so memory is bounded by ``(2 workers + 2) (batch_size + 31) patch_size_px^2 3`` bytes
-    whatever the slide's size; 0 workers read in this process.
+    Each worker process has its own slide handle. It hands over whole batches, together some 32 patches where a slide
+    has enough for all workers, and works at most two such readings ahead, each of at most ``batch_size + 31`` patches;
+    0 workers read in this process. With what is being read and prepared memory is bounded by
+    ``(4 workers + 4) (batch_size + 31) patch_size_px^2 3`` bytes whatever the slide's size.
     A script that is its own main module needs the usual ``if __name__ == "__main__":`` for workers.
     Yields: (up to batch_size, patch_size_px, patch_size_px, 3) uint8 RGB, or what ``prepare`` made of it; the digests
     of its patches ``with_digests``.
     Raises: SlideError if a patch cannot be decoded, or a worker process dies.
     """
     batches = _PatchBatches(info.path, info.spacing_um, grid, batch_size, prepare, with_digests=with_digests)
+    batches.share_among(workers)
     workers = min(workers, len(batches))
     ahead: dict[str, Any] = {
         "num_workers": workers,
@@ -129,9 +131,14 @@ class _PatchBatches(Dataset["PatchBatch | SlideError"]):
         with_digests: bool,
     ) -> None:
         self.path, self._spacing_um, self._grid, self.batch_size = path, spacing_um, grid, batch_size
-        self._at_once = -(-_LEAST_AT_ONCE // batch_size) * batch_size
+        self._at_once = batch_size
         self._prepare, self._with_digests = prepare, with_digests
         self._reader: SlideReader | None = None
+
+    def share_among(self, workers: int) -> None:
+        """Make readings of several batches, but of no more than leave each worker one."""
+        wanted = min(_ENOUGH_AT_ONCE, -(-len(self._grid) // max(1, workers)))
+        self._at_once = max(1, -(-wanted // self.batch_size)) * self.batch_size
 
     def __len__(self) -> int:
         return -(-len(self._grid) // self._at_once)
@@ -158,7 +165,9 @@ class _PatchBatches(Dataset["PatchBatch | SlideError"]):
         size = (self._grid.patch_size_px,) * 2
         start = number * self._at_once
         corners = self._grid.coords[start : start + self._at_once].tolist()
-        pixels = np.stack([self._reader.read((x, y), box, size) for x, y in corners])
+        pixels = np.empty((len(corners), *size, 3), np.uint8)
+        for place, corner in zip(pixels, corners, strict=True):
+            place[:] = self._reader.read((corner[0], corner[1]), box, size)
         made = pixels if self._prepare is None else self._prepare(pixels)
         told_apart = np.ascontiguousarray(made) if self._with_digests else ()
         return PatchBatch(made, [blake2b(patch, digest_size=16).digest() for patch in told_apart])

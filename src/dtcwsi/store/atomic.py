@@ -101,7 +101,7 @@ def check_writable(folder: Path, *, make: bool = True) -> None:
 def check_new_file(path: Path) -> None:
     """Make sure that a file can be written, in a folder that may be yet to make.  Raises: UsageError if not."""
     if path.is_dir():
-        raise UsageError(f"{path} is a folder; expected a file to write, such as {path / 'predictions.csv'}")
+        raise UsageError(f"{path} is a folder; expected a file to write, by a name of its own")
     check_writable(path.parent, make=False)
 
 

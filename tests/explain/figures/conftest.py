@@ -32,4 +32,4 @@ def subject_of(
         canvas = slide_canvas(reader, max_px=680, patch_size_level0=side if len(features.coords) else None)
     words = Heading(heading, f"{model.name}, mean of 5", f"{model.name}, the first of 5", "The others prune otherwise.")
     fates = view_slide([model], features).fates
-    return Subject(canvas, features, features.coords, side, fates, model, words, reader)
+    return Subject(canvas, features, features.coords, side, fates, model, model.class_names, words, reader)

@@ -3,6 +3,7 @@
 import math
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -104,6 +105,8 @@ def test_figure1_has_the_real_counts_and_weights(subject):
     for number, stage in enumerate(stages, start=1):
         assert f"Stage {number}: {stage.counts.tokens_out} tokens" in words
     assert "60 patches of 100 px at 0.5 µm/px" in words
+    bare = replace(subject, slide=None, features=replace(subject.features, spacing_um=0.25))
+    assert "60 patches of 200 px at 0.25 µm/px" in " ".join(words_of(FIGURES["figure1"](bare)))
     group = choose_groups(subject.inside.fates, subject.coords, 2)[0]
     assert f"{subject.inside.part[group].max():.2f} × patch 1" in words
     assert subject.inside.part[group].sum() == pytest.approx(1)
@@ -142,7 +145,7 @@ def test_what_is_wanted_is_drawn_once(subject):
 
 
 def test_what_is_no_figure_is_refused():
-    with pytest.raises(OptionError, match="got figure='figure5'; expected one of: figure"):
+    with pytest.raises(OptionError, match="got figure='figure5'; expected one of: attention, figure1"):
         Wanted(figures=("figure5",))
     with pytest.raises(OptionError, match="got format='jpg'; expected one of: "):
         Wanted(formats=("jpg",))

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtcwsi.explain import ExplainedSlide, write_report
+from dtcwsi.explain import ExplainedSlide, explain_slide, write_report
 from dtcwsi.explain.fates import MERGED, PRUNED
+from dtcwsi.explain.figures.drawing import Wanted
 
 pytestmark = pytest.mark.browser
 
@@ -37,7 +38,6 @@ def browser() -> Iterator:
 @pytest.fixture(scope="module")
 def explained_alone(make_model, sample, tmp_path_factory) -> ExplainedSlide:
     """The slide, explained by one model, whose stages and attention are then the same model's."""
-    from dtcwsi.explain import explain_slide
     from dtcwsi.slides import open_slide
 
     out = tmp_path_factory.mktemp("alone")
@@ -45,13 +45,16 @@ def explained_alone(make_model, sample, tmp_path_factory) -> ExplainedSlide:
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory, runs, explained, explained_alone) -> dict[str, Path]:
-    """A page of two runs and two slides, and one of a slide alone."""
+def pages(tmp_path_factory, runs, explained, explained_alone, make_model, sample) -> dict[str, Path]:
+    """A page of two runs and two slides, one of a slide alone, and one of a model that merges in more stages."""
     folder = tmp_path_factory.mktemp("pages")
     second = replace(explained, slide_id="S<2>")
     write_report(folder / "runs.html", title="Models & slides", runs=runs, slides=[explained, second])
     write_report(folder / "slide.html", title="S1", slides=[explained_alone], slides_first=True)
-    return {"runs": folder / "runs.html", "slide": folder / "slide.html"}
+    few = Wanted(figures=("attention",), retentions=(0.05,))
+    merging = explain_slide([make_model("merge-only-abmil")], sample.features, None, folder / "merging", wanted=few)
+    write_report(folder / "merging.html", title="Merging", slides=[merging], slides_first=True)
+    return {name: folder / f"{name}.html" for name in ("runs", "slide", "merging")}
 
 
 @pytest.fixture
@@ -180,14 +183,15 @@ def test_the_retention_slides(visit, explained_alone):
     page, own = visit("slide"), explained_alone
     slider, words = page.locator("input[name=budget]"), page.locator("output[for^=budget]")
     assert (slider.input_value(), slider.get_attribute("max")) == ("3", "3")
-    assert words.text_content() == f"r = 0.4, as trained: {own.prediction} {own.probability:.2f}"
+    assert words.text_content() == f"r = 0.4: as trained, {own.prediction} {own.probability:.2f}"
+    assert page.locator(".walk .ends").first.text_content() == "10.70.50.4"
     pruned = int(np.flatnonzero(own.fates.fate == PRUNED)[0])
     point_at(page, middle(own, pruned))
     assert told(page, "fate").startswith("pruned at stage ")
     page.get_by_label("pruning").check()
     point_at(page, middle(own, pruned))
     assert max(colour_at(page, middle(own, pruned))[:3]) < 80
-    for stop, budget in enumerate(own.budgets):
+    for stop, budget in enumerate(own.budgets[:3]):
         slider.fill(str(stop))
         assert words.text_content() == f"r = {(1, 0.7, 0.5)[stop]}: {budget.told}"
         assert slider.get_attribute("aria-valuetext") == words.text_content()
@@ -202,6 +206,49 @@ def test_the_retention_slides(visit, explained_alone):
     slider.fill("3")
     assert page.locator("input[name=stage]").input_value() == "3"
     assert f": {own.tokens_out} tokens of 60" in page.locator("output[for^=stage]").text_content()
+
+
+def test_a_slider_leaves_the_layers_that_it_would_not_change(visit):
+    page = visit("slide")
+    page.get_by_label("attention").check()
+    page.locator("input[name=budget]").fill("1")
+    assert page.get_by_label("attention").is_checked()
+    page.locator("input[name=stage]").fill("1")
+    assert page.get_by_label("pruning").is_checked()
+    page.get_by_label("slide", exact=True).check()
+    page.locator("input[name=budget]").fill("0")
+    assert page.get_by_label("pruning").is_checked()
+
+
+def test_a_chosen_patch_is_told_anew_where_a_slider_changes_it(visit, explained_alone):
+    page = visit("slide")
+    page.locator(".map").focus()
+    page.keyboard.press("Home")
+    live = page.locator("[aria-live=polite]")
+    page.locator("input[name=budget]").fill("0")
+    first, attention = live.text_content(), explained_alone.budgets[0].fates.attention
+    patch = int(explained_alone.fates.attention.argmax())
+    assert f"place {1 + (attention > attention[patch]).sum()} of 60" in first
+    assert "kept alone" in first
+    assert page.locator("output").evaluate_all("all => all.every(one => one.ariaLive === 'off')")
+
+
+def test_the_first_models_rows_are_marked_where_its_attention_is_shown(visit):
+    page = visit("runs")
+    card = page.locator(".card").first
+    marks, slider = card.locator("[data-alone]"), card.locator("input[name=budget]")
+    assert [marks.nth(number).is_visible() for number in range(2)] == [False, False]
+    slider.fill("3")
+    assert [marks.nth(number).is_visible() for number in range(2)] == [True, True]
+
+
+def test_models_with_more_stages_at_smaller_budgets_are_walked_to_their_end(visit):
+    page = visit("merging")
+    slider, walk = page.locator("input[name=budget]"), page.locator("input[name=stage]")
+    assert walk.get_attribute("max") == "3"
+    slider.fill("1")
+    assert (walk.get_attribute("max"), walk.input_value()) == ("5", "5")
+    assert "After stage 5 of 5: 3 tokens" in page.locator("output[for^=stage]").text_content()
 
 
 def test_layers_change_the_picture(visit, explained_alone):
@@ -233,7 +280,7 @@ def test_the_keyboard_does_it_all(visit, explained_alone):
         page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "map"
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-    said = page.locator("[aria-live]")
+    said = page.locator("[aria-live=polite]")
     assert said.text_content().startswith(f"Patch {order[0]}, of 60")
     page.keyboard.press("PageDown")
     assert said.text_content().startswith(f"Patch {order[1]}, of 60")

@@ -168,6 +168,16 @@ def test_the_out_of_fold_prediction_decides_right_or_wrong(report, runs, explain
     )
 
 
+def test_a_model_trained_on_all_tokens_has_its_other_retentions_to_walk(sample, make_model, tmp_path):
+    few = Wanted(figures=("attention",))
+    explained = explain_slide([make_model(retention=1.0)], sample.features, None, tmp_path, wanted=few)
+    assert (explained.tokens_out, explained.compressed) == (60, True)
+    write_report(tmp_path / "report.html", title="All", slides=[explained])
+    given = [given for tag, given in Page(tmp_path / "report.html").tags if tag == "input"]
+    assert [one["value"] for one in given if one["type"] == "radio"] == ["slide", "attention", "merging", "pruning"]
+    assert [one["name"] for one in given if one["type"] == "range"] == ["budget", "stage"]
+
+
 @pytest.mark.parametrize(("name", "patches"), [("abmil", 60), ("dtc-abmil", 1)])
 def test_a_slide_that_nothing_was_merged_of_or_pruned_has_two_layers(sample, make_model, tmp_path, name, patches):
     features = replace(

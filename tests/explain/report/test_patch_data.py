@@ -35,15 +35,34 @@ def test_arrays_come_back_as_they_were(explained):
     check(data["budgets"][data["trained"]], explained.fates)
 
 
-def test_budgets_go_from_the_largest_to_the_smallest(explained):
+def test_the_first_models_budgets_go_down_and_the_mean_of_all_comes_last(explained):
     data = patch_data(explained)
+    stops = data["budgets"]
+    assert [(stop["short"], stop["firstAlone"]) for stop in stops] == [
+        *((short, True) for short in ("1", "0.7", "0.5", "0.4")),
+        ("mean", False),
+    ]
     chance = f"{explained.prediction} {explained.probability:.2f}"
-    words = [budget["told"] for budget in data["budgets"]]
-    assert data["trained"] == 3
-    assert words[3] == f"r = 0.4, as trained: {chance}, mean of 2 models"
-    for place, (other, share) in enumerate(zip(explained.budgets, (1, 0.7, 0.5), strict=True)):
-        assert words[place] == f"r = {share}: {other.told}, first model alone"
-        check(data["budgets"][place], other.fates)
+    assert (data["trained"], stops[4]["told"]) == (4, f"as trained: {chance}, mean of 2 models")
+    for stop, budget, share in zip(stops, explained.budgets, (1, 0.7, 0.5, 0.4), strict=False):
+        assert stop["told"] == f"r = {share}: {budget.told}, first model alone"
+        check(stop, budget.fates)
+    assert explained.budgets[3].told.startswith("as trained, ")
+    assert (explained.budgets[3].fates.attention != explained.fates.attention).any()
+
+
+def test_one_models_own_budget_stands_among_the_others(make_model, sample, tmp_path):
+    from dtcwsi.explain import explain_slide
+    from dtcwsi.explain.figures.drawing import Wanted
+
+    few = Wanted(figures=("attention",), retentions=(0.7, 0.2, 0.7))
+    explained = explain_slide(
+        [make_model()], sample.features, None, tmp_path, wanted=few, class_names=["normal", "tumour"]
+    )
+    data = patch_data(explained)
+    assert (data["trained"], [stop["short"] for stop in data["budgets"]]) == (1, ["0.7", "0.4", "0.2"])
+    assert all("normal" in stop["told"] or "tumour" in stop["told"] for stop in data["budgets"])
+    check(data["budgets"][1], explained.fates)
 
 
 @pytest.mark.parametrize(("name", "options"), [("abmil", {}), ("dtc-abmil", {"budget": "threshold"})])

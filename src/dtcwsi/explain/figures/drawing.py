@@ -31,7 +31,7 @@ FIGURES: dict[str, Callable[[Subject], Page]] = {
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which figures to draw, in which formats, and the retentions that figure3 compares.
+    """Which figures to draw, in which formats, and the retentions that figure3 and a report compare.
 
     Raises: OptionError if a figure or format is unknown, or a retention not above 0 and at most 1.
     """

@@ -125,7 +125,7 @@ def _classes(page: Page, subject: Subject, left: int, top: int, side: int) -> No
     pad, slot = page.px(12), side / len(best)
     for number, index in enumerate(best.tolist()):
         at = top + number * slot
-        page.write(subject.model.class_names[index], left + pad, at + page.px(2), side - 2 * pad, size=SMALL, lines=1)
+        page.write(subject.class_names[index], left + pad, at + page.px(2), side - 2 * pad, size=SMALL, lines=1)
         width = max(1.0, (side - 2 * pad) * 0.6 * chances[index])
         high = min(page.px(26), slot - page.px(44))
         page.box(left + pad, at + page.px(44), width, high, face=_BLUE)

@@ -113,5 +113,5 @@ def _legend() -> list[LegendEntry]:
     return [
         LegendEntry("kept: a token of its own (green)", _WHITE, FATE_COLOURS["kept"]),
         LegendEntry("merged: several patches are one token (blue)", _WHITE, FATE_COLOURS["merged"]),
-        LegendEntry("pruned: left out; red frame, dark on the slide", GONE, FATE_COLOURS["pruned"]),
+        LegendEntry("pruned: left out; orange frame, dark on the slide", GONE, FATE_COLOURS["pruned"]),
     ]

@@ -1,6 +1,6 @@
 """What all figures of a slide are of: its picture, its patches, what the models say; each raster is made once."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -35,8 +35,9 @@ class Heading:
 class Subject:
     """One slide to draw.
 
-    ``fates`` are the first model's, with the attention of all models; ``model`` is that first model. ``patch_size`` is
-    in level-0 pixels. Without ``slide`` the canvas is blank, and no patch can be cut.
+    ``fates`` are the first model's, with the attention of all models; ``model`` is that first model, ``class_names``
+    what its classes are called. ``patch_size`` is in level-0 pixels. Without ``slide`` the canvas is blank, and no
+    patch can be cut.
     """
 
     canvas: Canvas
@@ -45,6 +46,7 @@ class Subject:
     patch_size: float
     fates: PatchFates
     model: Classifier
+    class_names: Sequence[str]
     heading: Heading
     slide: SlideReader | None = None
     retentions: tuple[float, ...] = (1.0, 0.7, 0.5, 0.4)
@@ -64,7 +66,7 @@ class Subject:
     @cached_property
     def budgets(self) -> tuple[list[Budget], str]:
         """The first model at the retentions, and why there is only its own; see `at_retentions`."""
-        return at_retentions(self.model, self.features, self.inside.prediction, self.retentions)
+        return at_retentions(self.model, self.features, self.inside.prediction, self.retentions, self.class_names)
 
     @cached_property
     def panels(self) -> dict[str, NDArray[np.uint8]]:
@@ -93,9 +95,9 @@ class Subject:
     @property
     def crop_px(self) -> int:
         """The side of a patch in pixels of the um/px that the features were made at; of level 0 if that is unknown."""
-        if self.slide is None or not self.features.spacing_um:
+        if not self.canvas.spacing_um or not self.features.spacing_um:
             return max(1, round(self.patch_size))
-        return max(1, round(self.patch_size * self.slide.info.spacing_um / self.features.spacing_um))
+        return max(1, round(self.patch_size * self.canvas.spacing_um / self.features.spacing_um))
 
     def crops(self, patches: Iterable[int]) -> list[NDArray[np.uint8]]:
         """Cut patches from the slide as the encoder saw them, but for stain; none without the slide.

@@ -85,4 +85,4 @@ def _caption(page: Page, subject: Subject, patch: int, rank: int, left: float, t
 def _class_of(subject: Subject, patch: int) -> str:
     by_class = subject.inside.prediction.attention_by_class
     fate = FATES[subject.fates.fate[patch]]
-    return fate if by_class is None else f"{fate}, for {subject.model.class_names[int(by_class[patch].argmax())]}"
+    return fate if by_class is None else f"{fate}, for {subject.class_names[int(by_class[patch].argmax())]}"

@@ -3,7 +3,7 @@
 import base64
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +14,21 @@ from dtcwsi.explain.slide import ExplainedSlide
 
 __all__ = ["patch_data"]
 
-Arrays = dict[str, tuple[str, NDArray[Any]]]
+_Arrays = dict[str, tuple[str, NDArray[Any]]]
 
 
 def patch_data(slide: ExplainedSlide) -> dict[str, Any]:
-    """Lay out a slide's N patches, and what became of them at each retention that is known, the largest first.
+    """Lay out a slide's N patches, and what became of them by the first model at each retention and by all as trained.
 
     Arrays are little-endian, deflated (zlib) and in base64, each with its type; a retention's ``tokens`` are those of
-    every stage, one after another: (stages, N). ``percentile`` is in hundredths. ``trained`` is the place of the budget
-    that the models were trained at, among the ``budgets``.
+    every stage, one after another: (stages, N). ``percentile`` is in hundredths. ``trained`` is the place of what all
+    models say, as they were trained, among the ``budgets``; ``short`` is what stands under the slider.
     """
     patches, fates = slide.patches, slide.fates
-    arrays: Arrays = {"x": ("Int32", patches.coords[:, 0]), "y": ("Int32", patches.coords[:, 1])}
+    arrays: _Arrays = {"x": ("Int32", patches.coords[:, 0]), "y": ("Int32", patches.coords[:, 1])}
     if fates.importance is not None:
         arrays["importance"] = ("Float32", fates.importance)
-    views = sorted(_views(slide), key=lambda view: -view[0])
+    stops = list(_stops(slide))
     return {
         "count": len(fates),
         "size": patches.patch_size_level0,
@@ -40,34 +40,48 @@ def patch_data(slide: ExplainedSlide) -> dict[str, Any]:
         "groupColours": GROUP_COLOURS.tolist(),
         "attentionColours": attention_colours().ravel().tolist(),
         "arrays": _encoded(arrays),
-        "trained": [own is fates for _, _, own in views].index(True),
-        "budgets": [_budget(told, own) for _, told, own in views],
+        "trained": [stop.fates is fates for stop in stops].index(True),
+        "budgets": [_laid_out(stop) for stop in stops],
     }
 
 
-def _views(slide: ExplainedSlide) -> Iterator[tuple[float, str, PatchFates]]:
-    """Give retention, words and fates: of all models as they were trained, of the first at other retentions."""
-    together, alone = ("", "") if slide.n_models == 1 else (f", mean of {slide.n_models} models", ", first model alone")
-    retention = "" if slide.retention is None else f"r = {slide.retention:g}, "
-    told = f"{retention}as trained: {slide.prediction} {slide.probability:.2f}{together}"
-    yield slide.retention or 1.0, told, slide.fates
+class _Stop(NamedTuple):
+    """A place of the slider over retentions: its name, what is said there, whose words these are, and the fates."""
+
+    short: str
+    told: str
+    first_alone: bool
+    fates: PatchFates
+
+
+def _stops(slide: ExplainedSlide) -> Iterator[_Stop]:
+    """Give the first model's budgets, and what all models say, in its own one's place if there is but one model."""
+    said = f"{slide.prediction} {slide.probability:.2f}"
+    many = slide.n_models > 1
     for budget in slide.budgets:
-        if budget.retention is not None:
-            yield budget.retention, f"{budget.name}: {budget.told}{alone}", budget.fates
+        short = "" if budget.retention is None else f"{budget.retention:.3g}"
+        whose = ", first model alone" if many else ""
+        fates = slide.fates if budget.trained and not many else budget.fates
+        yield _Stop(short, f"{budget.name}: {budget.told}{whose}", many, fates)
+    if many or not slide.budgets:
+        whose = f", mean of {slide.n_models} models" if many else ""
+        yield _Stop("mean" if many else "", f"as trained: {said}{whose}", False, slide.fates)
 
 
-def _budget(told: str, fates: PatchFates) -> dict[str, Any]:
-    arrays: Arrays = {
+def _laid_out(stop: _Stop) -> dict[str, Any]:
+    fates = stop.fates
+    arrays: _Arrays = {
         "attention": ("Float32", fates.attention),
         "percentile": ("Uint16", np.round(100 * fates.percentile)),
         "fate": ("Uint8", fates.fate),
         "stage": ("Uint8", fates.stage),
         "tokens": ("Int32", fates.by_stage.ravel()),
     }
-    return {"told": told, "stages": len(fates.by_stage), "arrays": _encoded(arrays)}
+    told = {"short": stop.short, "told": stop.told, "firstAlone": stop.first_alone}
+    return {**told, "stages": len(fates.by_stage), "arrays": _encoded(arrays)}
 
 
-def _encoded(arrays: Arrays) -> dict[str, dict[str, str]]:
+def _encoded(arrays: _Arrays) -> dict[str, dict[str, str]]:
     return {name: {"type": kind, "base64": _deflated(kind, values)} for name, (kind, values) in arrays.items()}
 
 

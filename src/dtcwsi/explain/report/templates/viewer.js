@@ -164,7 +164,7 @@
       this.root = card.querySelector(".viewer");
       this.map = this.root.querySelector(".map");
       [this.ground, this.marks] = this.map.querySelectorAll("canvas");
-      this.live = this.root.querySelector("[aria-live]");
+      this.live = this.root.querySelector("[aria-live=polite]");
       this.walk = this.root.querySelector("input[name=stage]");
       this.budget = this.root.querySelector("input[name=budget]");
       this.layer = "slide";
@@ -196,8 +196,16 @@
         choice.checked = choice.value === this.layer;
         choice.addEventListener("change", () => this.toLayer(choice.value));
       }
-      this.budget?.addEventListener("input", () => this.toBudget(Number(this.budget.value)));
-      this.walk?.addEventListener("input", () => this.toStage(Number(this.walk.value)));
+      this.budget?.addEventListener("input", () => {
+        this.leave("slide");
+        this.toBudget(Number(this.budget.value));
+        this.announce();
+      });
+      this.walk?.addEventListener("input", () => {
+        this.leave("slide", "attention");
+        this.toStage(Number(this.walk.value));
+        this.announce();
+      });
       for (const button of this.root.querySelectorAll("[data-zoom]")) {
         button.addEventListener("click", () => this.zoom(Number(button.dataset.zoom)));
       }
@@ -210,6 +218,13 @@
       this.map.addEventListener("pointerleave", () => this.show(this.selected));
     }
 
+    /** Show pruning instead of layers in which a slider would change nothing. */
+    leave(...layers) {
+      if (!layers.includes(this.layer)) return;
+      this.root.querySelector("input[value=pruning]").checked = true;
+      this.toLayer("pruning");
+    }
+
     toLayer(layer) {
       this.layer = layer;
       for (const told of this.root.querySelectorAll("[data-layer]")) told.hidden = told.dataset.layer !== layer;
@@ -220,6 +235,7 @@
     toBudget(budget) {
       this.slide.use(budget);
       if (this.budget) this.tell(this.budget, budget, this.slide.told);
+      for (const word of this.root.querySelectorAll("[data-alone]")) word.hidden = !this.slide.firstAlone;
       if (this.walk) this.walk.max = this.slide.stages;
       this.toStage(this.slide.stages);
     }
@@ -234,7 +250,7 @@
     tell(slider, value, told) {
       slider.value = value;
       slider.setAttribute("aria-valuetext", told);
-      slider.nextElementSibling.textContent = told;
+      slider.parentElement.querySelector("output").textContent = told;
     }
 
     told() {
@@ -429,6 +445,11 @@
       this.live.textContent = patch < 0 ? "No patch chosen." : this.sentence(patch);
     }
 
+    /** Tell a screen reader what is known of the chosen patch now. */
+    announce() {
+      if (this.selected >= 0) this.live.textContent = this.sentence(this.selected);
+    }
+
     reveal(patch) {
       const [x, y] = this.centre(patch).map((at) => at * this.scale), { clientWidth, clientHeight } = this.map;
       const inside = x + this.left > 20 && y + this.top > 20 && x + this.left < clientWidth - 20
@@ -479,6 +500,12 @@
 
   async function start(data) {
     const card = data.closest(".card");
+    if (!self.DecompressionStream) {
+      const told = document.createElement("p");
+      told.textContent = "This browser cannot unpack the patches; one of 2023 or later shows a map here to point at.";
+      card.querySelector(".viewer").before(told);
+      return;
+    }
     const [slide] = await Promise.all([Slide.read(JSON.parse(data.textContent)), card.querySelector(".panels img").decode()]);
     new Viewer(card, slide);
   }
