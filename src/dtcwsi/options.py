@@ -22,6 +22,8 @@ __all__ = [
     "plain",
 ]
 
+_FEW = 8  # names that a sentence can hold
+
 
 def options_of(part: type) -> dict[str, Any]:
     """List a part's options and their defaults, without those that it has ``fixed``."""
@@ -93,7 +95,8 @@ def check_switch(name: str, value: Any) -> bool:
 
 
 def one_of(name: str, value: object, known: Collection[str]) -> str:
-    """Give back a known name.  Raises: OptionError naming the near ones."""
+    """Give back a known name.  Raises: OptionError naming all where they are at most eight, else the near ones."""
     if not isinstance(value, str) or value not in known:
-        raise OptionError(f"got {name}={value!r}; expected one of: {near(str(value), known)}")
+        named = ", ".join(known) if len(known) <= _FEW else near(str(value), known)
+        raise OptionError(f"got {name}={value!r}; expected one of: {named}")
     return value

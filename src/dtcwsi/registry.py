@@ -8,7 +8,7 @@ from typing import Any
 
 from dtcwsi.errors import UnknownNameError
 
-_FEW, _MOST_NAMED = 8, 12
+_FEW, _MOST_NAMED = 3, 12
 
 __all__ = ["Registry", "near"]
 
