@@ -97,6 +97,6 @@ def check_switch(name: str, value: Any) -> bool:
 def one_of(name: str, value: object, known: Collection[str]) -> str:
     """Give back a known name.  Raises: OptionError naming all where they are at most eight, else the near ones."""
     if not isinstance(value, str) or value not in known:
-        named = ", ".join(known) if len(known) <= _FEW else near(str(value), known)
+        named = ", ".join(sorted(known)) if len(known) <= _FEW else near(str(value), known)
         raise OptionError(f"got {name}={value!r}; expected one of: {named}")
     return value
