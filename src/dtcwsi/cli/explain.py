@@ -10,7 +10,7 @@ from dtcwsi.cli.inputs import Input, Reading, bring_features
 from dtcwsi.cli.judges import judges_of
 from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Gzip, Json, Out, RunEncoder, Spacing, Table, Workers
 from dtcwsi.cli.originals import Slides, original
-from dtcwsi.errors import SlideError, UsageError
+from dtcwsi.errors import UsageError
 
 if TYPE_CHECKING:
     from dtcwsi.explain import ExplainedSlide
@@ -68,7 +68,7 @@ def run(
     check_free(out, slide.stem, trained.judges(slide.stem).models)
     found = bring_features(trained, [slide], Reading(work or run / "predicted", encoder, spacing, workers, device))[0]
     if found.features is None:
-        raise SlideError(found.failure)
+        return 1  # told while the slide was read
     explained = _explained(trained, found, found.features, out, slides, spacing, wanted=wanted, exports=exports)
     doubted = doubts(trained.judges(explained.slide_id), read_header(found.features))
     report = out / "report.html"

@@ -69,7 +69,7 @@ def _place(slide: Path, extraction: Path) -> Path:
 
 
 def find_original(origin: Origin, folder: Path | None = None) -> Path:
-    """Find the slide in a folder, or else where it was; another file of its name is not taken.
+    """Find the slide in a folder, or else where it was if its checksum is known; another file of its name is not taken.
 
     Raises: SlideError if it is not there, cannot be read, or is another file than the features were made from.
     """
@@ -82,7 +82,7 @@ def find_original(origin: Origin, folder: Path | None = None) -> Path:
         there = sorted(folder.iterdir()) if folder.is_dir() and folder.suffix.lower() != ZARR_SUFFIX else [folder]
         named = [each for each in there if each == folder or each.stem == origin.slide_id]
         path = next((each for each in named if each.suffix.lower() in SLIDE_SUFFIXES | PICTURE_SUFFIXES), None)
-        if path is None and origin.path is not None and origin.path.exists():
+        if path is None and origin.fingerprint and origin.path is not None and origin.path.exists():
             path = origin.path
         if path is None:
             raise SlideError(

@@ -493,8 +493,9 @@
     }
 
     sentence(patch) {
-      const row = this.row(patch);
-      return `Patch ${row.patch}. Attention ${row.attention}, percentile ${row.percentile}. ${row.fate}; token ${row.token}.`;
+      const row = this.row(patch), seen = `Patch ${row.patch}. Attention ${row.attention}, percentile ${row.percentile}.`;
+      if (!this.walk) return seen;
+      return `${seen} ${row.fate}${this.state.token[patch] < 0 ? "" : `; token ${row.token}`}.`;
     }
   }
 
