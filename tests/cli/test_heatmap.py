@@ -152,7 +152,7 @@ def test_heatmaps_of_other_models_are_kept_and_predictions_of_earlier_slides_too
     before = (tmp_path / "s00.png").read_bytes()
     done = run("heatmap", trained / "fold0", first, *few)
     assert done.status == 2
-    assert f"{tmp_path} holds heatmaps of other models (of {trained}); name another --out for these" in done.err
+    assert f"{tmp_path} holds heatmaps of other models (of {trained}); name another --out" in done.err
     assert (tmp_path / "s00.png").read_bytes() == before
     (tmp_path / "heatmaps.json").write_text("[")
     assert "cannot be read; name another --out" in run("heatmap", trained, first, *few).err

@@ -1,6 +1,5 @@
 """``dtcwsi faithfulness``: whether the maps of a run can be trusted, as a table, curves and a page."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,6 +42,7 @@ def run(
     from dtcwsi.bags.cohort import read_labels
     from dtcwsi.benchmark.faithfulness import measure_run
     from dtcwsi.explain.faithfulness import Draws
+    from dtcwsi.explain.record import check_models
     from dtcwsi.inference import load_run
     from dtcwsi.store.atomic import check_writable
     from dtcwsi.store.features import feature_files
@@ -60,7 +60,8 @@ def run(
             f"{truth} is no folder; expected masks named after the slides, such as {next(iter(files))}.png"
         )
     check_writable(out)
-    _check_free(out, trained)
+    if (out / _RECORD).is_file():
+        check_models(out / _RECORD, trained.models, "what was measured")
     with Progress(len(files), "slides") as progress:
         found = measure_run(
             trained,
@@ -86,22 +87,6 @@ def run(
         print_table(["map", *shown], [[name, *row] for name, row in rows.items() if any(row)])
         say(f"{count(len(found.slides), 'slide')}; table, curves and page in {out}")
     return 1 if found.failed else 0
-
-
-def _check_free(out: Path, trained: "Run") -> None:
-    """Keep what was measured of another run.  Raises: UsageError."""
-    from dtcwsi.explain.record import models_digest
-
-    record = out / _RECORD
-    if not record.is_file():
-        return
-    try:
-        known = json.loads(record.read_text(encoding="utf-8", errors="surrogateescape"))
-        other = known.get("digest") not in (None, models_digest(trained.models))
-    except (ValueError, AttributeError):
-        raise UsageError(f"{record} cannot be read; name another --out") from None
-    if other:
-        raise UsageError(f"{out} holds what was measured of other models (of {known['run']}); name another --out")
 
 
 def _check_same(trained: "Run", others: "list[Run]") -> None:

@@ -1,6 +1,5 @@
 """``dtcwsi heatmap``: where a run looked in many slides, to the pixel."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -79,13 +78,12 @@ def run(
     trained = load_run(run)
     if class_name is not None and class_name not in trained.class_names:
         raise UsageError(f"got --class {class_name!r}; expected one of {', '.join(trained.class_names)}")
-    made_by = models_digest(trained.models)
-    _check_out(out, made_by)
+    _check_out(out, trained)
     check_writable(out)
     if class_name is not None:
         _check_maps(trained, class_name)
     how = {"scale": scale, "together": together, "class": class_name}
-    write_json(out / RECORD, {"run": str(run), "digest": made_by, **how})
+    write_json(out / RECORD, {"run": str(run), "digest": models_digest(trained.models), **how})
     found = bring_features(trained, inputs, Reading(work or run / "predicted", encoder, spacing, workers, device))
     rows = _drawn_together(trained, found, drawing) if together else _drawn_alone(trained, found, drawing)
     _note(out, rows)
@@ -97,19 +95,15 @@ def run(
     return 1 if failed else 0
 
 
-def _check_out(out: Path, made_by: str) -> None:
+def _check_out(out: Path, trained: "Run") -> None:
     """Keep heatmaps from taking the place of other files, or of another run's heatmaps.  Raises: UsageError."""
+    from dtcwsi.explain.record import check_models
+
     if not out.is_dir() or not any(out.iterdir()):
         return
     if not (out / RECORD).is_file():
         raise UsageError(f"{out} holds other files, which heatmaps might be written over; name another --out")
-    try:
-        known = json.loads((out / RECORD).read_text(encoding="utf-8", errors="surrogateescape"))
-        other = known.get("digest", made_by) != made_by
-    except (ValueError, AttributeError):
-        raise UsageError(f"{out / RECORD} cannot be read; name another --out") from None
-    if other:
-        raise UsageError(f"{out} holds heatmaps of other models (of {known.get('run')}); name another --out for these")
+    check_models(out / RECORD, trained.models, "heatmaps")
 
 
 def _note(out: Path, rows: list[dict[str, str]]) -> None:

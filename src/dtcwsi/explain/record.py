@@ -11,7 +11,7 @@ from dtcwsi.classifier import Classifier
 from dtcwsi.errors import UsageError
 from dtcwsi.store.atomic import write_json
 
-__all__ = ["check_free", "models_digest", "write_record"]
+__all__ = ["check_free", "check_models", "models_digest", "write_record"]
 
 _RECORD = "slide.json"
 
@@ -38,6 +38,20 @@ def check_free(folder: Path, slide_id: str, models: Sequence[Classifier]) -> Non
     if known.get("digest") != models_digest(models):
         whose = f"by other models ({known['models']})" if "models" in known else "and does not say by which models"
         raise UsageError(f"{folder} holds the explanation of {slide!r} {whose}; name another --out for these")
+
+
+def check_models(record: Path, models: Sequence[Classifier], what: str) -> None:
+    """Keep what other models made, by the digest that a record of it notes; none is noted by earlier versions.
+
+    Raises: UsageError if it was other models, or the record cannot be read.
+    """
+    try:
+        known = json.loads(record.read_text(encoding="utf-8", errors="surrogateescape"))
+        other = known.get("digest") not in (None, models_digest(models))
+    except (OSError, ValueError, AttributeError):
+        raise UsageError(f"{record} cannot be read; name another --out") from None
+    if other:
+        raise UsageError(f"{record.parent} holds {what} of other models (of {known.get('run')}); name another --out")
 
 
 def models_digest(models: Sequence[Classifier]) -> str:
