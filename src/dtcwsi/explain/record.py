@@ -1,15 +1,14 @@
 """Whose pictures a folder holds: a slide's, by which models, so that none takes the place of another's."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from dtcwsi.classifier import Classifier
+from dtcwsi.encoders.network import state_digest
 from dtcwsi.errors import UsageError
 from dtcwsi.store.atomic import write_json
+from dtcwsi.store.digest import digest
 
 __all__ = ["check_free", "check_models", "models_digest", "write_record"]
 
@@ -56,10 +55,5 @@ def check_models(record: Path, models: Sequence[Classifier], what: str) -> None:
 
 def models_digest(models: Sequence[Classifier]) -> str:
     """Digest names, options and weights of models; 16 hexadecimal digits."""
-    seen = hashlib.sha256()
-    for model in models:
-        seen.update(repr((model.name, sorted(model.options.items()))).encode())
-        for name, values in sorted(model.state_dict().items()):
-            seen.update(name.encode())
-            seen.update(values.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return seen.hexdigest()[:16]
+    each = [state_digest(model, name=model.name, options=sorted(model.options.items())) for model in models]
+    return digest(*each)
