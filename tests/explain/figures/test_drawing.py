@@ -15,7 +15,7 @@ from dtcwsi.explain.figures.compression import fate_legend
 from dtcwsi.explain.figures.drawing import FIGURES, Wanted, draw_figures
 from dtcwsi.explain.figures.examples import choose_groups, choose_pruned
 from dtcwsi.explain.figures.inside import look_inside
-from dtcwsi.explain.figures.painting import FATE_COLOURS
+from dtcwsi.explain.figures.painting import FATE_COLOURS, GROUP_COLOURS
 from dtcwsi.models import with_retention
 
 from .conftest import subject_of
@@ -99,6 +99,24 @@ def test_figures_of_all_models_count_the_first_models_fates(subject):
         assert all(part in " ".join(words_of(FIGURES[name](subject))) for part in told.split(", "))
 
 
+def test_legends_name_only_the_fates_that_there_are(sample, make_model, subject):
+    plain = subject_of(sample.features, make_model("abmil"), sample.slide)
+    assert [entry.text for entry in fate_legend(plain.fates)] == ["kept: 60 patches, each a token of its own"]
+    told = " ".join(words_of(FIGURES["figure4"](plain)))
+    assert "nothing is merged" in told
+    assert "nothing is pruned" in told
+    assert "share interior" not in told
+    for name in FIGURES:
+        assert "merged: " not in " ".join(words_of(FIGURES[name](plain))), name
+    kept_alone = words_of(FIGURES["top-patches"](plain))
+    assert "kept" in kept_alone
+    assert not {"merged", "pruned"} & set(kept_alone)
+    groups, outlines = fate_legend(subject.fates, None)[1], fate_legend(subject.fates)[1]
+    assert groups.edge is None
+    assert outlines.edge == FATE_COLOURS["merged"]
+    assert {tuple(colour) for colour in GROUP_COLOURS.tolist()} >= set(groups.faces)
+
+
 def test_figure1_has_the_real_counts_and_weights(subject):
     words = " ".join(words_of(FIGURES["figure1"](subject)))
     stages = look_inside(subject.model, subject.features).stages
@@ -115,7 +133,7 @@ def test_figure1_has_the_real_counts_and_weights(subject):
 def test_slides_and_patches_have_their_scale(subject):
     for name in FIGURES:
         assert "100 µm" in words_of(FIGURES[name](subject)), name
-    for name in ("figure1", "figure2", "figure3"):
+    for name in ("figure1", "figure2", "figure3", "top-patches"):
         assert "10 µm" in words_of(FIGURES[name](subject)), name
 
 

@@ -1,5 +1,6 @@
 """The rasters: what is drawn is where and what it should be."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -7,6 +8,7 @@ from dtcwsi.explain.fates import KEPT, MERGED, PRUNED, PatchFates, attention_per
 from dtcwsi.explain.figures.canvas import Canvas, owners
 from dtcwsi.explain.figures.painting import (
     FATE_COLOURS,
+    PALE,
     attention_colours,
     paint_attention,
     paint_groups,
@@ -57,6 +59,15 @@ def test_attention_tints_patches_by_percentile_and_leaves_the_rest_grey(canvas, 
     )
     for grey in (drawn[inside(3)], drawn[45:, :]):
         assert (grey == grey[..., :1]).all()
+
+
+def test_what_no_patch_shows_is_paler_than_what_was_pruned(canvas, fates):
+    drawn = paint_attention(canvas, owners(canvas, COORDS, SIDE), fates)
+    grey = cv2.cvtColor(canvas.picture, cv2.COLOR_RGB2GRAY).astype(int)
+    pruned, uncut = inside(3), np.s_[50:, 85:]
+    assert (drawn[pruned][..., 0] == grey[pruned]).all()
+    assert (np.abs(drawn[uncut][..., 0] - (grey[uncut] + PALE * (255 - grey[uncut]))) <= 1).all()
+    assert (grey[uncut] < 255).any()
 
 
 def test_a_group_shares_interior_and_border(canvas, fates):

@@ -37,7 +37,7 @@ def test_shares_look_flat_where_attention_is_flat():
     flat, sharp = np.ones(50), np.full(50, 0.001)
     sharp[0] = 49.951
     scale = scale_over("share", [flat, sharp])
-    assert [words for _, words in scale.ticks] == ["0.01", "0.1", "1", "10", "100"]
+    assert [words for _, words in scale.ticks] == ["≤ 0.01", "0.1", "1", "10", "100"]
     np.testing.assert_allclose(scale.heat(flat), 0.5)
     np.testing.assert_allclose(scale.heat(sharp)[:2], [(np.log10(49.951) + 2) / 4, 0])
     assert scale_over("share", [flat]).ticks[-1] == (1, "10")

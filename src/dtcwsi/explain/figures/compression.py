@@ -34,6 +34,8 @@ from dtcwsi.explain.figures.subject import Subject
 __all__ = ["GONE", "NO_SLIDE", "draw_figure2", "draw_figure4", "fate_legend", "told_ratio"]
 
 GONE = (38, 42, 50)
+_WHITE = (255, 255, 255)
+_SOME_GROUPS = ((230, 159, 0), (86, 180, 233), (190, 160, 240))  # of the groups' palette
 NO_SLIDE = "No slide file was given, so no patches can be cut from it."
 _GREEN, _RED = FATE_COLOURS["kept"], FATE_COLOURS["pruned"]
 _ACROSS, _MEMBERS = 8, 4
@@ -47,7 +49,7 @@ def draw_figure2(subject: Subject) -> Page:
     """
     inside = subject.inside
     fates = inside.fates
-    groups = len(np.unique(fates.group))
+    groups = _groups(fates)
     merging = "After merging, before pruning" if groups < len(fates) else "Before pruning (nothing is merged)"
     pruning = "After pruning" if fates.counts.pruned else "Nothing is pruned"
     page = headed_page(subject, f"{subject.heading.fates_of}: {told_ratio(fates)}", columns=3)
@@ -60,7 +62,7 @@ def draw_figure2(subject: Subject) -> Page:
         Panel(subject.painted(paint_attention, fates), f"{pruning}: {plural(fates.counts.tokens_out, 'token')}"),
     ]
     places = show_panels(page, subject.canvas, panels, columns=3)
-    colour_scales(page, places[1:2], [replace(PERCENTILE, label="attention, percentile; grey: none")])
+    colour_scales(page, places[1:2], [replace(PERCENTILE, label="attention, percentile; grey: none; pale: no patch")])
     if not len(fates) or subject.slide is None:
         section(page, "B–D  Examples", NO_SLIDE if len(fates) else "There are no tissue patches to show.")
         note(page, subject.heading.fates_note)
@@ -75,18 +77,30 @@ def draw_figure4(subject: Subject) -> Page:
     page = headed_page(subject, f"{subject.heading.fates_of}: {told_ratio(fates)}", columns=3)
     panels = [
         slide_panel(subject),
-        Panel(subject.panels["merging"], "Merging: alike patches become one token"),
-        Panel(subject.panels["pruning"], "Pruning: what is left for the decision"),
+        Panel(subject.panels["merging"], _merging_title(fates)),
+        Panel(subject.panels["pruning"], _pruning_title(fates)),
     ]
     show_panels(page, subject.canvas, panels, columns=3)
     legend(page, fate_legend(fates))
-    note(
-        page,
+    tinted = (
         "Merged patches share interior and border colour; groups that touch differ, distant ones may be alike. "
         "Under merging, groups pruned later are tinted too, and green outlines are patches that never merged, pruned "
-        f"later or not. {subject.heading.fates_note}",
+        "later or not. "
     )
+    note(page, f"{tinted if _groups(fates) < len(fates) else ''}{subject.heading.fates_note}")
     return page
+
+
+def _merging_title(fates: PatchFates) -> str:
+    return "Merging: alike patches become one token" if _groups(fates) < len(fates) else "Merging: nothing is merged"
+
+
+def _pruning_title(fates: PatchFates) -> str:
+    return "Pruning: what is left for the decision" if fates.counts.pruned else "Pruning: nothing is pruned"
+
+
+def _groups(fates: PatchFates) -> int:
+    return len(np.unique(fates.group))
 
 
 def told_ratio(fates: PatchFates) -> str:
@@ -100,20 +114,23 @@ def told_ratio(fates: PatchFates) -> str:
     return f"{plural(counts.tokens_in, 'patch')} in, {plural(counts.tokens_out, 'token')} out ({share:.0%})"
 
 
-def fate_legend(fates: PatchFates, merged: Colour = FATE_COLOURS["merged"]) -> list[LegendEntry]:
-    """Say what the colours of the fates mean, and how many patches had each; ``merged`` is the colour of that fate."""
+def fate_legend(fates: PatchFates, merged: Colour | None = FATE_COLOURS["merged"]) -> list[LegendEntry]:
+    """Say what the colours of the fates that there are mean, and how many patches had each.
+
+    ``merged`` is the colour of that fate's outlines; None where each token has a colour of its own.
+    """
     counts = fates.counts
-    return [
-        LegendEntry(
-            f"kept: {plural(counts.kept, 'patch')}, each a token of its own", (255, 255, 255), FATE_COLOURS["kept"]
-        ),
-        LegendEntry(
-            f"merged: {plural(counts.merged, 'patch')} into {plural(counts.merged_tokens, 'token')}",
-            (255, 255, 255),
+    told = {
+        "kept": (f"{plural(counts.kept, 'patch')}, each a token of its own", (_WHITE,), FATE_COLOURS["kept"]),
+        "merged": (
+            f"{plural(counts.merged, 'patch')} into {plural(counts.merged_tokens, 'token')}",
+            _SOME_GROUPS,
             merged,
         ),
-        LegendEntry(f"pruned: {plural(counts.pruned, 'patch')}, dark", GONE, GONE),
-    ]
+        "pruned": (f"{plural(counts.pruned, 'patch')}, dark", (GONE,), GONE),
+    }
+    many = {"kept": counts.kept, "merged": counts.merged, "pruned": counts.pruned}
+    return [LegendEntry(f"{name}: {words}", faces, edge) for name, (words, faces, edge) in told.items() if many[name]]
 
 
 def _examples(page: Page, subject: Subject, fates: PatchFates, slide: Place) -> None:
@@ -131,8 +148,11 @@ def _examples(page: Page, subject: Subject, fates: PatchFates, slide: Place) -> 
     for group in groups:
         mark(page, subject, slide, group[:_MEMBERS].tolist(), _GREEN)
     mark(page, subject, slide, pruned.tolist(), _RED)
-    merged = LegendEntry("merged: each frame holds patches of one token", (255, 255, 255), _GREEN)
-    legend(page, [merged, LegendEntry("pruned: left out of the decision", (255, 255, 255), _RED)], columns=2)
+    framed = [
+        (len(groups), LegendEntry("merged: each frame holds patches of one token", (_WHITE,), _GREEN)),
+        (len(pruned), LegendEntry("pruned: left out of the decision", (_WHITE,), _RED)),
+    ]
+    legend(page, [entry for many, entry in framed if many], columns=2)
     note(page, f"{_which(subject)} {subject.heading.fates_note}")
 
 

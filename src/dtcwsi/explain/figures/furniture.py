@@ -63,11 +63,11 @@ class Place:
 
 @dataclass(frozen=True)
 class LegendEntry:
-    """One colour and what it means: ``face`` fills the box, ``edge`` frames it (RGB)."""
+    """A box and what it means: ``faces`` fill it side by side, ``edge`` frames it, if any (RGB)."""
 
     text: str
-    face: Colour
-    edge: Colour
+    faces: tuple[Colour, ...]
+    edge: Colour | None
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,11 @@ def legend(page: Page, entries: Sequence[LegendEntry], *, columns: int = 3) -> N
         top = page.bottom + page.px(22)
         for number, entry in enumerate(entries[begin : begin + columns]):
             left, side = page.margin + number * width, page.px(38)
-            page.box(left, top + page.px(3), side, side, face=entry.face, edge=entry.edge, line=page.px(8))
+            for part, face in enumerate(entry.faces):
+                across = side / len(entry.faces)
+                page.box(left + part * across, top + page.px(3), across, side, face=face)
+            if entry.edge is not None:
+                page.box(left, top + page.px(3), side, side, edge=entry.edge, line=page.px(8))
             page.write(entry.text, left + page.px(54), top, width - page.px(80))
 
 

@@ -68,7 +68,7 @@ def draw_importance(subject: Subject) -> Page:
     note(
         page,
         "Importance is the softmax of the scores that rank patches before the first stage; it decides what is pruned, "
-        f"not the class. It is spread as over {spread:,.0f} equal patches of {len(importance):,}.",
+        f"not the class. It is spread as over {spread:,.0f} equal patches of {len(importance):,}. Pale: no patch.",
     )
     return page
 
@@ -104,4 +104,4 @@ def _concentration(subject: Subject) -> str:
     pruned = fates.counts.pruned
     why = ", pruned" if unseen == pruned else ", pruned by every model" if pruned else ""
     grey = f" Grey: no attention ({unseen:,} patches{why})." if unseen else ""
-    return f"The tenth of the patches with the most attention holds {share:.0%} of it.{grey}"
+    return f"The tenth of the patches with the most attention holds {share:.0%} of it.{grey} Pale: no patch."

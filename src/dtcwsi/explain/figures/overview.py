@@ -52,7 +52,7 @@ def draw_figure1(subject: Subject) -> Page:
         return page
     _merging(page, subject)
     _pruning(page, subject)
-    legend(page, [LegendEntry(name, (255, 255, 255), FATE_COLOURS[name]) for name in FATES])
+    legend(page, [LegendEntry(name, ((255, 255, 255),), FATE_COLOURS[name]) for name in FATES])
     note(page, subject.heading.fates_note)
     return page
 

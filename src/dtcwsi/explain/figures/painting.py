@@ -24,9 +24,11 @@ __all__ = [
     "paint_pruning",
     "paint_stage",
     "paint_values",
+    "pale_ground",
 ]
 
 ATTENTION_MAP = "viridis"
+PALE = 0.65  # share of white over what no patch shows
 DARKEST = 0.45  # share of a colour that is left over black, so that it stays readable over dark tissue
 FATE_COLOURS = {"kept": (0, 158, 115), "merged": (0, 114, 178), "pruned": (213, 94, 0)}
 """RGB of each fate, told apart by colour-blind readers too (Okabe and Ito's green, blue and vermilion)."""
@@ -66,15 +68,24 @@ def paint_values(
 ) -> NDArray[np.uint8]:
     """Tint the patches that are ``shown`` (N,) by their place on the colour scale, ``percent`` (N,) 0 to 100.
 
-    The slide is grey, so that no stain reads as a value; other patches, and what lies outside them, stay so.
+    The slide is grey, so that no stain reads as a value; other patches stay so, and what no patch shows is pale.
     """
-    grey = _grey(canvas.picture)
+    grey = pale_ground(canvas.picture, owner >= 0)
     drawn = np.repeat(np.round(grey)[..., None], 3, axis=2)
     tinted = _where(owner, shown)
     colour = attention_colours()[np.round(percent).astype(int)]
     light = DARKEST + (1 - DARKEST) * grey[tinted] / 255
     drawn[tinted] = colour[owner[tinted]] * light[:, None]
     return np.round(drawn).astype(np.uint8)
+
+
+def pale_ground(picture: NDArray[np.uint8], cut: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Make a picture (height, width, 3) RGB grey (height, width), and pale where no patch was cut.
+
+    ``cut`` (height, width) is the share of each pixel under patches: what a model never saw must not look pruned.
+    """
+    grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32)
+    return np.asarray(grey + PALE * (1 - cut.astype(np.float32)) * (255 - grey), np.float32)
 
 
 def paint_groups(canvas: Canvas, owner: NDArray[np.int32], fates: PatchFates) -> NDArray[np.uint8]:
@@ -121,10 +132,6 @@ def _darkened(picture: NDArray[np.uint8], owner: NDArray[np.int32], fates: Patch
     gone = _where(owner, fates.fate == PRUNED)
     drawn[gone] = np.round(0.12 * drawn[gone] + 0.88 * _GONE)
     return drawn
-
-
-def _grey(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32)
 
 
 def _where(owner: NDArray[np.int32], chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:

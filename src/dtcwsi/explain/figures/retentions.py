@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtcwsi.explain.budgets import Budget
+from dtcwsi.explain.fates import FATES
 from dtcwsi.explain.figures.compression import GONE, NO_SLIDE
 from dtcwsi.explain.figures.examples import choose_groups, choose_kept, choose_pruned
 from dtcwsi.explain.figures.furniture import (
@@ -49,7 +50,7 @@ def draw_figure3(subject: Subject) -> Page:
     for left, each in zip(lefts, columns, strict=True):
         page.write(f"{each.name}: {each.told}", left, top + page.px(6), width, size=SMALL, lines=3)
     _examples(page, subject, columns)
-    legend(page, _legend(), columns=3)
+    legend(page, _legend(columns), columns=3)
     note(page, " ".join(filter(None, (why, subject.heading.fates_note))))
     return page
 
@@ -109,9 +110,14 @@ def _count(column: Budget, fate: str) -> str:
     return f"{plural(many, 'patch')} {fate}{into}" if many else f"none {fate}"
 
 
-def _legend() -> list[LegendEntry]:
+def _legend(columns: Sequence[Budget]) -> list[LegendEntry]:
+    told = {
+        "kept": ("a token of its own (green)", _WHITE),
+        "merged": ("several patches are one token (blue)", _WHITE),
+        "pruned": ("left out; orange frame, dark on the slide", GONE),
+    }
     return [
-        LegendEntry("kept: a token of its own (green)", _WHITE, FATE_COLOURS["kept"]),
-        LegendEntry("merged: several patches are one token (blue)", _WHITE, FATE_COLOURS["merged"]),
-        LegendEntry("pruned: left out; orange frame, dark on the slide", GONE, FATE_COLOURS["pruned"]),
+        LegendEntry(f"{name}: {words}", (face,), FATE_COLOURS[name])
+        for name, (words, face) in told.items()
+        if any((each.fates.fate == FATES.index(name)).any() for each in columns)
     ]

@@ -11,7 +11,10 @@ from dtcwsi.explain.figures.subject import Subject
 __all__ = ["draw_stages", "shown_stages"]
 
 _MOST_PANELS = 8
-_ONE_OF_MANY = (230, 159, 0)
+_TINTED = (
+    "Merged patches have one colour a token; groups that touch differ. The legend counts what is left after the last "
+    "stage. "
+)
 
 
 def draw_stages(subject: Subject) -> Page:
@@ -23,12 +26,11 @@ def draw_stages(subject: Subject) -> Page:
     columns = min(4, len(panels))
     page = headed_page(subject, f"{subject.heading.fates_of}: {told_ratio(stages[-1])}", columns=columns)
     show_panels(page, subject.canvas, panels, columns=columns)
-    legend(page, fate_legend(stages[-1], _ONE_OF_MANY))
+    legend(page, fate_legend(stages[-1], None))
     left_out = "" if len(shown) == len(stages) else f"{len(shown)} of {len(stages)} stages are shown. "
     note(
         page,
-        f"{left_out}Merged patches have one colour a token; groups that touch differ. The legend counts what is left "
-        f"after the last stage. {subject.heading.fates_note}",
+        f"{left_out}{_TINTED if stages[-1].counts.tokens_out < len(stages[-1]) else ''}{subject.heading.fates_note}",
     )
     return page
 

@@ -14,6 +14,7 @@ from dtcwsi.explain.figures.furniture import (
     note,
     show_panels,
     slide_panel,
+    strip_scale,
 )
 from dtcwsi.explain.figures.page import INK, SOFT, Page
 from dtcwsi.explain.figures.painting import FATE_COLOURS
@@ -42,10 +43,14 @@ def draw_top_patches(subject: Subject) -> Page:
         mark(page, subject, place, [patch], FATE_COLOURS[FATES[fates.fate[patch]]], str(rank))
     if len(best):
         _sheet(page, subject, best.tolist(), place)
-        words = f"by {subject.heading.fates_of}"
-        legend(page, [LegendEntry(f"{name} {words}", (255, 255, 255), FATE_COLOURS[name]) for name in FATES])
-        missing = NO_SLIDE if subject.slide is None else ""
-        note(page, f"{missing} Places are level-0 pixels (x, y) of the top-left corner. {subject.heading.fates_note}")
+        there = [name for number, name in enumerate(FATES) if (fates.fate[best] == number).any()]
+        legend(page, [LegendEntry(name, ((255, 255, 255),), FATE_COLOURS[name]) for name in there])
+        missing = f"{NO_SLIDE} " if subject.slide is None else ""
+        note(
+            page,
+            f"{missing}Frames tell what became of a patch in {subject.heading.fates_of}. Places are level-0 pixels "
+            f"(x, y) of the top-left corner. {subject.heading.fates_note}",
+        )
     else:
         note(page, "This slide has no tissue patches.")
     return page
@@ -71,6 +76,8 @@ def _sheet(page: Page, subject: Subject, patches: list[int], slide: Place) -> No
                 page.box(left, top, side + 2 * line, side + 2 * line, edge=frame, line=line)
             told = _caption(page, subject, patch, begin + column + 1, left, below, slot - page.px(20))
             bottom = max(bottom, told)
+    if crops:
+        strip_scale(page, subject, start, side)
 
 
 def _caption(page: Page, subject: Subject, patch: int, rank: int, left: float, top: float, width: float) -> float:

@@ -2,12 +2,11 @@
 
 from functools import cache
 
-import cv2
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from dtcwsi.explain.figures.painting import ATTENTION_MAP, DARKEST
+from dtcwsi.explain.figures.painting import ATTENTION_MAP, DARKEST, pale_ground
 from dtcwsi.explain.heatmap.blending import Blended
 
 __all__ = ["heat_colours", "paint_over", "paint_transparent"]
@@ -32,9 +31,12 @@ def paint_transparent(blended: Blended) -> NDArray[np.uint8]:
     return painted
 
 
-def paint_over(picture: NDArray[np.uint8], blended: Blended) -> NDArray[np.uint8]:
-    """Tint a picture (height, width, 3) RGB, made grey so that no stain reads as heat; uncovered pixels stay grey."""
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)[..., None]
+def paint_over(picture: NDArray[np.uint8], blended: Blended, cut: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Tint a picture (height, width, 3) RGB, made grey so that no stain reads as heat; uncovered pixels stay grey.
+
+    ``cut`` (height, width) is the share of each pixel under patches of any attention; see `pale_ground`.
+    """
+    grey = pale_ground(picture, cut)[..., None]
     tinted = heat_colours()[_step(blended)] * (DARKEST + (1 - DARKEST) * grey / 255)
     cover = blended.cover[..., None]
     return np.asarray(np.round(cover * tinted + (1 - cover) * grey), np.uint8)

@@ -1,6 +1,6 @@
 """The page of a heatmap: the slide, the heat over it, what the colours mean, and what the models say."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from dtcwsi.explain.figures.page import SOFT, USUAL_PX, Page
 from dtcwsi.explain.heatmap.blending import Frame, HeatLayer, blend
 from dtcwsi.explain.heatmap.colours import paint_over
 from dtcwsi.explain.heatmap.scales import Scale
+from dtcwsi.nn.order import infer_step
 from dtcwsi.types import SlideReader
 
 __all__ = ["Words", "draw_heatmap", "heat_over"]
@@ -57,15 +58,21 @@ def draw_heatmap(
 
 
 def heat_over(canvas: Canvas, layer: HeatLayer) -> NDArray[np.uint8]:
-    """Paint heat over a canvas, (height, width, 3) RGB."""
+    """Paint heat over a canvas, (height, width, 3) RGB; patches without heat are grey, what no patch shows is pale."""
     height, width = canvas.picture.shape[:2]
     frame = Frame(width, height, canvas.pixel_level0, canvas.origin_level0)
-    return paint_over(canvas.picture, blend(layer, frame))
+    cut = blend(replace(layer, heat=np.zeros(len(layer.heat))), frame).cover
+    return paint_over(canvas.picture, blend(layer, frame), cut)
 
 
 def _note(layer: HeatLayer) -> str:
     if not len(layer.heat):
         return "This slide has no tissue patches: there is no attention to show."
     unseen = int(np.isnan(layer.heat).sum())
-    grey = f" Grey: no attention ({unseen:,} patches were pruned or got none)." if unseen else ""
-    return f"Where patches overlap, the colour is their mean.{grey}"
+    grey = f"Grey: no attention ({unseen:,} patches were pruned or got none). " if unseen else ""
+    overlap = "Where patches overlap, the colour is their mean. " if _overlap(layer) else ""
+    return f"{overlap}{grey}Pale: no patch."
+
+
+def _overlap(layer: HeatLayer) -> bool:
+    return len(layer.coords) > 1 and infer_step(layer.coords) < layer.patch_size_level0

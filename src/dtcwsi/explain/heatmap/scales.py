@@ -79,7 +79,10 @@ def _share(ordered: NDArray[np.float64], where: str) -> Scale:
     def place(shares: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(((np.log10(np.maximum(shares, _LOWEST_SHARE)) - low) / (high - low)).clip(0, 1))
 
-    ticks = tuple(((power - low) / (high - low), f"{10.0**power:g}") for power in range(low, high + 1))
+    words = {low: f"≤ {_LOWEST_SHARE:g}"}
+    ticks = tuple(
+        ((power - low) / (high - low), words.get(power, f"{10.0**power:g}")) for power in range(low, high + 1)
+    )
     return Scale(f"attention, multiples of an even share {where}", ticks, place)
 
 

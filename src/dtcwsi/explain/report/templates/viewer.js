@@ -111,10 +111,10 @@
 
     attention: ({ slide }) => (patch, out, to) => {
       const grey = 0.299 * out[to] + 0.587 * out[to + 1] + 0.114 * out[to + 2];
-      const seen = patch >= 0 && slide.attention[patch] > 0;
+      const seen = patch >= 0 && slide.attention[patch] > 0, ground = patch < 0 ? grey + 0.65 * (255 - grey) : grey;
       const at = seen ? 3 * Math.round(slide.percentile[patch] / 100) : 0, light = 0.45 + 0.55 * grey / 255;
       for (let channel = 0; channel < 3; channel++) {
-        out[to + channel] = seen ? light * slide.attentionColours[at + channel] : grey;
+        out[to + channel] = seen ? light * slide.attentionColours[at + channel] : ground;
       }
     },
 
