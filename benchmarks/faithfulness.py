@@ -46,7 +46,7 @@ def main() -> None:
         by_model = runs_of([Path(folder) for folder in folders])
         cohorts[name] = {}
         for model in (model for model in MODELS if model in by_model):
-            kept = asked.work / f"{name}-{model}.json"
+            kept = asked.work / f"{name}-{'-'.join(folder.name for folder in by_model[model])}.json"
             if not kept.exists():
                 found = measured(by_model[model], Path(features), Path(truth), draws)
                 kept.parent.mkdir(parents=True, exist_ok=True)
