@@ -15,6 +15,15 @@ def test_runs_side_by_side(run, trained, tmp_path):
     assert table.count('<th scope="row">') == 2
 
 
+def test_a_fold_that_was_deleted_is_told(run, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "less")
+    shutil.rmtree(tmp_path / "less" / "fold1")
+    assert run("report", tmp_path / "less", "--out", tmp_path / "less.html").status == 0
+    assert run("report", trained, "--out", tmp_path / "whole.html").status == 0
+    assert "The folder of fold 1 of dtc-abmil is gone" in (tmp_path / "less.html").read_text()
+    assert "is gone" not in (tmp_path / "whole.html").read_text()
+
+
 def test_the_extraction_gives_seconds_and_thumbnails(run, trained, tmp_path, slide_bytes):
     extraction = tmp_path / "extraction"
     extraction.mkdir()

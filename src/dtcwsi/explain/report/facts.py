@@ -7,7 +7,7 @@ import numpy as np
 from dtcwsi.explain.report.runs import RunSummary
 from dtcwsi.metrics import METRICS, Difference, difference
 
-__all__ = ["differences", "left_out", "run_facts"]
+__all__ = ["differences", "gone_folds", "left_out", "run_facts"]
 
 
 def run_facts(runs: Mapping[str, RunSummary]) -> dict[str, object]:
@@ -69,6 +69,16 @@ def left_out(
         for fold, reason in run.failed_folds.items()
     ]
     return list(dict.fromkeys(rows))
+
+
+def gone_folds(runs: Mapping[str, RunSummary]) -> list[str]:
+    """Say which folds still count in a run's numbers, though their models are gone."""
+    return [
+        f"The folder of fold {fold.number} of {name} is gone: its numbers are in the tables, its model judges no slide."
+        for name, run in runs.items()
+        for fold in run.folds
+        if fold.gone
+    ]
 
 
 def _patients_of_several_classes(run: RunSummary) -> list[str]:

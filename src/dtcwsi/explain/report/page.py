@@ -10,7 +10,7 @@ from dtcwsi.explain.report.cases import hard_cases
 from dtcwsi.explain.report.charts import calibrations, forest_rows, precision_recall_lines, roc_lines, token_plot
 from dtcwsi.explain.report.confusion import confusions
 from dtcwsi.explain.report.environment import page_environment, viewer_script
-from dtcwsi.explain.report.facts import differences, left_out, run_facts
+from dtcwsi.explain.report.facts import differences, gone_folds, left_out, run_facts
 from dtcwsi.explain.report.runs import FURTHER_METRICS, METRICS, RunSummary, read_run
 from dtcwsi.explain.report.stages import stages
 from dtcwsi.explain.slide import ExplainedSlide
@@ -54,7 +54,7 @@ def write_report(
     context = {
         "title": title or ", ".join(read),
         "facts": {**(facts or {}), **run_facts(read)},
-        "notes": list(notes),
+        "notes": [*notes, *gone_folds(read)],
         "runs": read,
         **_results(read),
         "cases": None if slides_first else hard_cases(read, files),

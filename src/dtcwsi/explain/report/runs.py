@@ -44,7 +44,7 @@ class Fold:
     """One fold: its number, slides tested, metrics by name, epochs trained, the epoch chosen, seconds of training.
 
     ``tokens_out`` is the mean a slide tested; ``peak_bytes`` and ``gpu_peak_bytes`` are the memory of training, None
-    where it is not known.
+    where it is not known. ``gone`` says that its folder, and so its model, is not there any more.
     """
 
     number: int
@@ -56,6 +56,7 @@ class Fold:
     tokens_out: float | None
     peak_bytes: int | None
     gpu_peak_bytes: int | None
+    gone: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,7 @@ def _fold(folder: Path, number: int, value: Mapping[str, Any]) -> Fold:
         tokens_out=float(np.mean(tokens)) if tokens else None,
         peak_bytes=peak.get("process_bytes"),
         gpu_peak_bytes=peak.get("gpu_bytes"),
+        gone=not record.parent.is_dir(),
     )
 
 
