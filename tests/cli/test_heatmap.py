@@ -158,6 +158,30 @@ def test_heatmaps_of_other_models_are_kept_and_predictions_of_earlier_slides_too
     assert "cannot be read; name another --out" in run("heatmap", trained, first, *few).err
 
 
+def test_maps_by_another_scale_do_not_stand_beside_these(run, cohort, trained, tmp_path):
+    asked = ["heatmap", trained, cohort / "features/s00.h5", "--out", tmp_path / "maps"]
+    assert run(*asked, "--no-overlay").status == 0
+    before = (tmp_path / "maps/heatmaps.json").read_bytes()
+    done = run(*asked, "--scale", "rank")
+    assert done.status == 2
+    assert "holds heatmaps by scale percentile; name another --out for these" in done.err
+    assert (tmp_path / "maps/heatmaps.json").read_bytes() == before
+    for name, member in (("s00", "attention_of"), ("s00.outlines", "merge_groups")):
+        told = json.loads((tmp_path / f"maps/{name}.geojson").read_text())["dtcwsi"]
+        assert member in told
+        assert "dtc-abmil" in told["attention_of"]
+        assert told["fates_of"] == "the first of these models"
+
+
+def test_a_device_that_cannot_be_had_is_refused_though_features_are_there(run, cohort, trained, tmp_path):
+    features = cohort / "features/s00.h5"
+    for command in (["predict"], ["heatmap", "--out", tmp_path / "maps"], ["explain", "--out", tmp_path / "seen"]):
+        done = run(command[0], trained, features, *command[1:], "--device", "banana")
+        assert done.status == 2
+        assert done.err.count("\n") == 1
+        assert "the device 'banana' cannot be had here; expected cpu" in done.err
+
+
 def test_a_slide_that_its_folder_lacks_is_taken_from_where_it_was(run, cohort, trained, tmp_path):
     features = with_slide(cohort / "features/s00.h5", tmp_path)
     (tmp_path / "elsewhere").mkdir()

@@ -380,6 +380,14 @@ def test_one_model_has_no_deviation(run, cohort, trained):
     assert of_one["prob_std"] == ""
 
 
+def test_one_fold_is_named_where_it_alone_was_asked(run, trained, cohort, tmp_path):
+    new = tmp_path / "new.h5"
+    shutil.copy(cohort / "features/s00.h5", new)
+    done = run("explain", trained / "fold1", new, "--out", tmp_path / "out", "--figure", "attention")
+    assert "by dtc-abmil, fold1;" in done.err + done.out
+    assert "dtc-abmil, fold1" in (tmp_path / "out/report.html").read_text()
+
+
 def test_features_that_do_not_say_their_encoder_are_told_of(run, cohort, trained, tmp_path):
     silent = tmp_path / "silent.h5"
     with h5py.File(cohort / "features" / "s00.h5") as file, h5py.File(silent, "w") as copy:

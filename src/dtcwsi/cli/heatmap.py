@@ -1,15 +1,27 @@
 """``dtcwsi heatmap``: where a run looked in many slides, to the pixel."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dtcwsi.cli.console import complain, count, print_json, say
 from dtcwsi.cli.inputs import Input, Reading, bring_features
 from dtcwsi.cli.judges import judges_of
-from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Gzip, Json, Out, RunEncoder, Spacing, Table, Workers
+from dtcwsi.cli.options import (
+    DEFAULT_WORKERS,
+    Device,
+    Gzip,
+    Json,
+    Out,
+    RunEncoder,
+    Spacing,
+    Table,
+    Workers,
+    pick_device,
+)
 from dtcwsi.cli.originals import Slides, original
 from dtcwsi.cli.predict import empty_row, row_of, warn
 from dtcwsi.errors import SlideError, UsageError, told_of
@@ -78,13 +90,14 @@ def run(
     trained = load_run(run)
     if class_name is not None and class_name not in trained.class_names:
         raise UsageError(f"got --class {class_name!r}; expected one of {', '.join(trained.class_names)}")
-    _check_out(out, trained)
+    reading = Reading(work or run / "predicted", encoder, spacing, workers, pick_device(device))
+    how = {"scale": scale, "together": together, "class": class_name}
+    _check_out(out, trained, how)
     check_writable(out)
     if class_name is not None:
         _check_maps(trained, class_name)
-    how = {"scale": scale, "together": together, "class": class_name}
     write_json(out / RECORD, {"run": str(run), "digest": models_digest(trained.models), **how})
-    found = bring_features(trained, inputs, Reading(work or run / "predicted", encoder, spacing, workers, device))
+    found = bring_features(trained, inputs, reading)
     rows = _drawn_together(trained, found, drawing) if together else _drawn_alone(trained, found, drawing)
     _note(out, rows)
     warn(trained, rows)
@@ -95,8 +108,11 @@ def run(
     return 1 if failed else 0
 
 
-def _check_out(out: Path, trained: "Run") -> None:
-    """Keep heatmaps from taking the place of other files, or of another run's heatmaps.  Raises: UsageError."""
+def _check_out(out: Path, trained: "Run", how: dict[str, Any]) -> None:
+    """Keep heatmaps from taking the place of other files, or standing beside those by another run or scale.
+
+    Raises: UsageError.
+    """
     from dtcwsi.explain.record import check_models
 
     if not out.is_dir() or not any(out.iterdir()):
@@ -104,6 +120,10 @@ def _check_out(out: Path, trained: "Run") -> None:
     if not (out / RECORD).is_file():
         raise UsageError(f"{out} holds other files, which heatmaps might be written over; name another --out")
     check_models(out / RECORD, trained.models, "heatmaps")
+    known = json.loads((out / RECORD).read_text(encoding="utf-8", errors="surrogateescape"))
+    other = [f"{name} {known[name]}" for name in how if name in known and known[name] != how[name]]
+    if other:
+        raise UsageError(f"{out} holds heatmaps by {', '.join(other)}; name another --out for these")
 
 
 def _note(out: Path, rows: list[dict[str, str]]) -> None:

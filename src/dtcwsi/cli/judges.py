@@ -15,7 +15,7 @@ def judges_of(trained: "Run", slide_id: str) -> "tuple[Run, str]":
     name, many = trained.models[0].name, len(trained.models)
     unseen = trained.not_trained_on(slide_id)
     if len(unseen) == many:
-        return trained, name if many == 1 else f"{name}, mean of {many} fold models"
+        return trained, f"{name}, {trained.folds[0]}" if many == 1 else f"{name}, mean of {many} fold models"
     if not unseen:
         return trained, f"{name}, {some(trained.folds)}, trained on this slide or its patient: its figures are too sure"
     folds = some(trained.folds[number] for number in unseen)

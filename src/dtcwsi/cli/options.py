@@ -101,6 +101,7 @@ def pick_device(device: str | None) -> str:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(
-            f"the device {device!r} cannot be used ({str(error).splitlines()[0]}); try --device cpu"
+            f"the device {device!r} cannot be had here; expected cpu, or cuda or cuda:N of a GPU that PyTorch sees "
+            "(`dtcwsi doctor` says)"
         ) from error
     return device

@@ -37,11 +37,13 @@ def write_exports(
     patch_size_level0: float,
     fates: PatchFates,
     *,
+    models_told: str = "",
     exports: Exports | None = None,
     tissue: TissueMask | None = None,
 ) -> dict[str, Path]:
     """Write a slide's patches to ``stem`` with the suffixes of a table and of GeoJSON, outlines beside them.
 
+    ``models_told`` says which models the attention is of, in the GeoJSON.
     Returns: the files by name.
     Raises: StoreError if the disk is full or the folder cannot be written.
     """
@@ -52,7 +54,8 @@ def write_exports(
     written = [table]
     if exports.geojson:
         patches, outlines = (place.with_name(place.name + suffix) for place in (stem, outlines_stem))
-        write_patches_geojson(patches, slide_id, coords, patch_size_level0, fates)
-        write_outlines_geojson(outlines, slide_id, coords, patch_size_level0, fates, tissue)
+        about = {"attention_of": models_told, "fates_of": "the first of these models"}
+        write_patches_geojson(patches, slide_id, coords, patch_size_level0, fates, about=about)
+        write_outlines_geojson(outlines, slide_id, coords, patch_size_level0, fates, tissue, about=about)
         written += [patches, outlines]
     return {path.name: path for path in written}

@@ -149,7 +149,7 @@ def explain_slide(
     )
     drawn = draw_figures(subject, wanted)
     write_record(out, features.slide_id, models, told)
-    files = _write(out, features.slide_id, coords, patch_size, view.fates, drawn, exports, tissue)
+    files = _write(out, features.slide_id, coords, patch_size, view.fates, told, drawn, exports, tissue)
     return ExplainedSlide(
         slide_id=features.slide_id,
         model=models[0].name,
@@ -244,6 +244,7 @@ def _write(
     coords: NDArray[np.int64],
     patch_size: float,
     fates: PatchFates,
+    models_told: str,
     figures: Iterable[tuple[str, bytes]],
     exports: Exports | None,
     tissue: TissueMask | None,
@@ -253,6 +254,14 @@ def _write(
         files[name] = out / name
         write_bytes(files[name], content)
     tables = write_exports(
-        out / "patches", out / "outlines", slide_id, coords, patch_size, fates, exports=exports, tissue=tissue
+        out / "patches",
+        out / "outlines",
+        slide_id,
+        coords,
+        patch_size,
+        fates,
+        models_told=models_told,
+        exports=exports,
+        tissue=tissue,
     )
     return files | tables

@@ -249,9 +249,24 @@ def test_three_classes(tmp_path, runs):
     )
     write_report(tmp_path / "report.html", title="Three", runs=[run])
     assert "the mean of the classes, each against the rest" in Page(tmp_path / "report.html").text
+    with pytest.raises(UsageError, match=r"has the classes a, b, c, but .* has .*; expected runs of one task"):
+        write_report(tmp_path / "mixed.html", title="Mixed", runs=[runs[0], run])
+    assert not (tmp_path / "mixed.html").exists()
+
+
+def test_runs_of_other_slides_are_told(tmp_path, runs):
+    shutil.copytree(runs[0], tmp_path / "less")
+    head, *rows = (tmp_path / "less" / "predictions.csv").read_text().splitlines()
+    rows[0] = "another," + rows[0].split(",", 1)[1]
+    (tmp_path / "less" / "predictions.csv").write_text("\n".join([head, *rows]) + "\n")
+    write_report(tmp_path / "report.html", title="Two", runs=[runs[0], tmp_path / "less"])
+    told = f"was tested on {len(rows) - 1} of the {len(rows)} slides of"
+    assert told in Page(tmp_path / "report.html").text
+    write_report(tmp_path / "alike.html", title="Alike", runs=list(runs))
+    assert "was tested on" not in Page(tmp_path / "alike.html").text
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"metrics\.json cannot be read; expected the folder of a finished run"):
+    with pytest.raises(UsageError, match=r"holds no metrics\.json; expected the folder of a finished run"):
         write_report(tmp_path / "report.html", title="x", runs=[tmp_path])
     assert not (tmp_path / "report.html").exists()

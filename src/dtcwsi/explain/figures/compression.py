@@ -136,7 +136,7 @@ def fate_legend(fates: PatchFates, merged: Colour | None = FATE_COLOURS["merged"
 def _examples(page: Page, subject: Subject, fates: PatchFates, slide: Place) -> None:
     groups = choose_groups(fates, subject.coords, 4)
     pruned = choose_pruned(fates, subject.coords, subject.inside.importance, _ACROSS)
-    for letter, part in (("B", groups[:2]), ("C", groups[2:])):
+    for letter, part in (("B" if len(groups) > 2 else "B–C", groups[:2]), ("C", groups[2:])):
         if part:
             section(page, f"{letter}  Merged: alike patches, one token a frame")
             _show_groups(page, subject, fates, part)
@@ -149,11 +149,17 @@ def _examples(page: Page, subject: Subject, fates: PatchFates, slide: Place) -> 
         mark(page, subject, slide, group[:_MEMBERS].tolist(), _GREEN)
     mark(page, subject, slide, pruned.tolist(), _RED)
     framed = [
-        (len(groups), LegendEntry("merged: each frame holds patches of one token", (_WHITE,), _GREEN)),
+        (
+            len(groups),
+            LegendEntry(
+                "merged: each frame holds patches of one token (green here, as in the paper)", (_WHITE,), _GREEN
+            ),
+        ),
         (len(pruned), LegendEntry("pruned: left out of the decision", (_WHITE,), _RED)),
     ]
     legend(page, [entry for many, entry in framed if many], columns=2)
-    note(page, f"{_which(subject)} {subject.heading.fates_note}")
+    which = f"{_which(subject)} " if groups or len(pruned) else ""
+    note(page, f"{which}{subject.heading.fates_note}")
 
 
 def _side(page: Page) -> int:

@@ -89,7 +89,7 @@ def headed_page(subject: Subject, subtitle: str, *, columns: int) -> Page:
 
 def slide_panel(subject: Subject, letter: str = "") -> Panel:
     """Give the slide itself as a panel, or the ground that its patches are drawn on."""
-    what = "Patches (no slide file given)" if subject.canvas.blank else "Slide"
+    what = "Patches (no slide file)" if subject.canvas.blank else "Slide"
     return Panel(subject.canvas.picture, f"{letter} {what}".strip())
 
 

@@ -52,14 +52,16 @@ def draw_figure1(subject: Subject) -> Page:
         return page
     _merging(page, subject)
     _pruning(page, subject)
-    legend(page, [LegendEntry(name, ((255, 255, 255),), FATE_COLOURS[name]) for name in FATES])
+    there = np.unique(subject.inside.fates.fate).tolist()
+    legend(page, [LegendEntry(FATES[fate], ((255, 255, 255),), FATE_COLOURS[FATES[fate]]) for fate in there])
     note(page, subject.heading.fates_note)
     return page
 
 
 def _pipeline(page: Page, subject: Subject) -> None:
     stages = subject.inside.stages
-    shown = [stage for stage in shown_stages(len(stages)) if len(stages) <= 3 or stage in (1, len(stages))]
+    staged = subject.model.compressor is not None
+    shown = [stage for stage in shown_stages(len(stages)) if staged and (len(stages) <= 3 or stage in (1, len(stages)))]
     blocks = 4 + len(shown)
     side = (page.inner - (blocks - 1) * page.px(_GAP)) // blocks
     lefts = [page.margin + number * (side + page.px(_GAP)) for number in range(blocks)]
@@ -178,7 +180,7 @@ def _pruning(page: Page, subject: Subject) -> None:
     if importance is None:
         half = _RANKED // 2
         patches = [*choose_pruned(fates, subject.coords, None, half), *choose_kept(fates, subject.coords, half)]
-        words = "This model has no importance network: first pruned, then kept patches."
+        words = "First pruned, then kept patches: this model has no importance network." if counts.pruned else ""
     else:
         ranked = np.argsort(importance, kind="stable")
         patches = ranked[

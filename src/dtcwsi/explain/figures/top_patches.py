@@ -82,9 +82,17 @@ def _sheet(page: Page, subject: Subject, patches: list[int], slide: Place) -> No
 
 def _caption(page: Page, subject: Subject, patch: int, rank: int, left: float, top: float, width: float) -> float:
     share, (x, y) = subject.fates.attention[patch], subject.coords[patch].tolist()
-    bottom = page.write(f"{rank}.  {share:.2%}", left, top, width, size=SMALL, bold=True, colour=INK)
     bottom = page.write(
-        f"{share * len(subject.fates):.1f} × mean, {_class_of(subject, patch)}", left, bottom, width, size=SMALL
+        f"{rank}.  {share:.2%}" if share >= 5e-5 else f"{rank}.  < 0.01%",
+        left,
+        top,
+        width,
+        size=SMALL,
+        bold=True,
+        colour=INK,
+    )
+    bottom = page.write(
+        f"{share * len(subject.fates):.2g} × mean, {_class_of(subject, patch)}", left, bottom, width, size=SMALL
     )
     return page.write(f"{x:,}, {y:,}", left, bottom, width, size=SMALL, colour=SOFT)
 

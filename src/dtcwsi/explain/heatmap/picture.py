@@ -48,7 +48,7 @@ def draw_heatmap(
     bottom = page.write(words.title, page.margin, page.bottom, page.inner, size=_TITLE, bold=True, lines=3)
     page.write(words.subtitle, page.margin, bottom, page.inner, colour=SOFT, lines=3)
     panels = [
-        Panel(canvas.picture, "Patches (no slide file given)" if canvas.blank else "Slide"),
+        Panel(canvas.picture, "Patches (no slide file)" if canvas.blank else "Slide"),
         Panel(heat_over(canvas, layer), words.heat),
     ]
     places = show_panels(page, canvas, panels, columns=2)

@@ -98,6 +98,7 @@ def write_heatmap(
         heat.coords,
         heat.patch_size_level0,
         heat.view.fates,
+        models_told=heat.asked,
         exports=exports,
         tissue=origin.tissue,
     )

@@ -29,19 +29,22 @@ def write_outlines_geojson(
     patch_size_level0: float,
     fates: PatchFates,
     tissue: TissueMask | None = None,
+    *,
+    about: dict[str, Any] | None = None,
 ) -> None:
     """Write the tissue as one QuPath annotation and each of the largest merge groups as one, of patches in one outline.
 
     At most `MOST_GROUPS` groups, the largest by patches, ties to the earlier patch; the collection's member ``dtcwsi``
     and each group's metadata say how many there are. A group's measurements are its patches and, in sum, their
-    attention; a group that was pruned later is named so. Outlines lie half a level-0 pixel outside the patches.
+    attention; a group that was pruned later is named so. ``about`` joins that member.
+    Outlines lie half a level-0 pixel outside the patches.
     Raises: StoreError if the disk is full or the folder cannot be written.
     """
     groups = _largest(fates)
     many = len(np.unique(fates.group[fates.group_size > 1]))
     outline = shapely.Polygon() if tissue is None else _outline(tissue)
     features = [] if outline.is_empty else [_tissue(slide_id, outline)]
-    told = {"merge_groups": many, "merge_groups_drawn": len(groups)}
+    told = {**(about or {}), "merge_groups": many, "merge_groups_drawn": len(groups)}
     write_objects(path, [*features, *_drawn(slide_id, coords, patch_size_level0, fates, groups, many)], told)
 
 

@@ -16,16 +16,23 @@ __all__ = ["write_patches_geojson"]
 
 
 def write_patches_geojson(
-    path: Path, slide_id: str, coords: NDArray[np.int64], patch_size_level0: float, fates: PatchFates
+    path: Path,
+    slide_id: str,
+    coords: NDArray[np.int64],
+    patch_size_level0: float,
+    fates: PatchFates,
+    *,
+    about: dict[str, Any] | None = None,
 ) -> None:
     """Write one QuPath detection a patch, classified kept, merged or pruned, one feature a line.
 
     Measurements: attention, attention percentile, stage, token and, where the model scores patches, importance and
     mass. The id of a patch depends on the slide, its index and its place alone, so that a later file replaces the
-    objects. A ``path`` that ends in ``.gz`` is compressed.
+    objects. ``about`` becomes the collection's member ``dtcwsi``, as in `write_objects`.
+    A ``path`` that ends in ``.gz`` is compressed.
     Raises: StoreError if the disk is full or the folder cannot be written.
     """
-    write_objects(path, _features(slide_id, coords, patch_size_level0, fates))
+    write_objects(path, _features(slide_id, coords, patch_size_level0, fates), about)
 
 
 def _features(

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from dtcwsi.errors import UsageError
 from dtcwsi.explain.report.runs import RunSummary
 from dtcwsi.metrics import METRICS, Difference, difference
 
-__all__ = ["differences", "gone_folds", "left_out", "run_facts"]
+__all__ = ["check_one_task", "differences", "gone_folds", "left_out", "other_slides", "run_facts"]
 
 
 def run_facts(runs: Mapping[str, RunSummary]) -> dict[str, object]:
@@ -69,6 +70,29 @@ def left_out(
         for fold, reason in run.failed_folds.items()
     ]
     return list(dict.fromkeys(rows))
+
+
+def check_one_task(runs: Mapping[str, RunSummary]) -> None:
+    """Make sure that runs tell the same classes apart: no table or curve could hold both.  Raises: UsageError."""
+    first = next(iter(runs.values()), None)
+    for run in runs.values():
+        if first is not None and run.classes != first.classes:
+            raise UsageError(
+                f"{run.folder} has the classes {', '.join(run.classes)}, but {first.folder} has "
+                f"{', '.join(first.classes)}; expected runs of one task: write a report of each"
+            )
+
+
+def other_slides(runs: Mapping[str, RunSummary]) -> list[str]:
+    """Say which runs were tested on other slides than the first."""
+    first = next(iter(runs.values()), None)
+    own = set() if first is None else set(first.slide_ids)
+    return [
+        f"{name} was tested on {len(own & set(run.slide_ids))} of the {len(own)} slides of {next(iter(runs))}, and on "
+        f"{len(set(run.slide_ids) - own)} others: compare their numbers with care."
+        for name, run in runs.items()
+        if set(run.slide_ids) != own
+    ]
 
 
 def gone_folds(runs: Mapping[str, RunSummary]) -> list[str]:

@@ -10,7 +10,7 @@ from dtcwsi.explain.report.cases import hard_cases
 from dtcwsi.explain.report.charts import calibrations, forest_rows, precision_recall_lines, roc_lines, token_plot
 from dtcwsi.explain.report.confusion import confusions
 from dtcwsi.explain.report.environment import page_environment, viewer_script
-from dtcwsi.explain.report.facts import differences, gone_folds, left_out, run_facts
+from dtcwsi.explain.report.facts import check_one_task, differences, gone_folds, left_out, other_slides, run_facts
 from dtcwsi.explain.report.runs import FURTHER_METRICS, METRICS, RunSummary, read_run
 from dtcwsi.explain.report.stages import stages
 from dtcwsi.explain.slide import ExplainedSlide
@@ -43,9 +43,11 @@ def write_report(
     ``facts`` further rows of what was run (such as the command), ``notes`` say what the numbers are not. With
     ``slides_first`` the page is about its slides: they open it, and no time is told, since the runs' is of their
     training.
-    Raises: UsageError if a run folder holds no finished run; StoreError if the disk is full.
+    Raises: UsageError if a run folder holds no finished run, or runs are of other classes; StoreError if the disk is
+    full.
     """
     read = _named([read_run(folder) for folder in {folder.resolve(): folder for folder in runs}.values()])
+    check_one_task(read)
     tables = {
         name: read_rows(extraction / f"{name}.csv") if extraction else [] for name in ("slides", "failed", "empty")
     }
@@ -54,7 +56,7 @@ def write_report(
     context = {
         "title": title or ", ".join(read),
         "facts": {**(facts or {}), **run_facts(read)},
-        "notes": [*notes, *gone_folds(read)],
+        "notes": [*notes, *gone_folds(read), *other_slides(read)],
         "runs": read,
         **_results(read),
         "cases": None if slides_first else hard_cases(read, files),

@@ -105,6 +105,8 @@ def read_run(folder: Path) -> RunSummary:
 
     Raises: UsageError if the folder is no finished run.
     """
+    if not (folder / "metrics.json").is_file():
+        raise UsageError(f"{folder} holds no metrics.json; expected the folder of a finished run of `dtcwsi train`")
     found = _read_json(folder / "metrics.json")
     settings = _read_json(folder / "settings.json") if (folder / "settings.json").exists() else {}
     try:
