@@ -205,12 +205,13 @@ def _heading(
     alone = len(models) == 1
     mean_of = "" if alone else f", mean of {len(models)} models"
     said = f"predicted {view.prediction} (probability {view.probabilities.max():.3f}{mean_of})"
+    compressed = view.fates.counts.tokens_out < len(view.fates)
     truth = "" if true_label is None else f", true class {true_label}"
     return Heading(
         title=f"{slide_id}: {said if len(view.fates) else 'no tissue, no prediction'}{truth}",
         attention_of=told,
         fates_of=told if alone else f"{models[0].name}, the first of {len(models)} fold models alone",
-        fates_note="" if alone else "The other models merge and prune otherwise.",
+        fates_note="" if alone or not compressed else "The other models merge and prune otherwise.",
     )
 
 

@@ -111,6 +111,9 @@ def test_legends_name_only_the_fates_that_there_are(sample, make_model, subject)
     kept_alone = words_of(FIGURES["top-patches"](plain))
     assert "kept" in kept_alone
     assert not {"merged", "pruned"} & set(kept_alone)
+    method = " ".join(words_of(FIGURES["figure1"](plain)))
+    assert "Stage 1" not in method
+    assert "this model pruned nothing" in method
     groups, outlines = fate_legend(subject.fates, None)[1], fate_legend(subject.fates)[1]
     assert groups.edge is None
     assert outlines.edge == FATE_COLOURS["merged"]

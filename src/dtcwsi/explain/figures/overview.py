@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from dtcwsi.compressors.stages import StagedCompressor
 from dtcwsi.explain.fates import FATES, attention_percentile
 from dtcwsi.explain.figures.canvas import scale_bar
 from dtcwsi.explain.figures.compression import NO_SLIDE
@@ -52,7 +53,8 @@ def draw_figure1(subject: Subject) -> Page:
         return page
     _merging(page, subject)
     _pruning(page, subject)
-    there = np.unique(subject.inside.fates.fate).tolist()
+    counts = subject.inside.fates.counts
+    there = np.unique(subject.inside.fates.fate).tolist() if counts.tokens_out < counts.tokens_in else []
     legend(page, [LegendEntry(FATES[fate], ((255, 255, 255),), FATE_COLOURS[FATES[fate]]) for fate in there])
     note(page, subject.heading.fates_note)
     return page
@@ -60,7 +62,7 @@ def draw_figure1(subject: Subject) -> Page:
 
 def _pipeline(page: Page, subject: Subject) -> None:
     stages = subject.inside.stages
-    staged = subject.model.compressor is not None
+    staged = isinstance(subject.model.compressor, StagedCompressor)
     shown = [stage for stage in shown_stages(len(stages)) if staged and (len(stages) <= 3 or stage in (1, len(stages)))]
     blocks = 4 + len(shown)
     side = (page.inner - (blocks - 1) * page.px(_GAP)) // blocks
@@ -137,7 +139,8 @@ def _classes(page: Page, subject: Subject, left: int, top: int, side: int) -> No
 def _merging(page: Page, subject: Subject) -> None:
     fates = subject.inside.fates
     groups = choose_groups(fates, subject.coords, _GROUPS)
-    section(page, "B  Merging", "" if groups else "None: this model merged nothing on this slide.")
+    told = "Patches on the left become one token, drawn as a pile of them; the numbers are their weights in it."
+    section(page, "B  Merging", told if groups else "None: this model merged nothing on this slide.")
     if not groups:
         return
     slot = page.inner / _GROUPS
@@ -177,10 +180,13 @@ def _weights(subject: Subject, group: NDArray[np.int64], shown: NDArray[np.int64
 def _pruning(page: Page, subject: Subject) -> None:
     fates, importance = subject.inside.fates, subject.inside.importance
     counts = fates.counts
+    if importance is None and not counts.pruned:
+        section(page, "C  Pruning", "None: this model pruned nothing on this slide.")
+        return
     if importance is None:
         half = _RANKED // 2
         patches = [*choose_pruned(fates, subject.coords, None, half), *choose_kept(fates, subject.coords, half)]
-        words = "First pruned, then kept patches: this model has no importance network." if counts.pruned else ""
+        words = "First pruned, then kept patches: this model has no importance network."
     else:
         ranked = np.argsort(importance, kind="stable")
         patches = ranked[

@@ -83,7 +83,7 @@ def _share(ordered: NDArray[np.float64], where: str) -> Scale:
     ticks = tuple(
         ((power - low) / (high - low), words.get(power, f"{10.0**power:g}")) for power in range(low, high + 1)
     )
-    return Scale(f"attention, multiples of an even share {where}", ticks, place)
+    return Scale(f"attention, multiples of an even share; {where}", ticks, place)
 
 
 SCALES: dict[str, Callable[[NDArray[np.float64], str], Scale]] = {
