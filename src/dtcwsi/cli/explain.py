@@ -8,18 +8,7 @@ import typer
 from dtcwsi.cli.console import print_json, say
 from dtcwsi.cli.inputs import Input, Reading, bring_features
 from dtcwsi.cli.judges import judges_of
-from dtcwsi.cli.options import (
-    DEFAULT_WORKERS,
-    Device,
-    Gzip,
-    Json,
-    Out,
-    RunEncoder,
-    Spacing,
-    Table,
-    Workers,
-    pick_device,
-)
+from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Gzip, Json, Out, RunEncoder, Spacing, Table, Workers
 from dtcwsi.cli.originals import Slides, original
 from dtcwsi.errors import UsageError
 
@@ -75,7 +64,7 @@ def run(
     trained = load_run(run)
     if slide.is_dir() and slide.suffix.lower() != ZARR_SUFFIX:
         raise UsageError(f"{slide} is a folder; explain takes one slide or one feature file")
-    reading = Reading(work or run / "predicted", encoder, spacing, workers, pick_device(device))
+    reading = Reading(work or run / "predicted", encoder, spacing, workers, device)
     check_writable(out)
     check_free(out, slide.stem, trained.judges(slide.stem).models)
     found = bring_features(trained, [slide], reading)[0]

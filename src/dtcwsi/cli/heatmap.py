@@ -10,18 +10,7 @@ import typer
 from dtcwsi.cli.console import complain, count, print_json, say
 from dtcwsi.cli.inputs import Input, Reading, bring_features
 from dtcwsi.cli.judges import judges_of
-from dtcwsi.cli.options import (
-    DEFAULT_WORKERS,
-    Device,
-    Gzip,
-    Json,
-    Out,
-    RunEncoder,
-    Spacing,
-    Table,
-    Workers,
-    pick_device,
-)
+from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Gzip, Json, Out, RunEncoder, Spacing, Table, Workers
 from dtcwsi.cli.originals import Slides, original
 from dtcwsi.cli.predict import empty_row, row_of, warn
 from dtcwsi.errors import SlideError, UsageError, told_of
@@ -90,7 +79,7 @@ def run(
     trained = load_run(run)
     if class_name is not None and class_name not in trained.class_names:
         raise UsageError(f"got --class {class_name!r}; expected one of {', '.join(trained.class_names)}")
-    reading = Reading(work or run / "predicted", encoder, spacing, workers, pick_device(device))
+    reading = Reading(work or run / "predicted", encoder, spacing, workers, device)
     how = {"scale": scale, "together": together, "class": class_name}
     _check_out(out, trained, how)
     check_writable(out)

@@ -31,13 +31,20 @@ class Input:
 
 @dataclass(frozen=True)
 class Reading:
-    """How slides are read for a run; ``encoder`` says where its weights are if its name does not."""
+    """How slides are read for a run; ``encoder`` says where its weights are if its name does not.
+
+    Raises: UsageError if the device cannot be had.
+    """
 
     work: Path
     encoder: str | None = None
     spacing_um: float | None = None
     workers: int = 1
     device: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.device is not None:
+            pick_device(self.device)  # though all features may be there already
 
 
 def bring_features(run: "Run", places: list[Path], reading: Reading) -> list[Input]:

@@ -7,7 +7,7 @@ import typer
 
 from dtcwsi.cli.console import complain, count, print_json, say, some
 from dtcwsi.cli.inputs import Input, Reading, bring_features
-from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Json, RunEncoder, Spacing, Workers, pick_device
+from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Json, RunEncoder, Spacing, Workers
 from dtcwsi.errors import DtcwsiError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def run(
     trained = load_run(run)
     if out is not None:
         check_new_file(out)
-    reading = Reading(work or run / "predicted", encoder, spacing, workers, pick_device(device))
+    reading = Reading(work or run / "predicted", encoder, spacing, workers, device)
     rows = predict_inputs(trained, bring_features(trained, inputs, reading))
     table = csv_text(rows)
     if out is not None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from dtcwsi.explain.exports import Exports
 from dtcwsi.explain.faithfulness.lesion import lesion_cover
 from dtcwsi.explain.fates import KEPT, PatchFates, attention_percentile
 from dtcwsi.explain.figures.canvas import slide_canvas
+from dtcwsi.explain.figures.painting import PALE
 from dtcwsi.explain.heatmap import SlideHeat, scale_over, write_heatmap
 from dtcwsi.explain.heatmap.picture import heat_over
 from dtcwsi.explain.slide import SlideView
@@ -95,6 +97,17 @@ def test_in_the_picture(drawn):
     assert (shown == panel).all()
     hot = np.ptp(shown.astype(int), axis=2) > 20  # the slide itself is grey
     assert farthest(hot, canvas.pixel_level0, lesion, heat) < 0.5
+
+
+def test_what_no_patch_shows_is_paler_than_patches_without_attention(drawn):
+    heat, _, _, slide = drawn
+    canvas = slide_canvas(slide, max_px=1040, patch_size_level0=heat.patch_size_level0)
+    cold = heat.layer(scale_over("percentile", [heat.shares]))
+    x, y = ((heat.coords[np.isnan(cold.heat)][0] + heat.patch_size_level0 / 2) / canvas.pixel_level0).astype(int)
+    picture = np.full_like(canvas.picture, 100)
+    shown = heat_over(replace(canvas, picture=picture), cold)
+    assert (shown[y, x] == 100).all()
+    assert (np.abs(shown[0, 0].astype(int) - (100 + PALE * 155)) <= 1).all()
 
 
 def test_in_qupaths_objects(drawn):

@@ -49,7 +49,7 @@ def differences(runs: Mapping[str, RunSummary]) -> dict[str, Difference]:
         tests = _tests(run)
         mine = [index for index, test in enumerate(tests) if test in place]
         theirs = [place[tests[index]] for index in mine]
-        if not mine or run.classes != first.classes or (run.labels[mine] != first.labels[theirs]).any():
+        if not mine or (run.labels[mine] != first.labels[theirs]).any():
             continue
         patients = [run.patients[index] for index in mine]
         pair = run.probabilities[mine], first.probabilities[theirs]
