@@ -12,6 +12,7 @@ one of `cohort_seeds.py tissue`. Every finished run is a line at once.
 
 import argparse
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -148,7 +149,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS, help="of needles, demo and tissue")
     asked = parser.parse_args()
     known = {json.loads(line)["key"] for line in asked.rows.read_text().splitlines()} if asked.rows.exists() else set()
-    made = {"commit": provenance()["commit"]}
+    made: dict[str, Any] = {"commit": provenance()["commit"], "cores": os.cpu_count()}
     if torch.cuda.is_available():
         made["gpu"] = torch.cuda.get_device_name()
     for run in (run for group in asked.groups for run in runs_of(group, asked.seeds)):
