@@ -1,3 +1,4 @@
+import inspect
 import math
 
 import pytest
@@ -175,6 +176,12 @@ def test_empty_slides_are_passed_over_and_too_few_are_refused():
     for bags in ([], [none, single], [slide(0), single]):
         with pytest.raises(FeaturesError, match="slides of two patches or more; expected at least two"):
             build().pretrain(bags, steps=1)
+
+
+def test_every_python_sees_that_a_model_has_the_phase():
+    spt = build().aggregator
+    for member in [*pretraining.SelfSupervised.__annotations__, "named_parameters", "train", "slide_vectors"]:
+        inspect.getattr_static(spt, member)  # as `isinstance` looks from Python 3.12 on
 
 
 def test_models_without_the_phase_and_bad_numbers_are_refused():

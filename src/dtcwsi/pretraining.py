@@ -30,10 +30,12 @@ _Pair = tuple[PackedBags, PackedBags]
 
 @runtime_checkable
 class SelfSupervised(Protocol):
-    """An aggregator with a phase before labels: it gives slides vectors of a ``width``, which its ``head`` reads."""
+    """An aggregator with a phase before labels: it gives slides vectors of a ``width``, which its ``head`` reads.
+
+    ``head`` is no member here: from Python 3.12 on an instance check does not see what a module keeps as a submodule.
+    """
 
     width: int
-    head: nn.Module
     training: bool
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
