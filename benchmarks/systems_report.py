@@ -123,7 +123,8 @@ def _accuracy(own: list[Row], task: str) -> str:
 def _line(system: str, own: list[Row], *, lesions: bool) -> list[str]:
     own = sorted(own, key=lambda row: row["seed"])
     here = [row for row in own if not _elsewhere(row)]
-    costs = [f"{statistics.mean(row[name] for row in here):.0f}" if here else "" for name in ("train_s", "extra_mib")]
+    told = [[row[name] for row in here if name in row] for name in ("train_s", "extra_mib")]
+    costs = [f"{statistics.mean(values):.0f}" if values else "" for values in told]
     lesion = [row["lesion_auroc"] for row in own if "lesion_auroc" in row]
     found = [f"{statistics.mean(lesion):.3f}" if lesion else ""] if lesions else []
     aucs = ", ".join(f"{row['auc']:.3f}" + (r"\*" if _elsewhere(row) else "") for row in own)
