@@ -97,11 +97,14 @@ def test_a_change_redoes_the_steps_it_touches_and_no_other(job, change, done):
     assert extract_slide(replace(job, **change)).done == ()
 
 
-def test_another_version_of_an_encoder_redoes_the_features_alone(job):
+def test_features_of_another_encoder_of_the_same_name_are_not_replaced(job):
     extract_slide(job)
+    before = job.features_file.read_bytes()
     other = load_encoder("colour-texture")
     other.digest = "colour-texture-next"
-    assert extract_slide(replace(job, encoder=other)).done == ("features",)
+    with pytest.raises(EncoderError, match=r"another encoder called 'colour-texture' \(digest colour-texture-2.*--out"):
+        extract_slide(replace(job, encoder=other))
+    assert job.features_file.read_bytes() == before
 
 
 def test_a_given_spacing_follows_its_slide(write_slide, tissue_picture, job, tmp_path):

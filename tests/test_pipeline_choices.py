@@ -96,7 +96,8 @@ def test_regions_redo_the_patches_by_their_content_and_classes(job, outline):
     chosen = replace(job, regions=RegionChoice(outline.parent, ("Tumor",)))
     assert (extract_slide(chosen).n_patches, extract_slide(chosen).done) == (16, ())
     assert extract_slide(replace(job, regions=RegionChoice(outline.parent, ("tumor",)))).done == ()
-    assert extract_slide(replace(job, regions=RegionChoice(outline.parent, ("Stroma",)))).n_patches == 0
+    none = extract_slide(replace(job, regions=RegionChoice(outline.parent, ("Stroma",))))
+    assert (none.n_patches, none.no_patches) == (0, "no outline of the class Stroma; the slide's file has Tumor")
     without = extract_slide(replace(job, regions=RegionChoice(outline.parent, (), ("Tumor",))))
     assert (without.n_patches, without.done) == (whole - 16, ALL[1:])
     outline.write_text(json.dumps(_box(256, 256, 320, 320)))
@@ -138,6 +139,9 @@ def test_quality_sifts_patches_and_keeps_their_scores(job, write_slide, tissue_p
         assert len(file["pen"]) == len(file["coords"]) == len(file["tissue_fraction"]) == result.n_patches
     assert extract_slide(sifted).done == ()
     assert extract_slide(replace(sifted, workers=1)).done == ()
+    none = extract_slide(replace(job, quality=QualityParameters(min_sharpness=1e6)))
+    assert none.no_patches == f"--min-sharpness left out {len(plain):,} patches and --max-pen 0, which were all"
+    assert extract_slide(sifted).n_patches == fine.sum()
     assert extract_slide(SlideJob(job.path, job.out).as_recorded()).done == ()
     assert extract_slide(job).n_patches == len(plain)
 

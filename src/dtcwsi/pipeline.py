@@ -7,7 +7,7 @@ again; a changed slide, resolution, parameter or encoder changes the digest of t
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -37,20 +37,24 @@ from dtcwsi.store.atomic import write_bytes
 from dtcwsi.store.contours import read_contours, read_provenance, write_contours
 from dtcwsi.store.digest import fingerprint
 from dtcwsi.store.features import FeatureRows, features_writer
-from dtcwsi.store.outlines import read_outlines
+from dtcwsi.store.hdf5 import read_attributes
+from dtcwsi.store.outlines import Outline, read_outlines
 from dtcwsi.store.patches import count_patches, read_patches, write_patches
 from dtcwsi.tissue import draw_overlay, given_tissue, segment_tissue
-from dtcwsi.types import PatchGrid, SlideInfo, SlideReader
+from dtcwsi.types import PatchGrid, SlideInfo, SlideReader, TissueMask
 
 _OVERLAY_PX = 1200
 _SCORED_AT_ONCE = 64
 
-__all__ = ["SlideJob", "SlideResult", "extract_slide"]
+__all__ = ["SlideJob", "SlideResult", "check_encoder", "extract_slide"]
 
 
 @dataclass
 class SlideResult:
-    """What came of a slide: resolution, findings, the steps that were done anew and the seconds they took."""
+    """What came of a slide: resolution, findings, the steps that were done anew and the seconds they took.
+
+    ``no_patches`` says why it has none, where it has none.
+    """
 
     slide_id: str
     spacing_um: float
@@ -59,6 +63,18 @@ class SlideResult:
     features_file: Path | None
     done: tuple[str, ...]
     seconds: dict[str, float]
+    no_patches: str = ""
+
+
+def check_encoder(job: SlideJob) -> None:
+    """Refuse to put features in the place of those of another encoder that has the same name.  Raises: EncoderError."""
+    encoder = job.encoder
+    before = read_attributes(job.features_file).get("encoder_digest")
+    if encoder is not None and before not in (None, encoder.digest):
+        raise EncoderError(
+            f"{job.features_file} holds features of another encoder called {encoder.name!r} (digest {before}, this one "
+            f"has {encoder.digest}); give the file of weights another name, or name another --out"
+        )
 
 
 def extract_slide(job: SlideJob) -> SlideResult:
@@ -77,14 +93,16 @@ def extract_slide(job: SlideJob) -> SlideResult:
         with closing(open_slide(job.path, spacing_um=job.spacing_um, override=job.override_spacing)) as slide:
             todo = _do(job, slide, _unfinished(job, slide.info.spacing_um), seconds)
             seen = read_provenance(job.contours_file)
+    n_patches = None if job.grid is None else count_patches(job.patches_file)
     return SlideResult(
         slide_id=job.slide_id,
         spacing_um=seen["spacing_um"],
         tissue_um2=seen["area_um2"],
-        n_patches=None if job.grid is None else count_patches(job.patches_file),
+        n_patches=n_patches,
         features_file=None if job.grid is None or job.encoder is None else job.features_file,
         done=tuple(todo),
         seconds=seconds,
+        no_patches=read_attributes(job.patches_file).get("no_patches", "") if n_patches == 0 else "",
     )
 
 
@@ -134,10 +152,11 @@ def _segment(job: SlideJob, slide: SlideReader, made: str, seconds: dict[str, fl
 
 def _cut(job: SlideJob, info: SlideInfo, parameters: GridParameters, made: str, seconds: dict[str, float]) -> None:
     with _timed(seconds, "patches"):
-        region = None
+        mask, region, outlines = read_contours(job.contours_file), None, tuple[Outline, ...]()
         if job.regions is not None:
-            region = region_of(read_outlines(job.regions.file(job.slide_id), info), job.regions)
-        grid = make_grid(info, read_contours(job.contours_file), parameters, region)
+            outlines = tuple(read_outlines(job.regions.file(job.slide_id), info))
+            region = region_of(outlines, job.regions)
+        grid = make_grid(info, mask, parameters, region)
         attributes = {
             **_described(info, made),
             "min_tissue_fraction": parameters.min_tissue_fraction,
@@ -147,7 +166,22 @@ def _cut(job: SlideJob, info: SlideInfo, parameters: GridParameters, made: str, 
         if job.quality is not None:
             grid, scores, dropped = _sifted(job, info, grid, job.quality)
             attributes |= dropped
+        if not len(grid):
+            attributes["no_patches"] = _why_none(job, mask, outlines, attributes)
         write_patches(job.patches_file, grid, attributes, scores)
+
+
+def _why_none(job: SlideJob, mask: TissueMask, outlines: Sequence[Outline], told: dict[str, Any]) -> str:
+    """Say why a slide has no patches."""
+    blurred, pen = told.get("n_blurred", 0), told.get("n_pen", 0)
+    if blurred or pen:
+        return f"--min-sharpness left out {blurred:,} patches and --max-pen {pen:,}, which were all"
+    if not mask.polygons:
+        return "no tissue was found" if job.outline is None else f"{job.outline.path.name} outlines no tissue"
+    if job.regions is not None and job.regions.classes and region_of(outlines, job.regions).within == ():
+        there = ", ".join(sorted({name for outline in outlines for name in outline.classes}))
+        return f"no outline of the class {', '.join(job.regions.classes)}; the slide's file has {there or 'none'}"
+    return "no patch holds enough tissue" + ("" if job.regions is None else " in the regions")
 
 
 def _sifted(
@@ -170,6 +204,7 @@ def _sifted(
 def _encode(job: SlideJob, info: SlideInfo, encoder: Encoder, made: str, seconds: dict[str, float]) -> None:
     if job.grid is not None and not job.any_spacing:
         check_spacing(encoder, job.grid.patch_spacing_um)
+    check_encoder(job)
     grid = read_patches(job.patches_file)
     _check_space(job.features_file, len(grid) * (encoder.dim * 4 + 16))
     attributes = {

@@ -112,7 +112,7 @@ def test_a_slide_that_may_not_be_read_is_one_failure(run, slides, tmp_path, monk
 def test_a_clean_run_leaves_empty_tables(run, slides, tmp_path):
     assert run("patch", slides / "one.tif", "--out", tmp_path).status == 0
     assert (tmp_path / "failed.csv").read_text() == "slide,step,reason\n"
-    assert (tmp_path / "empty.csv").read_text() == "slide_id,path\n"
+    assert (tmp_path / "empty.csv").read_text() == "slide_id,path,reason\n"
 
 
 @pytest.mark.parametrize(

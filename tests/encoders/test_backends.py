@@ -6,6 +6,7 @@ from torch import nn
 from dtcwsi.encoders import load_encoder
 from dtcwsi.encoders.backends import BACKENDS, on_backend
 from dtcwsi.encoders.network import NetworkEncoder
+from dtcwsi.encoders.onnx_network import OnnxNetwork
 from dtcwsi.encoders.preparation import Resize
 from dtcwsi.errors import EncoderError
 
@@ -42,6 +43,16 @@ def test_what_a_back_end_cannot_run_is_told():
     odd = NetworkEncoder("odd", Odd(), input_px=8, mean=(0.5,) * 3, std=(0.5,) * 3)
     with pytest.raises(EncoderError, match=r"^the back end onnxruntime cannot run this network \(.*\); use eager$"):
         odd.run_on("onnxruntime")
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_files_that_bring_their_own_code_are_told_what_runs_them():
+    onnx = OnnxNetwork.__new__(OnnxNetwork)
+    with pytest.raises(EncoderError, match="an ONNX file is run by onnxruntime and the back end is openvino; leave"):
+        on_backend(onnx, "openvino", 8, "cpu")
+    script = torch.jit.script(nn.Flatten())
+    with pytest.raises(EncoderError, match="onnxruntime cannot run a TorchScript file; leave the back end out"):
+        on_backend(script, "onnxruntime", 8, "cpu")
 
 
 def test_back_ends_that_are_none_or_are_missing_are_refused(monkeypatch):

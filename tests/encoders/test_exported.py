@@ -102,7 +102,14 @@ def test_a_file_that_does_not_do_is_one_sentence(tmp_path, spoil, told):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [("{", "a.json is no JSON"), ('{"px": 1}', "a.json holds px; expected any of input_px")]
+    ("text", "told"),
+    [
+        ("{", "a.json is no JSON"),
+        ('{"px": 1}', "a.json holds px; expected any of input_px"),
+        ('{"spacing_um": 0.25}', r"a.json has spacing_um 0.25; expected a list of numbers, such as \[0.5\]"),
+        ('{"mean": 0.5}', "a.json has mean 0.5; expected a list of numbers"),
+        ('{"input_px": "224"}', "a.json has input_px '224'; expected a whole number"),
+    ],
 )
 def test_settings_that_say_nothing_are_refused(tmp_path, text, told):
     _torchscript(tmp_path / "a.pt")

@@ -21,6 +21,14 @@ def test_an_unknown_name_lists_the_near_ones(name, near):
         load_encoder(name)
 
 
+def test_capital_letters_and_paths_that_lead_nowhere_are_understood(tmp_path):
+    pytest.importorskip("timm")
+    with pytest.raises(EncoderError, match="no encoder is called 'UNI'; near names: uni$"):
+        load_encoder("UNI:/weights")
+    with pytest.raises(EncoderError, match=r"there is no file or folder .*nowhere.onnx, and no encoder of that name"):
+        load_encoder(str(tmp_path / "nowhere.onnx"))
+
+
 def test_without_timm_the_install_line_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     monkeypatch.delitem(sys.modules, "dtcwsi.encoders.timm_models", raising=False)

@@ -71,7 +71,7 @@ def test_other_weights_have_another_digest(tmp_path, network):
 
 
 def _no_file(path):
-    return "do not exist; expected a .safetensors, .pt or .pth file"
+    return "do not exist; expected a .safetensors, .pt, .pth or .bin file"
 
 
 def _other_model(path):
@@ -105,6 +105,13 @@ def test_a_pickle_of_anything_else_is_refused(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pth")
     with pytest.raises(EncoderError, match="cannot be read .*expected a plain state dict"):
         load_encoder(f"{NAME}:{tmp_path / 'module.pth'}")
+
+
+def test_nobody_is_told_to_run_a_pickle(tmp_path):
+    (tmp_path / "graph.bin").write_bytes(b"\x08\x0a\x12\x07pytorch")
+    with pytest.raises(EncoderError, match=r"cannot be read .*is cut off, copy or download it again") as caught:
+        load_encoder(f"{NAME}:{tmp_path / 'graph.bin'}")
+    assert "weights_only" not in str(caught.value)
 
 
 def test_folders_that_do_not_do(tmp_path):

@@ -56,6 +56,24 @@ def test_finished_slides_are_known_without_opening_one(plan, extract, slides, mo
     assert (made.estimate.patches, made.estimate.seconds, made.estimate.written_bytes) == (0, 0, 0)
 
 
+def test_what_other_options_replace_is_counted_before(plan, extract, slides):
+    assert plan(*slides, grid=GRID).n_replaced == 0
+    extract(*slides[:2], grid=GRID)
+    assert plan(*slides, grid=GRID).n_replaced == 0
+    made = plan(*slides, grid=GridParameters(patch_size_px=128))
+    assert (made.n_replaced, len(made.left)) == (2, 3)
+    assert plan(*slides, grid=GridParameters(patch_size_px=128), encoder=None).n_replaced == 2
+
+
+def test_features_of_another_encoder_of_the_same_name_are_refused_before(plan, extract, slides):
+    extract(slides[0], grid=GRID)
+    other = load_encoder("colour-texture")
+    other.digest = "of other weights"
+    made = plan(*slides, grid=GRID, encoder=other)
+    assert list(made.refusals) == ["a"]
+    assert "holds features of another encoder called 'colour-texture'" in made.refusals["a"]
+
+
 def _touched(slides, out):
     os.utime(slides[0])
 

@@ -36,10 +36,12 @@ def test_a_second_run_redoes_nothing_and_touches_no_file(extract, make_slide, tm
 def test_a_slide_without_tissue_is_finished_and_listed(extract, make_slide, write_slide, tissue_picture, tmp_path):
     glass = write_slide(tmp_path / "glass.tif", tissue_picture(1024, []))
     summary = extract(glass, make_slide("a.tif"), grid=GRID)
-    assert (summary.empty, summary.failed) == (["glass"], [])
+    assert (summary.empty, summary.failed) == ({"glass": "no tissue was found"}, [])
     features = read_features(summary.results["glass"].features_file)
     assert features.features.shape == (0, 48)
-    assert _table(tmp_path / "out" / "empty.csv") == [{"slide_id": "glass", "path": str(glass)}]
+    assert _table(tmp_path / "out" / "empty.csv") == [
+        {"slide_id": "glass", "path": str(glass), "reason": "no tissue was found"}
+    ]
     write_slide(glass, tissue_picture(1024, [(500, 500, 400)]))
     assert extract(glass, grid=GRID).redone == ["glass"]
     assert _table(tmp_path / "out" / "empty.csv") == []

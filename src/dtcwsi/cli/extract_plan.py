@@ -22,6 +22,7 @@ def plan_facts(plan: "Plan", out: Path, shard: str | None) -> dict[str, Any]:
         "left": len(plan.left),
         "failed_before": plan.failed_before,
         "will_fail": plan.refusals,
+        "replaced": plan.n_replaced,
         "estimate": {
             "patches": estimate.patches,
             "hours": None if estimate.seconds is None else estimate.seconds / 3600,
@@ -52,6 +53,11 @@ def plan_lines(plan: "Plan", out: Path, shard: str | None, n_cohort: int) -> lis
     lines = [f"plan: {count(len(plan.standing), 'slide')}{of}: {plan.n_done:,} done, {n_left:,} left{failed}"]
     if refusals := plan.refusals:
         lines.append(f"  {count(len(refusals), 'slide')} will fail, the first: {next(iter(refusals.values()))}")
+    if plan.n_replaced:
+        lines.append(
+            f"warning: patches or features of other options, or of a file that changed, are replaced in {out}: those "
+            f"of {count(plan.n_replaced, 'slide')}; name another --out to keep them"
+        )
     if n_left > len(refusals):
         lines += [f"  {line}" for line in _estimate_lines(plan)]
     need, free = plan.estimate.written_bytes or 0, _free_bytes(out)

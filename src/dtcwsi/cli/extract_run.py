@@ -116,7 +116,8 @@ def _facts(summary: "Summary", out: Path, shard: str | None, wall_s: float) -> d
         "patches_encoded": sum(result.n_patches or 0 for result in encoded),
         "gigabytes_of_features": sum(r.features_file.stat().st_size for r in encoded if r.features_file) / 1e9,
         "seconds": {**summary.seconds, "in_all": wall_s},
-        "without_tissue": summary.empty,
+        "without_tissue": list(summary.empty),
+        "without_patches": summary.empty,
         "failed": [dict(zip(("slide", "step", "reason"), failure, strict=True)) for failure in summary.failed],
         "out": str(out),
         "lists": {name: str(out / f"{name}.csv") for name in ("slides", "failed", "empty")},
@@ -128,7 +129,7 @@ def _conclude(facts: dict[str, Any]) -> None:
     failed = facts["failed"]
     say(
         f"{facts['finished']:,} of {count(facts['slides'], 'slide')} finished ({facts['done_now']:,} now, "
-        f"{facts['kept']:,} kept), {facts['patches']:,} patches, {len(facts['without_tissue']):,} without tissue, "
+        f"{facts['kept']:,} kept), {facts['patches']:,} patches, {len(facts['without_patches']):,} without patches, "
         f"{len(failed):,} failed"
     )
     in_all = facts["seconds"]["in_all"]
@@ -137,8 +138,10 @@ def _conclude(facts: dict[str, Any]) -> None:
         written = size(facts["gigabytes_of_features"] * 1e9)
         say(f"  now: {facts['patches_encoded']:,} patches encoded, {written} of features")
     say(f"  time: {duration(in_all)}" + (f", of which {steps}" if steps else ""))
-    for failure in failed[:_REASONS]:
-        say(f"  failed: {failure['slide']} at {failure['step']}: {failure['reason']}")
-    if len(failed) > _REASONS:
-        say(f"  ... and {len(failed) - _REASONS:,} more")
+    empty = [f"without patches: {slide_id}: {reason}" for slide_id, reason in facts["without_patches"].items()]
+    for lines in ([f"failed: {one['slide']} at {one['step']}: {one['reason']}" for one in failed], empty):
+        for line in lines[:_REASONS]:
+            say(f"  {line}")
+        if len(lines) > _REASONS:
+            say(f"  ... and {len(lines) - _REASONS:,} more")
     say(f"  lists: {', '.join(facts['lists'].values())}")

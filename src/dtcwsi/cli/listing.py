@@ -54,7 +54,8 @@ def encoders(
     elif name in cards():
         print_table(("fact", "value"), [(key, _written(value)) for key, value in facts[name].items()])
     else:
-        print(f"{name} comes with dtcwsi or a package; it has no card")
+        print_table(ENCODER_COLUMNS, [row for row in encoder_rows() if row[0] == name])
+        print(f"\n{name} comes with dtcwsi or a package, weights included; it has no card of an author's")
 
 
 ENCODER_COLUMNS = (
@@ -69,12 +70,19 @@ ENCODER_COLUMNS = (
 )
 
 
+_WITHOUT_CARD = {
+    "colour-texture": ("Apache-2.0", "with dtcwsi", "", "any", "48", "statistics of pixels", "none"),
+    "efficientnet-lite0": ("Apache-2.0", "with a package", "", "224", "1,280", "mean of the last map", "float32"),
+}
+
+
 def encoder_rows() -> list[tuple[str, ...]]:
-    """Describe each encoder in the columns of the table; those without a card by their names alone."""
+    """Describe each encoder in the columns of the table; those that other packages add by their names alone."""
     from dtcwsi.encoders import ENCODERS, cards
     from dtcwsi.encoders.cards import POOLINGS
 
-    rows = [(name, *[""] * (len(ENCODER_COLUMNS) - 1)) for name in ENCODERS if name not in cards()]
+    bare = ("",) * (len(ENCODER_COLUMNS) - 1)
+    rows = [(name, *_WITHOUT_CARD.get(name, bare)) for name in ENCODERS if name not in cards()]
     for card in cards().values():
         access = "gated" if card.gated else "open" if card.hub else "download"
         spacing = ", ".join(f"{um:g}" for um in card.spacing_um)

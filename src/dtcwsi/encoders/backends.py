@@ -1,6 +1,7 @@
 """Ways to run one and the same network: torch as it is, torch compiled, or a runtime made for CPUs."""
 
 import logging
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ BACKENDS = ("eager", "compile", "onnxruntime", "openvino")
 _NEEDS = {"onnxruntime": ("onnxruntime", "onnxscript"), "openvino": ("openvino",)}
 _EXTRA = {"onnxruntime": "onnx", "openvino": "openvino"}
 _MOST_AT_ONCE = 4096
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def on_backend(network: nn.Module, backend: str, input_px: int, device: str) -> nn.Module:
@@ -29,6 +31,10 @@ def on_backend(network: nn.Module, backend: str, input_px: int, device: str) -> 
     """
     if backend == "eager" or (backend == "onnxruntime" and isinstance(network, OnnxNetwork)):
         return network
+    if isinstance(network, OnnxNetwork):
+        raise EncoderError(f"an ONNX file is run by onnxruntime and the back end is {backend}; leave the back end out")
+    if isinstance(network, torch.jit.ScriptModule) and backend == "onnxruntime":
+        raise EncoderError("onnxruntime cannot run a TorchScript file; leave the back end out, or use openvino")
     if backend == "compile":
         compiled: nn.Module = torch.compile(network, dynamic=True)  # type: ignore[assignment]
         return compiled
@@ -47,7 +53,7 @@ def on_backend(network: nn.Module, backend: str, input_px: int, device: str) -> 
     except EncoderError:
         raise
     except Exception as error:  # noqa: BLE001 - converters raise whatever their parts raise
-        what = str(error).strip().partition("\n")[0][:160]
+        what = _COLOURS.sub("", str(error)).strip().partition("\n")[0][:160]
         raise EncoderError(
             f"the back end {backend} cannot run this network ({type(error).__name__}: {what}); use eager"
         ) from error

@@ -25,6 +25,7 @@ _SETTINGS: dict[str, Any] = {  # of ImageNet's networks
     "spacing_um": [],
 }
 _USUAL_PX = 224
+_LISTS = {"mean": _SETTINGS["mean"], "std": _SETTINGS["std"], "spacing_um": [0.5]}
 
 
 def is_exported(path: Path) -> bool:
@@ -89,7 +90,16 @@ def _settings(path: Path) -> dict[str, Any]:
     unknown = sorted(set(given) - set(_SETTINGS)) if isinstance(given, dict) else ["no table"]
     if unknown:
         raise EncoderError(f"{path} holds {unknown[0]}; expected any of {', '.join(_SETTINGS)}")
-    return {**_SETTINGS, **given}
+    settings = {**_SETTINGS, **given}
+    for name in ("mean", "std", "spacing_um"):
+        if not isinstance(settings[name], list) or not all(isinstance(one, int | float) for one in settings[name]):
+            raise EncoderError(
+                f"{path} has {name} {settings[name]!r}; expected a list of numbers, such as {_LISTS[name]}"
+            )
+    for name in ("input_px", "resize_px"):
+        if not isinstance(settings[name], int | None):
+            raise EncoderError(f"{path} has {name} {settings[name]!r}; expected a whole number")
+    return settings
 
 
 def _torchscript(path: Path) -> nn.Module:

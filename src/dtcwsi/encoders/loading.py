@@ -10,6 +10,8 @@ from dtcwsi.registry import Registry, near
 
 __all__ = ["ENCODERS", "load_encoder"]
 
+_FILES = (".onnx", ".pt", ".pth", ".bin", ".safetensors")
+
 ENCODERS = Registry(
     "encoder",
     {
@@ -84,6 +86,9 @@ def _from_timm(name: str, device: str) -> Encoder:
     if Path(name).is_dir():
         return timm_models.from_folder(Path(name), device=device)
     if not timm_models.knows(model):
-        known = near(model, [*ENCODERS, *timm_models.names()])
+        if Path(name).suffix in _FILES or "/" in model:
+            raise EncoderError(f"there is no file or folder {name}, and no encoder of that name; check the path")
+        likest = [known for known in ENCODERS if known.casefold() == model.casefold()]
+        known = ", ".join(likest) or near(model, [*ENCODERS, *timm_models.names()])
         raise EncoderError(f"no encoder is called {model!r}; near names: {known}")
     return timm_models.from_name(model, Path(weights) if weights else None, device=device)

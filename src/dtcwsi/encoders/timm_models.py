@@ -10,6 +10,8 @@ from dtcwsi.encoders.network import NetworkEncoder
 from dtcwsi.encoders.weights import find_weights, read_weights
 from dtcwsi.errors import EncoderError
 
+_TOLD = 240  # characters of an error of timm's or torch's
+
 __all__ = ["from_folder", "from_name", "knows", "names"]
 
 
@@ -33,8 +35,8 @@ def from_name(name: str, weights: Path | None, *, device: str = "cpu") -> Networ
             network = timm.create_model(name, pretrained=True, num_classes=0)
         except Exception as error:  # noqa: BLE001 - the hub client raises dozens of kinds
             raise EncoderError(
-                f"the weights of {name!r} could not be fetched from the hub ({type(error).__name__}); "
-                f"give a local file: --encoder {name}:/path/to/weights.safetensors"
+                f"the weights of {name!r} could not be fetched from the hub ({type(error).__name__}): download them "
+                f"from {_page(name)} elsewhere, and give the local file: --encoder {name}:/path/to/weights.safetensors"
             ) from error
         return _wrap(name, network, device)
     network = timm.create_model(name, pretrained=False, num_classes=0)
@@ -52,11 +54,18 @@ def from_folder(folder: Path, *, device: str = "cpu") -> NetworkEncoder:
     try:
         network = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
     except Exception as error:  # noqa: BLE001 - json, safetensors, pickle and torch errors share no base
-        what = str(error).partition("\n")[0] or type(error).__name__
+        what = " ".join(str(error).split())[:_TOLD] or type(error).__name__
         raise EncoderError(
             f"the model in {folder} cannot be loaded ({what}); expected a folder as timm saves it"
         ) from error
     return _wrap(folder.resolve().name, network, device)
+
+
+def _page(name: str) -> str:
+    config = timm.get_pretrained_cfg(name)
+    return (
+        f"https://huggingface.co/{config.hf_hub_id}" if config and config.hf_hub_id else "where its authors keep them"
+    )
 
 
 def _wrap(name: str, network: Any, device: str) -> NetworkEncoder:

@@ -26,7 +26,7 @@ def find_weights(place: Path, files: tuple[str, ...] = ()) -> Path:
     if place.is_file():
         return place
     if not place.is_dir():
-        raise EncoderError(f"the weights {place} do not exist; expected a .safetensors, .pt or .pth file")
+        raise EncoderError(f"the weights {place} do not exist; expected a .safetensors, .pt, .pth or .bin file")
     named = [place / name for name in dict.fromkeys((*files, *_USUAL))]
     found = next((path for path in named if path.is_file()), None)
     if found is None:
@@ -48,8 +48,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 f"the weights {path} cannot be read without running the pickle in them, which could do anything and is "
                 "refused; expected a plain state dict: save that, or .safetensors, on a machine that trusts the file"
             ) from error
-        what = str(error).partition("\n")[0] or type(error).__name__
-        raise EncoderError(f"the weights {path} cannot be read ({what}); expected a plain state dict") from error
+        what = str(error).partition("\n")[0].partition(". ")[0]  # torch goes on with how to let the pickle run
+        raise EncoderError(
+            f"the weights {path} cannot be read ({what or type(error).__name__}); expected a plain state dict as torch "
+            "or safetensors saves it: if this was one, the file is cut off, copy or download it again"
+        ) from error
     for key in _INSIDE:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]

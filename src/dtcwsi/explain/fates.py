@@ -8,7 +8,17 @@ from torch import Tensor
 
 from dtcwsi.types import Prediction
 
-__all__ = ["FATES", "KEPT", "MERGED", "PRUNED", "FateCounts", "PatchFates", "attention_percentile", "fates_of"]
+__all__ = [
+    "FATES",
+    "KEPT",
+    "MERGED",
+    "PRUNED",
+    "FateCounts",
+    "PatchFates",
+    "attention_percentile",
+    "concentration",
+    "fates_of",
+]
 
 FATES = ("kept", "merged", "pruned")
 KEPT, MERGED, PRUNED = range(3)
@@ -98,6 +108,13 @@ def fates_of(prediction: Prediction, bag: int = 0) -> PatchFates:
         mass=_rows(prediction.mass, rows),
         by_stage=by_stage,
     )
+
+
+def concentration(attention: NDArray[np.float64]) -> str:
+    """Say how unevenly attention (N,) is spread, which percentiles and ranks hide."""
+    top = -(-len(attention) // 10)
+    share = float(np.sort(attention)[-top:].sum())
+    return f"The tenth of the patches with the most attention holds {share:.0%} of it."
 
 
 def attention_percentile(attention: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -43,6 +43,11 @@ class Plan:
         return {slide_id: at.refusal for slide_id, at in self.standing.items() if at.refusal}
 
     @property
+    def n_replaced(self) -> int:
+        """Slides whose finished patches or features are made anew, for they are of other options or another file."""
+        return sum(at.replaces for at in self.standing.values())
+
+    @property
     def n_slides_read(self) -> int:
         """Slides whose file was read, for it was changed after its tissue was found."""
         return sum(at.slide_read for at in self.standing.values())

@@ -93,9 +93,9 @@ class Summary:
         return [result for result in self.results.values() if "features" in result.done]
 
     @property
-    def empty(self) -> list[str]:
-        """Slides in which no patch has tissue."""
-        return [slide_id for slide_id, result in self.results.items() if result.n_patches == 0]
+    def empty(self) -> dict[str, str]:
+        """Slides without a patch, by id, and why."""
+        return {slide_id: result.no_patches for slide_id, result in self.results.items() if result.n_patches == 0}
 
 
 def run_extraction(
@@ -117,7 +117,7 @@ def run_extraction(
     run = _Run(
         ProcessedSlides(out),
         failed=SlideTable(out / "failed.csv", ("step", "reason"), key="slide"),
-        empty=SlideTable(out / "empty.csv", ("path",)),
+        empty=SlideTable(out / "empty.csv", ("path", "reason")),
         as_recorded=extraction.as_recorded,
     )
     run.failed.begin()
@@ -174,7 +174,7 @@ class _Run:
             self.processed.record(job, result, parameters_from)
             self.failed.drop(job.slide_id)
             if result.n_patches == 0:
-                self.empty.put(job.slide_id, path=job.path)
+                self.empty.put(job.slide_id, path=job.path, reason=result.no_patches)
             elif result.n_patches is not None:
                 self.empty.drop(job.slide_id)
         except Exception as error:  # noqa: BLE001 - whatever one slide does, the others are done

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dtcwsi.errors import FeaturesError, SlideError
+from dtcwsi.errors import EncoderError, FeaturesError, SlideError
 from dtcwsi.extraction.table import ProcessedSlides
-from dtcwsi.pipeline import SlideJob
+from dtcwsi.pipeline import SlideJob, check_encoder
 from dtcwsi.store.contours import peek_provenance
 from dtcwsi.store.hdf5 import read_digest
 from dtcwsi.store.patches import count_patches
@@ -20,14 +20,16 @@ class Standing:
     """The steps that a slide has yet to go; none of a finished one.
 
     ``n_patches`` is known where patches are cut as asked for and yet to be encoded. ``refusal`` is the sentence with
-    which the slide will fail, if that is plain already: it is to be encoded alone and has no patches, or its outlines
-    are not there. ``slide_read`` tells whether the slide's file had to be read.
+    which the slide will fail, if that is plain already: it is to be encoded alone and has no patches, its outlines are
+    not there, or another encoder of the same name made its features. ``slide_read`` tells whether the slide's file had
+    to be read, ``replaces`` whether patches or features of other options, or of another file, give way to new ones.
     """
 
     todo: tuple[str, ...]
     n_patches: int | None = None
     refusal: str = ""
     slide_read: bool = False
+    replaces: bool = False
 
 
 class Folder:
@@ -52,7 +54,7 @@ class Folder:
         try:
             job = job.as_recorded() if as_recorded else replace(job, tissue=processed.parameters(job)[0])
             return self._compared(job, steps)
-        except SlideError as error:
+        except (SlideError, EncoderError) as error:
             return Standing(steps, refusal=str(error))
         except Exception:  # noqa: BLE001 - the run meets it again and tells of this slide alone
             return Standing(steps)
@@ -67,12 +69,16 @@ class Folder:
             return Standing(steps)
         known = _fingerprint_noted(job, seen)
         wanted = job.digests(spacing_um, known)
-        encoded = job.slide_id in self._features and read_digest(job.features_file) == wanted.get("features")
-        cut = job.slide_id in self._patches and read_digest(job.patches_file) == wanted.get("patches")
+        there = {"patches": job.slide_id in self._patches, "features": job.slide_id in self._features}
+        encoded = there["features"] and read_digest(job.features_file) == wanted.get("features")
+        cut = there["patches"] and read_digest(job.patches_file) == wanted.get("patches")
         stands = {"tissue": seen.get("digest") == wanted["tissue"], "patches": cut, "features": encoded}
         todo = tuple(step for step in wanted if not stands[step])
+        if there["features"] and "features" in todo:
+            check_encoder(job)
         n_patches = _counted(job.patches_file) if cut and "features" in todo else None
-        return Standing(todo, n_patches, slide_read=known is None)
+        replaces = any(there.get(step, False) for step in todo)
+        return Standing(todo, n_patches, slide_read=known is None, replaces=replaces)
 
 
 def _ids(folder: Path, suffix: str) -> frozenset[str]:

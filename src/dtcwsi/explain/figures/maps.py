@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from dtcwsi.explain.fates import attention_percentile
+from dtcwsi.explain.fates import attention_percentile, concentration
 from dtcwsi.explain.figures.furniture import (
     ColourScale,
     Panel,
@@ -98,10 +98,8 @@ def _concentration(subject: Subject) -> str:
     fates = subject.fates
     if not len(fates):
         return "This slide has no tissue patches: there is no attention to show."
-    top = -(-len(fates) // 10)
-    share = float(np.sort(fates.attention)[-top:].sum())
     unseen = int((fates.attention <= 0).sum())
     pruned = fates.counts.pruned
     why = ", pruned" if unseen == pruned else ", pruned by every model" if pruned else ""
     grey = f" Grey: no attention ({unseen:,} patches{why})." if unseen else ""
-    return f"The tenth of the patches with the most attention holds {share:.0%} of it.{grey} Pale: no patch."
+    return f"{concentration(fates.attention)}{grey} Pale: no patch."

@@ -23,11 +23,12 @@ _GAP = 46  # between panels, with room to scale
 
 @dataclass(frozen=True)
 class Words:
-    """What stands above the picture, under that, and above the heat."""
+    """What stands above the picture, under that, above the heat, and at the foot of the page."""
 
     title: str
     subtitle: str
     heat: str
+    foot: str = ""
 
 
 def draw_heatmap(
@@ -53,7 +54,7 @@ def draw_heatmap(
     ]
     places = show_panels(page, canvas, panels, columns=2)
     colour_scales(page, places[1:], [ColourScale(scale.ticks, scale.label)])
-    note(page, _note(layer))
+    note(page, " ".join(filter(None, (words.foot, _note(layer)))))
     return page.encode("png")
 
 

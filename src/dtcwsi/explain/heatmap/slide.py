@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from dtcwsi.ensemble import Answers
 from dtcwsi.explain.exports import Exports, write_exports
+from dtcwsi.explain.fates import concentration
 from dtcwsi.explain.heatmap.blending import HeatLayer
 from dtcwsi.explain.heatmap.overlay import write_overlay
 from dtcwsi.explain.heatmap.picture import Words, draw_heatmap
@@ -47,7 +48,8 @@ class SlideHeat:
         view = self.view
         verdict = f"predicted {view.prediction} (probability {view.probabilities.max():.3f})"
         title = f"{self.slide_id}: {verdict if len(view.fates) else 'no tissue, no prediction'}"
-        return Words(title, f"{self.asked}; {len(view.fates):,} patches", self.of.capitalize())
+        foot = concentration(view.fates.attention) if len(view.fates) else ""
+        return Words(title, f"{self.asked}; {len(view.fates):,} patches", self.of.capitalize(), foot)
 
 
 def heat_of(features: Features, answers: Answers, asked: str, class_name: str | None = None) -> SlideHeat:
