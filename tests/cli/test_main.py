@@ -28,6 +28,9 @@ def test_encoders_tells_the_facts_of_each_and_the_sources_of_one(run):
     assert {"virchow2", "2,560", "gated"} <= set(rows["virchow2"].split())
     assert {"colour-texture", "efficientnet-lite0"} <= rows.keys()
     one = run("encoders", "virchow2").out
+    assert "a local file or folder of them: --encoder virchow2:/path/to/weights" in one
+    assert "None" not in one
+    assert "True" not in one
     assert "3158645804b69e3f3bc4439d4116edddf0840a72" in one
     assert "github mahmoodlab/TRIDENT" in one
     facts = json.loads(run("encoders", "--json").out)

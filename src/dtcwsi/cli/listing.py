@@ -53,6 +53,7 @@ def encoders(
         print("\nAlso: any timm model, NAME:/path/to/weights, NAME@REVISION of the hub, a TorchScript or ONNX file.")
     elif name in cards():
         print_table(("fact", "value"), [(key, _written(value)) for key, value in facts[name].items()])
+        print(f"\nWeights: {cards()[name].page}; a local file or folder of them: --encoder {name}:/path/to/weights")
     else:
         print_table(ENCODER_COLUMNS, [row for row in encoder_rows() if row[0] == name])
         print(f"\n{name} comes with dtcwsi or a package, weights included; it has no card of an author's")
@@ -92,6 +93,8 @@ def encoder_rows() -> list[tuple[str, ...]]:
 
 
 def _written(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "", True: "yes", False: "no"}[value]
     if isinstance(value, dict):
         return ", ".join(f"{key}={part}" for key, part in value.items())
     return "; ".join(str(part) for part in value) if isinstance(value, tuple) else str(value)

@@ -136,9 +136,10 @@ def fate_legend(fates: PatchFates, merged: Colour | None = FATE_COLOURS["merged"
 def _examples(page: Page, subject: Subject, fates: PatchFates, slide: Place) -> None:
     groups = choose_groups(fates, subject.coords, 4)
     pruned = choose_pruned(fates, subject.coords, subject.inside.importance, _ACROSS)
-    for letter, part in (("B" if len(groups) > 2 else "B–C", groups[:2]), ("C", groups[2:])):
+    told = (("B" if len(groups) > 2 else "B–C", "alike patches, one token a frame"), ("C", "two further tokens"))
+    for (letter, words), part in zip(told, (groups[:2], groups[2:]), strict=True):
         if part:
-            section(page, f"{letter}  Merged: alike patches, one token a frame")
+            section(page, f"{letter}  Merged: {words}")
             _show_groups(page, subject, fates, part)
     if not groups:
         section(page, "B–C  Merged", "None: this model merged nothing on this slide.")

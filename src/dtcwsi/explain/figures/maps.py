@@ -23,7 +23,7 @@ __all__ = ["PERCENTILE", "draw_attention", "draw_importance"]
 _DOUBLINGS = 4  # the map of multiples ends at 1/16 and 16 times the mean, on every slide
 PERCENTILE = ColourScale([(0, "0"), (0.25, "25"), (0.5, "50"), (0.75, "75"), (1, "100")], "percentile within the slide")
 _MULTIPLE = ColourScale([(0, "≤ 1/16"), (0.5, "1"), (1, "≥ 16")], "times the slide's mean, in doublings")
-_HELD = ColourScale([(0, "100%"), (0.5, "50%"), (1, "0%")], "of all attention is on patches with more")
+_HELD = ColourScale([(0, "100%"), (0.5, "50%"), (1, "0%")], "of the attention is held by brighter patches")
 
 
 def draw_attention(subject: Subject) -> Page:

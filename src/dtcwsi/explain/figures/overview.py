@@ -56,7 +56,8 @@ def draw_figure1(subject: Subject) -> Page:
     counts = subject.inside.fates.counts
     there = np.unique(subject.inside.fates.fate).tolist() if counts.tokens_out < counts.tokens_in else []
     legend(page, [LegendEntry(FATES[fate], ((255, 255, 255),), FATE_COLOURS[FATES[fate]]) for fate in there])
-    note(page, subject.heading.fates_note)
+    tinted = "After a stage, merged patches have one colour a token and pruned ones are dark. " if there else ""
+    note(page, tinted + subject.heading.fates_note)
     return page
 
 
