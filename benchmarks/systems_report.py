@@ -14,7 +14,8 @@ HEAD = """# The comparison systems
 
 Made by `python benchmarks/systems_report.py`; nothing here is written by hand. One slide or cohort at a time shared two
 cores with nothing else for the speed table, with other work for the rest: take seconds of training as rough. Runs whose
-AUC has a star were trained on another machine, sixteen cores and an H100; seconds and memory are of the others.
+AUC has a star were trained on another machine, of sixteen cores and an H100 or H200; seconds and memory are of the
+others.
 """
 SPEED_HEAD = """## Speed and memory beside the published code
 

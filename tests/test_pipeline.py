@@ -104,7 +104,10 @@ def test_features_of_another_encoder_of_the_same_name_are_not_replaced(job):
     other.digest = "colour-texture-next"
     with pytest.raises(EncoderError, match=r"another encoder called 'colour-texture' \(digest colour-texture-2.*--out"):
         extract_slide(replace(job, encoder=other))
-    assert job.features_file.read_bytes() == before
+    cut = job.patches_file.read_bytes()
+    with pytest.raises(EncoderError, match="another encoder"):
+        extract_slide(replace(job, encoder=other, grid=GridParameters(patch_size_px=128)))
+    assert (job.features_file.read_bytes(), job.patches_file.read_bytes()) == (before, cut)
 
 
 def test_a_given_spacing_follows_its_slide(write_slide, tissue_picture, job, tmp_path):

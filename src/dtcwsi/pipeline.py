@@ -1,7 +1,8 @@
 """The way of one slide: file -> tissue -> patches -> features.  Read this first.
 
 Every step leaves one file with a digest of all that made it. A step whose file carries the expected digest is not done
-again; a changed slide, resolution, parameter or encoder changes the digest of that step and of those after it.
+again; a changed slide, resolution or parameter changes the digest of that step and of those after it. Features of an
+encoder are never replaced by those of another that has its name.
 """
 
 import json
@@ -24,6 +25,7 @@ from dtcwsi.job import SlideJob
 from dtcwsi.patches import (
     GridParameters,
     QualityParameters,
+    Region,
     good_enough,
     make_grid,
     measured_at,
@@ -113,6 +115,8 @@ def _unfinished(job: SlideJob, spacing_um: float) -> dict[str, str]:
 
 
 def _do(job: SlideJob, slide: SlideReader, todo: dict[str, str], seconds: dict[str, float]) -> list[str]:
+    if "features" in todo:
+        check_encoder(job)
     for step, made in todo.items():
         job.begin(step)
         if step == "tissue":
@@ -167,21 +171,23 @@ def _cut(job: SlideJob, info: SlideInfo, parameters: GridParameters, made: str, 
             grid, scores, dropped = _sifted(job, info, grid, job.quality)
             attributes |= dropped
         if not len(grid):
-            attributes["no_patches"] = _why_none(job, mask, outlines, attributes)
+            attributes["no_patches"] = _why_none(job, mask, region, outlines, attributes)
         write_patches(job.patches_file, grid, attributes, scores)
 
 
-def _why_none(job: SlideJob, mask: TissueMask, outlines: Sequence[Outline], told: dict[str, Any]) -> str:
+def _why_none(
+    job: SlideJob, mask: TissueMask, region: Region | None, outlines: Sequence[Outline], told: dict[str, Any]
+) -> str:
     """Say why a slide has no patches."""
     blurred, pen = told.get("n_blurred", 0), told.get("n_pen", 0)
     if blurred or pen:
         return f"--min-sharpness left out {blurred:,} patches and --max-pen {pen:,}, which were all"
     if not mask.polygons:
         return "no tissue was found" if job.outline is None else f"{job.outline.path.name} outlines no tissue"
-    if job.regions is not None and job.regions.classes and region_of(outlines, job.regions).within == ():
+    if region is not None and job.regions is not None and job.regions.classes and not region.within:
         there = ", ".join(sorted({name for outline in outlines for name in outline.classes}))
         return f"no outline of the class {', '.join(job.regions.classes)}; the slide's file has {there or 'none'}"
-    return "no patch holds enough tissue" + ("" if job.regions is None else " in the regions")
+    return "no patch holds enough tissue" + ("" if region is None else " in the regions")
 
 
 def _sifted(
@@ -204,7 +210,6 @@ def _sifted(
 def _encode(job: SlideJob, info: SlideInfo, encoder: Encoder, made: str, seconds: dict[str, float]) -> None:
     if job.grid is not None and not job.any_spacing:
         check_spacing(encoder, job.grid.patch_spacing_um)
-    check_encoder(job)
     grid = read_patches(job.patches_file)
     _check_space(job.features_file, len(grid) * (encoder.dim * 4 + 16))
     attributes = {
