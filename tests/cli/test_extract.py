@@ -202,6 +202,7 @@ def test_without_a_basis_a_plan_names_no_number(run, tmp_path):
     done = run("segment", tmp_path / "bad.svs", "--out", tmp_path / "out", "--plan")
     assert done.status == 0
     assert "no estimate: nothing was counted or timed here yet" in done.out
+    assert "  1 of 1 slide tried out failed, the first: " in done.out
     facts = json.loads(run("patch", tmp_path / "bad.svs", "--out", tmp_path / "out", "--plan", "--json").out)
     assert [facts["estimate"][name] for name in ("patches", "hours", "gigabytes")] == [None, None, None]
 

@@ -134,6 +134,21 @@ def test_what_the_hub_refuses_is_told(cache, monkeypatch, kind, told):
         load_encoder("uni")
 
 
+def test_attempts_of_the_hubs_client_are_not_told_one_by_one(cache, monkeypatch, caplog):
+    logger = huggingface_hub.utils.logging.get_logger("huggingface_hub.utils._http")
+    before = huggingface_hub.utils.logging.get_verbosity()
+
+    def tried(*_, **__):
+        logger.warning("Retrying in 1s [Retry 1/5].")
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", tried)
+    with pytest.raises(EncoderError, match="could not be fetched"):
+        load_encoder("kaiko")
+    assert "Retrying" not in caplog.text
+    assert huggingface_hub.utils.logging.get_verbosity() == before
+
+
 def test_a_folder_without_weights_names_what_it_looked_for(tmp_path):
     with pytest.raises(
         EncoderError, match=r"holds no weights; expected one of GPFM.pth, model.safetensors, .+bin, or name"

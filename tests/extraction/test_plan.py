@@ -231,7 +231,19 @@ def test_a_slide_that_breaks_when_tried_out_is_passed_over(plan, slides, monkeyp
         return genuine(job)
 
     monkeypatch.setattr(looks, "extract_slide", broken)
-    assert plan(*slides, grid=GRID, encoder=None, looks=3).estimate.looked_at == 2
+    made = plan(*slides, grid=GRID, encoder=None, looks=3)
+    assert made.estimate.looked_at == 2
+    assert list(made.failed_looks) == ["a"]
+    assert "unexpected ZeroDivisionError" in made.failed_looks["a"]
+
+
+def test_slides_without_um_px_are_told_by_the_plan_that_tried_them_out(plan, slides, write_slide, tissue_picture):
+    for bare in slides[1:]:
+        write_slide(bare, tissue_picture(1024, [(500, 520, 400)]), spacing_um=None)
+    made = plan(*slides, grid=GRID, encoder=None, looks=3)
+    assert sorted(made.failed_looks) == ["b", "c"]
+    assert "um/px" in made.failed_looks["b"]
+    assert plan(*slides, grid=GRID, encoder=None, spacing_um=0.5, looks=3).failed_looks == {}
 
 
 def test_patches_that_are_cut_are_counted_and_speed_is_that_of_this_encoder(plan, extract, slides):

@@ -22,6 +22,7 @@ def plan_facts(plan: "Plan", out: Path, shard: str | None) -> dict[str, Any]:
         "left": len(plan.left),
         "failed_before": plan.failed_before,
         "will_fail": plan.refusals,
+        "failed_looks": plan.failed_looks,
         "replaced": plan.n_replaced,
         "estimate": {
             "patches": estimate.patches,
@@ -53,6 +54,10 @@ def plan_lines(plan: "Plan", out: Path, shard: str | None, n_cohort: int) -> lis
     lines = [f"plan: {count(len(plan.standing), 'slide')}{of}: {plan.n_done:,} done, {n_left:,} left{failed}"]
     if refusals := plan.refusals:
         lines.append(f"  {count(len(refusals), 'slide')} will fail, the first: {next(iter(refusals.values()))}")
+    if tried := plan.failed_looks:
+        first = next(iter(tried.values()))
+        of_tried = count(len(tried) + plan.estimate.looked_at, "slide")
+        lines.append(f"  {len(tried):,} of {of_tried} tried out failed, the first: {first}")
     if plan.n_replaced:
         lines.append(
             f"warning: patches or features of other options, or of a file that changed, are replaced in {out}: those "
@@ -88,7 +93,7 @@ def _rounded(number: int) -> int:
 
 def _cost(plan: "Plan") -> str:
     """What planning touched beside listings and tables."""
-    opened = plan.estimate.looked_at
+    opened = plan.estimate.looked_at + len(plan.failed_looks)
     read = f", {count(plan.n_slides_read, 'slide')} touched since and compared anew" if plan.n_slides_read else ""
     return (f"{count(opened, 'slide')} opened to try out" if opened else "no slide opened") + read
 

@@ -1,6 +1,8 @@
 """Weights from the Hugging Face hub, at a pinned revision; from its cache where they are there."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dtcwsi.encoders.cards import EncoderCard
@@ -57,13 +59,27 @@ def _downloaded(card: EncoderCard, revision: str) -> Path:
 
     for file in card.files:
         try:
-            return Path(hf_hub_download(str(card.hub), file, revision=revision))
+            with _quiet_retries():
+                return Path(hf_hub_download(str(card.hub), file, revision=revision))
         except EntryNotFoundError as error:
             if isinstance(error, LocalEntryNotFoundError):  # the hub was not asked
                 raise _failure(card, revision, error) from error
         except Exception as error:  # noqa: BLE001 - the hub client raises dozens of kinds
             raise _failure(card, revision, error) from error
     raise EncoderError(f"{card.hub} at {revision} has none of {', '.join(card.files)}; {_local(card)}")
+
+
+@contextmanager
+def _quiet_retries() -> Iterator[None]:
+    """Keep the client's lines of each attempt to itself: what came of the last is told in one sentence."""
+    from huggingface_hub.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _failure(card: EncoderCard, revision: str, error: Exception) -> EncoderError:

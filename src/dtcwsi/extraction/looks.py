@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dtcwsi.extraction.failure import failure_sentence
 from dtcwsi.pipeline import SlideJob, SlideResult, extract_slide
 from dtcwsi.store.hdf5 import read_attributes
 from dtcwsi.store.patches import read_patches, write_patches
@@ -29,16 +30,16 @@ class Look:
     encode_s: float | None = None
 
 
-def look_at(jobs: Sequence[SlideJob], count: int, *, as_recorded: bool = False) -> list[Look]:
+def look_at(jobs: Sequence[SlideJob], count: int, *, as_recorded: bool = False) -> tuple[list[Look], dict[str, str]]:
     """Take the first steps of a few slides, nothing of which stays.
 
     Slides are drawn by a hash of their ids, so that they are not all of one site. Of at most one slide a few hundred
-    patches are encoded. One that cannot be read is passed over; at most twice ``count`` are tried. With ``as_recorded``
+    patches are encoded. One that fails gives way to another; at most twice ``count`` are tried. With ``as_recorded``
     patches are cut as those on disk were.
-    Returns: at most ``count`` looks.
+    Returns: at most ``count`` looks, and why the slides that failed did, by id.
     """
     drawn = sorted(jobs, key=lambda job: hashlib.sha256(job.slide_id.encode(errors="surrogateescape")).digest())
-    looks: list[Look] = []
+    looks, failed = list[Look](), dict[str, str]()
     with tempfile.TemporaryDirectory(prefix="dtcwsi-") as folder:
         for job in drawn[: 2 * count]:
             if len(looks) == count:
@@ -47,9 +48,9 @@ def look_at(jobs: Sequence[SlideJob], count: int, *, as_recorded: bool = False) 
             try:
                 job = job.as_recorded() if as_recorded else job
                 looks.append(_look(replace(job, out=Path(folder), on_step=None, on_patches=None), encode=not timed))
-            except Exception:  # noqa: BLE001 - whatever one slide does, the run tells of it
-                continue
-    return looks
+            except Exception as error:  # noqa: BLE001 - whatever one slide does, others are tried
+                failed[job.slide_id] = failure_sentence(job.slide_id, error)
+    return looks, failed
 
 
 def _look(job: SlideJob, *, encode: bool) -> Look:

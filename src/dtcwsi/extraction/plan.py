@@ -19,12 +19,14 @@ __all__ = ["Plan", "plan_extraction"]
 class Plan:
     """How far the slides of a run are, by id, and what the rest will take.
 
-    ``failed_before`` of the slides left failed in an earlier run; ``seconds`` is what planning took.
+    ``failed_before`` of the slides left failed in an earlier run; ``failed_looks`` says of slides tried out, by id, why
+    they failed; ``seconds`` is what planning took.
     """
 
     standing: dict[str, Standing]
     estimate: Estimate
     failed_before: int
+    failed_looks: dict[str, str]
     seconds: float
 
     @cached_property
@@ -72,15 +74,17 @@ def plan_extraction(slides: dict[str, Path], extraction: Extraction, *, looks: i
     estimate = estimate_left(standing, rows, grid, encoder)
     unknown = estimate.seconds is None or (grid is not None and estimate.patches is None)
     few = estimate.by_mean > 0 and estimate.like < looks
+    failed_looks: dict[str, str] = {}
     if looks and (unknown or few):
         some_left = [jobs[slide_id] for slide_id, at in standing.items() if at.todo and not at.refusal]
         if estimate.seconds is not None:  # how fast encoding goes is known
             some_left = [replace(job, encoder=None) for job in some_left]
-        seen = look_at(some_left, looks, as_recorded=extraction.as_recorded)
+        seen, failed_looks = look_at(some_left, looks, as_recorded=extraction.as_recorded)
         estimate = estimate_left(standing, rows, grid, encoder, seen)
     return Plan(
         standing=standing,
         estimate=estimate,
         failed_before=sum(slide_id in failed for slide_id, at in standing.items() if at.todo),
+        failed_looks=failed_looks,
         seconds=time.perf_counter() - began,
     )

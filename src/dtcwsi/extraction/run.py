@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dtcwsi.encoders import Encoder
 from dtcwsi.errors import DtcwsiError, StoreError
+from dtcwsi.extraction.failure import failure_sentence
 from dtcwsi.extraction.table import ProcessedSlides
 from dtcwsi.patches import GridParameters, QualityParameters, RegionChoice
 from dtcwsi.pipeline import SlideJob, SlideResult, extract_slide
@@ -183,19 +184,9 @@ class _Run:
 
     def note(self, slide_id: str, step: str, error: Exception) -> tuple[str, str, str]:
         """Write a failure down and return it."""
-        reason = _sentence(slide_id, error)
+        reason = failure_sentence(slide_id, error)
         try:
             self.failed.put(slide_id, step=step, reason=reason)
         except DtcwsiError as unwritten:
             reason = f"{reason} (and failed.csv could not be written: {unwritten})"
         return slide_id, step, reason
-
-
-def _sentence(slide_id: str, error: Exception) -> str:
-    """What to tell the user in one line."""
-    text = " ".join(str(error).split())
-    if isinstance(error, DtcwsiError):
-        return text
-    if isinstance(error, OSError):
-        return f"{slide_id!r} met an error of the disk ({text}); check it and run the same command again"
-    return f"{slide_id!r} met an unexpected {type(error).__name__} ({text}); leave the slide out and report this"
