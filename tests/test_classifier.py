@@ -501,8 +501,17 @@ def test_what_is_no_model_cannot_be_loaded(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"short")
     with pytest.raises(UsageError, match=r"model\.safetensors cannot be loaded"):
         dtcwsi.load(tmp_path)
-    (tmp_path / "card.json").write_text('{"format": "other"}')
-    with pytest.raises(UsageError, match="has format 'other'; this version reads"):
+    card = tmp_path / "card.json"
+    later = {**json.loads(card.read_text()), "options": {"novel": 1}, "versions": {"dtcwsi": "9.0"}}
+    card.write_text(json.dumps(later))
+    with pytest.raises(
+        UsageError, match=r"saved by dtcwsi 9.0 and .+ cannot build it \(.+'novel'.+ load it with dtcwsi"
+    ):
+        dtcwsi.load(tmp_path)
+    card.write_text('{"format": "other"}')
+    with pytest.raises(
+        UsageError, match="has format 'other'; this version reads .+ the dtcwsi that wrote it, or train"
+    ):
         dtcwsi.load(tmp_path)
 
 

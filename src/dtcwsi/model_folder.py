@@ -38,7 +38,11 @@ def read_card(folder: Path) -> dict[str, Any]:
             f"{folder} holds no readable {_CARD}; expected a folder that a model was saved to, such as RUN/fold0"
         ) from error
     if card.get("format") != _FORMAT:
-        raise UsageError(f"{folder / _CARD} has format {card.get('format')!r}; this version reads {_FORMAT!r}")
+        by = (card.get("versions") or {}).get("dtcwsi")
+        raise UsageError(
+            f"{folder / _CARD} has format {card.get('format')!r}; this version reads {_FORMAT!r}: load it with the "
+            f"dtcwsi that wrote it{f' ({by})' if by else ''}, or train again"
+        )
     return card
 
 

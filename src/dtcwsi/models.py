@@ -12,7 +12,7 @@ from dtcwsi.classifier import Classifier
 from dtcwsi.compressors import COMPRESSORS, PLAIN, create_compressor
 from dtcwsi.compressors.stages import StagedCompressor
 from dtcwsi.errors import OptionError, UsageError
-from dtcwsi.model_folder import WEIGHTS, read_card, read_weights
+from dtcwsi.model_folder import WEIGHTS, package_versions, read_card, read_weights
 from dtcwsi.options import check_options, check_whole_number, options_of, plain
 
 __all__ = ["create_model", "load", "with_retention"]
@@ -50,7 +50,16 @@ def load(folder: str | Path) -> Classifier:
     """
     folder = Path(folder)
     card = read_card(folder)
-    model = create_model(card["name"], in_dim=card["in_dim"], n_classes=card["n_classes"], **card["options"])
+    try:
+        model = create_model(card["name"], in_dim=card["in_dim"], n_classes=card["n_classes"], **card["options"])
+    except UsageError as error:
+        written, here = (card.get("versions") or {}).get("dtcwsi"), package_versions()["dtcwsi"]
+        if written in (None, here):
+            raise
+        raise UsageError(
+            f"{folder} was saved by dtcwsi {written} and this is {here}, which cannot build it ({error}); load it with "
+            f"dtcwsi {written}, or train again"
+        ) from error
     try:
         model.load_state_dict(read_weights(folder))
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -73,7 +74,7 @@ def test_slides_of_the_cohort_are_judged_on_one_scale_by_the_models_that_never_s
     assert done.status == 0
     rows, own = rows_of(tmp_path / "predictions.csv"), rows_of(trained / "predictions.csv")
     for name in ("s04", "s05"):
-        assert rows[name]["warning"] == ""
+        assert rows[name]["warning"] == "no_slide_file"
         assert float(rows[name]["prob_a"]) == pytest.approx(float(own[name]["prob_a"]), abs=1e-5)
     names = ["heatmaps.json", "predictions.csv", "s04.parquet", "s04.png", "s05.parquet", "s05.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
@@ -89,7 +90,32 @@ def test_requests_that_make_no_sense_are_refused_before_any_work(run, cohort, tr
     ):
         done = run("heatmap", trained, file, "--out", tmp_path / "out", *arguments)
         assert (done.status, sentence in done.err) == (2, True)
+    gone = run("heatmap", trained, file, tmp_path / "absent.svs", "--out", tmp_path / "out")
+    assert (gone.status, "absent.svs does not exist" in gone.err) == (2, True)
+    gone = run("heatmap", trained, file, "--out", tmp_path / "out", "--slides", tmp_path / "nowhere")
+    assert (gone.status, "nowhere does not exist; expected the folder that holds the slides" in gone.err) == (2, True)
     assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize("command", ["heatmap", "explain", "evaluate", "predict"])
+def test_another_slide_of_a_name_in_the_cohort_is_not_taken_for_it(run, cohort, trained, tmp_path, command):
+    known, features = tmp_path / "run", tmp_path / "features"
+    shutil.copytree(trained, known)
+    features.mkdir()
+    for name in ("s00", "s01"):
+        shutil.copy(cohort / f"features/{name}.h5", features)
+        with h5py.File(features / f"{name}.h5", "r+") as file:
+            file.attrs["slide_fingerprint"] = name * 2
+    (known / "checksums.csv").write_text("slide_id,slide_fingerprint\ns00,other\ns01,s01s01\n")
+    files = [features / "s00.h5"] if command == "explain" else [features]
+    out = () if command in ("predict", "evaluate") else ("--out", tmp_path / "out")
+    if command == "evaluate":
+        files = ["--features", features, "--labels", cohort / "labels.csv"]
+    done = run(command, known, *files, *out)
+    told = "'s00' is another file than the slide of that name in the cohort of"
+    assert told in (done.out if command == "predict" else done.err)
+    assert done.status == (0 if command == "predict" else 1)
+    assert "'s01' is another" not in done.out + done.err
 
 
 def test_a_folder_of_other_files_is_left_alone(run, cohort, trained, tmp_path):
@@ -120,6 +146,8 @@ def test_a_slide_that_moved_or_was_replaced_is_told(run, cohort, trained, tmp_pa
     (tmp_path / "slides").rename(tmp_path / "moved")
     done = run(*call)
     assert done.status == 0
+    if command == "heatmap":
+        assert rows_of(tmp_path / "out/predictions.csv")["s00"]["warning"] == "no_slide_file"
     assert "the slide of 's00' is not at" in done.err
     assert "name the folder that holds it with --slides; drawn without the slide" in done.err
     with_slide(cohort / "features/s00.h5", tmp_path / "others", colour=90)

@@ -9,7 +9,7 @@ from dtcwsi.catalog import model_options, model_text
 from dtcwsi.cli.console import duration, size
 
 
-@pytest.mark.parametrize("command", [["--help"], ["models"], ["encoders"]])
+@pytest.mark.parametrize("command", [["--help"], ["--version"], ["models"], ["encoders"]])
 def test_commands_of_a_real_process_end_well(command):
     done = subprocess.run([sys.executable, "-m", "dtcwsi", *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0

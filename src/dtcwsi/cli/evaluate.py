@@ -70,7 +70,7 @@ def _external(run: Path, features: Path, labels: Path, *, as_json: bool) -> int:
     failed: dict[str, str] = dict(cohort.refused)
     for header in cohort.headers:
         try:
-            found[header.slide_id] = predict_file(judges_of(trained, header.slide_id)[0], header.path)
+            found[header.slide_id] = predict_file(judges_of(trained, header)[0], header.path)
         except DtcwsiError as error:
             failed[header.slide_id] = str(error)
     for slide_id, reason in failed.items():

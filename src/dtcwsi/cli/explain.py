@@ -9,7 +9,7 @@ from dtcwsi.cli.console import print_json, say
 from dtcwsi.cli.inputs import Input, Reading, bring_features
 from dtcwsi.cli.judges import judges_of
 from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Gzip, Json, Out, RunEncoder, Spacing, Table, Workers
-from dtcwsi.cli.originals import Slides, original
+from dtcwsi.cli.originals import Slides, check_place, original
 from dtcwsi.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def run(
 
     wanted = Wanted(tuple(figures or FIGURES), tuple(formats or ["png"]), _shares(retentions))
     exports = Exports(table, compressed=compressed)
+    check_place(slides)
     trained = load_run(run)
     if slide.is_dir() and slide.suffix.lower() != ZARR_SUFFIX:
         raise UsageError(f"{slide} is a folder; explain takes one slide or one feature file")
@@ -100,10 +101,10 @@ def _explained(
 ) -> "ExplainedSlide":
     from dtcwsi.explain.origin import read_origin
     from dtcwsi.explain.slide import explain_slide
-    from dtcwsi.store.features import read_features
+    from dtcwsi.store.features import read_features, read_header
 
+    judges, told = judges_of(trained, read_header(features))
     bag, origin = read_features(features), read_origin(features)
-    judges, told = judges_of(trained, bag.slide_id)
     with original(named, origin, slides, spacing_um) as slide:
         return explain_slide(
             judges.models,

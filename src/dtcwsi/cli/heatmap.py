@@ -11,7 +11,7 @@ from dtcwsi.cli.console import complain, count, print_json, say
 from dtcwsi.cli.inputs import Input, Reading, bring_features
 from dtcwsi.cli.judges import judges_of
 from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Gzip, Json, Out, RunEncoder, Spacing, Table, Workers
-from dtcwsi.cli.originals import Slides, original
+from dtcwsi.cli.originals import Slides, check_place, original
 from dtcwsi.cli.predict import empty_row, row_of, warn
 from dtcwsi.errors import SlideError, UsageError, told_of
 
@@ -76,6 +76,7 @@ def run(
     if scale not in SCALES:
         raise UsageError(f"got --scale {scale!r}; expected one of {', '.join(SCALES)}")
     drawing = _Drawing(out, scale, class_name, overlay, Exports(table, qupath, compressed), slides, spacing)
+    check_place(slides)
     trained = load_run(run)
     if class_name is not None and class_name not in trained.class_names:
         raise UsageError(f"got --class {class_name!r}; expected one of {', '.join(trained.class_names)}")
@@ -85,8 +86,8 @@ def run(
     check_writable(out)
     if class_name is not None:
         _check_maps(trained, class_name)
-    write_json(out / RECORD, {"run": str(run), "digest": models_digest(trained.models), **how})
     found = bring_features(trained, inputs, reading)
+    write_json(out / RECORD, {"run": str(run), "digest": models_digest(trained.models), **how})
     rows = _drawn_together(trained, found, drawing) if together else _drawn_alone(trained, found, drawing)
     _note(out, rows)
     warn(trained, rows)
@@ -170,11 +171,12 @@ def _asked(trained: "Run", item: Input, drawing: _Drawing) -> "tuple[dict[str, s
     if item.features is None:  # told while slides were read
         return empty_row(trained, item.slide_id, item.failure), None
     try:
-        judges, told = judges_of(trained, item.slide_id)
+        header = read_header(item.features)
+        judges, told = judges_of(trained, header)
         features = read_features(item.features)
         answers = ask(judges.models, features)
         heat = heat_of(features, answers, told, drawing.class_name)
-        return row_of(trained, judged(judges, read_header(item.features), answers)), heat
+        return row_of(trained, judged(judges, header, answers)), heat
     except UsageError:  # what no other slide would be spared
         raise
     except Exception as error:  # noqa: BLE001 - one slide, whatever it holds, is not all
@@ -196,7 +198,8 @@ def _drawn(item: Input, heat: "SlideHeat", scale: "Scale", row: dict[str, str], 
             write_heatmap(
                 heat, scale, drawing.out, slide, origin=origin, overlay=drawing.overlay, exports=drawing.exports
             )
+        doubts = [row["warning"], "" if slide else "no_slide_file"]
     except Exception as error:  # noqa: BLE001 - as above
         complain(f"{item.slide_id}: {told_of(error)}")
         return {name: "" for name in row} | {"slide_id": item.slide_id, "warning": f"failed: {told_of(error)}"}
-    return row
+    return row | {"warning": "; ".join(filter(None, doubts))}

@@ -3,6 +3,8 @@
 import logging
 import sys
 import warnings
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -27,12 +29,29 @@ from dtcwsi.errors import DtcwsiError, UsageError
 
 __all__ = ["app", "main"]
 
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"dtcwsi {version('dtcwsi')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
-    help="Whole-slide images and slide labels in; trained classifiers, predictions and pictures out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _options(
+    asked: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Whole-slide images and slide labels in; trained classifiers, predictions and pictures out."""
+
+
 app.command("demo")(demo.run)
 app.command("extract")(extract.extract)
 app.command("segment")(extract.segment)

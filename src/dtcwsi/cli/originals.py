@@ -9,18 +9,24 @@ import typer
 
 from dtcwsi.cli.console import say
 from dtcwsi.cli.inputs import Input
-from dtcwsi.errors import SlideError
+from dtcwsi.errors import SlideError, UsageError
 
 if TYPE_CHECKING:
     from dtcwsi.explain.origin import Origin
     from dtcwsi.types import SlideReader
 
-__all__ = ["Slides", "original"]
+__all__ = ["Slides", "check_place", "original"]
 
 Slides = Annotated[
     Path | None,
     typer.Option("--slides", metavar="FOLDER", help="Where the slides of feature files are, if they have moved."),
 ]
+
+
+def check_place(folder: Path | None) -> None:
+    """Make sure that the place of the slides is there, before anything is drawn.  Raises: UsageError if not."""
+    if folder is not None and not folder.exists():
+        raise UsageError(f"--slides {folder} does not exist; expected the folder that holds the slides")
 
 
 @contextmanager

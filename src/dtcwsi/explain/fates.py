@@ -114,7 +114,8 @@ def concentration(attention: NDArray[np.float64]) -> str:
     """Say how unevenly attention (N,) is spread, which percentiles and ranks hide."""
     top = -(-len(attention) // 10)
     share = float(np.sort(attention)[-top:].sum())
-    return f"The tenth of the patches with the most attention holds {share:.0%} of it."
+    held = "over 99.9%" if 0.999 < share < 1 else f"{share:.1%}" if share > 0.99 else f"{share:.0%}"
+    return f"The tenth of the patches with the most attention holds {held} of it."
 
 
 def attention_percentile(attention: NDArray[np.float64]) -> NDArray[np.float64]:

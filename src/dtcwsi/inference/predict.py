@@ -27,9 +27,9 @@ class Run:
     """The trained folds of a run; ``made_by`` says how the features they were trained on were made.
 
     ``folds`` names each model's fold, and ``seen`` holds the slide ids that it was trained on or chosen by.
-    ``patients`` and ``labels`` are those of the slides of the run's cohort. ``n_folds`` is how many folds the run was
-    planned to have: more than ``models`` if it is unfinished. ``version`` is that of the dtcwsi which trained it, if
-    known.
+    ``patients`` and ``labels`` are those of the slides of the run's cohort, ``checksums`` those of their files where
+    known. ``n_folds`` is how many folds the run was planned to have: more than ``models`` if it is unfinished.
+    ``version`` is that of the dtcwsi which trained it, if known.
     """
 
     folder: Path
@@ -40,6 +40,7 @@ class Run:
     seen: tuple[frozenset[str], ...] = ()
     patients: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    checksums: dict[str, str] = field(default_factory=dict)
     version: str | None = None
 
     @property
@@ -60,6 +61,19 @@ class Run:
         patient = self.patients.get(slide_id)
         akin = {each for each, other in self.patients.items() if other == patient} | {slide_id}
         return tuple(number for number, slides in enumerate(self.seen) if akin.isdisjoint(slides))
+
+    def another_slide(self, header: FeaturesHeader) -> str | None:
+        """Say that features are of another file than the slide of their name in the run's cohort; None if they are not.
+
+        Nothing is known of features, or runs, that do not record their slides' checksums.
+        """
+        known = self.checksums.get(header.slide_id)
+        if not known or header.slide_fingerprint in (None, known):
+            return None
+        return (
+            f"{header.slide_id!r} is another file than the slide of that name in the cohort of {self.folder} (checksum "
+            f"{header.slide_fingerprint}, there {known}); rename it if it is another slide, or name the file of then"
+        )
 
     def judges(self, slide_id: str) -> "Run":
         """Keep the models that may judge a slide: those that were not trained on it, all if every one was."""
@@ -106,7 +120,8 @@ def load_run(folder: Path) -> Run:
         raise UsageError(f"the folds of {folder} have different classes; train them again with one labels file")
     card = json.loads((folds[0] / "card.json").read_text(encoding="utf-8"))
     cohort = read_rows(folder / "folds.csv")
-    table = cohort or read_rows(folder.resolve().parent / "folds.csv")
+    whole = folder if cohort else folder.resolve().parent
+    table = read_rows(whole / "folds.csv")
     return Run(
         folder,
         models,
@@ -117,6 +132,7 @@ def load_run(folder: Path) -> Run:
         seen=tuple(_seen(fold) for fold in folds),
         patients={row["slide_id"]: row["patient_id"] for row in table},
         labels={row["slide_id"]: row["label"] for row in table if row.get("label")},
+        checksums={row["slide_id"]: row["slide_fingerprint"] for row in read_rows(whole / "checksums.csv")},
     )
 
 
@@ -151,9 +167,9 @@ def judged(run: Run, header: FeaturesHeader, answers: Answers) -> SlidePredictio
 def doubts(run: Run, header: FeaturesHeader) -> list[str]:
     """Say why a run's prediction from a feature file may not hold.
 
-    ``in_training`` if one of the models has seen the slide, by its file's name or by what the file records; the slide
-    recorded if that is another; what the features were made with if the run's were made otherwise, or if the file does
-    not say and the run's did.
+    ``in_training`` if one of the models has seen the slide, by its file's name or by what the file records; that the
+    run knows another slide by this name; the slide recorded if that is another; what the features were made with if
+    the run's were made otherwise, or if the file does not say and the run's did.
     """
     made_by = header.made_by
     differing = [
@@ -171,6 +187,7 @@ def doubts(run: Run, header: FeaturesHeader) -> list[str]:
     known = [header.slide_id, *filter(None, [header.recorded_id])]
     in_training = ["in_training"] if not run.trained_on.isdisjoint(known) else []
     differing += [f"the file holds features of {name!r}" for name in known[1:] if name != header.slide_id]
+    differing += filter(None, [run.another_slide(header)])
     return [*in_training, *differing]
 
 

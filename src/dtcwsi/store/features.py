@@ -51,7 +51,7 @@ class FeaturesHeader:
     were cut, ``tissue_parameters`` (JSON) and ``min_tissue_fraction`` where. All are None in the files of other tools.
     ``tissue_source`` is ``outlines`` if a file gave the tissue, ``region_classes`` (JSON) which part of it,
     ``quality`` (JSON) which patches were good enough, ``stain`` (JSON) to what they were normalised; None where nothing
-    was.
+    was. ``slide_fingerprint`` is the checksum of the slide's file, None in the files of other tools.
     """
 
     slide_id: str
@@ -70,6 +70,7 @@ class FeaturesHeader:
     quality: str | None = None
     stain: str | None = None
     recorded_id: str | None = None
+    slide_fingerprint: str | None = None
 
     @property
     def made_by(self) -> dict[str, str | int | float | None]:
@@ -166,8 +167,9 @@ def read_header(path: Path) -> FeaturesHeader:
     with read_hdf5(path) as file, _damage_told(path):
         rows = _dataset(path, file)
         made = {name: _plain(file.attrs[name]) for name in (*_MADE_BY, *MADE_BY_IF_ASKED) if name in file.attrs}
-        size, has_coords, recorded = rows.shape[-2:], "coords" in file, file.attrs.get("slide_id")
-        return FeaturesHeader(path.stem, path, int(size[0]), int(size[1]), has_coords, recorded_id=recorded, **made)
+        made |= {"recorded_id": file.attrs.get("slide_id"), "slide_fingerprint": file.attrs.get("slide_fingerprint")}
+        size, has_coords = rows.shape[-2:], "coords" in file
+        return FeaturesHeader(path.stem, path, int(size[0]), int(size[1]), has_coords, **made)
 
 
 def read_features(path: Path) -> Features:

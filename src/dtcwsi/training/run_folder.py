@@ -102,12 +102,17 @@ class RunFolder:
         write_table(self.fold(number) / "history.csv", columns, [list(asdict(row).values()) for row in epochs])
 
     def write_folds(self, cohort: Cohort, tested_in: Mapping[int, int]) -> None:
-        """Write ``folds.csv``: slide_id, patient_id, label, and the fold that tests the slide first, if one does."""
+        """Write ``folds.csv``: slide_id, patient_id, label, and the fold that tests the slide first, if one does.
+
+        ``checksums.csv`` beside it tells by which file of a slide's name its features were made, where they say so.
+        """
         rows = [
             (slide.slide_id, slide.patient_id, slide.label, tested_in.get(row, ""))
             for row, slide in enumerate(cohort.slides)
         ]
         write_table(self.path / "folds.csv", ("slide_id", "patient_id", "label", "fold"), rows)
+        checksums = [(header.slide_id, header.slide_fingerprint or "") for header in cohort.headers]
+        write_table(self.path / "checksums.csv", ("slide_id", "slide_fingerprint"), checksums)
 
     def write_predictions(self, class_names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
         """Write ``predictions.csv``: slide_id, label, fold, prediction, prob_<class>... out of fold."""

@@ -61,7 +61,7 @@ CASES = {
 @pytest.mark.parametrize("shape", CASES)
 def test_words_fit_whatever_the_slides_shape(strips, make_model, name, shape):
     subject = subject_of(features_of(*CASES[shape]), make_model(), strips[shape])
-    check(FIGURES[name](subject), labels_on_pictures=name in ("top-patches", "figure1"))
+    check(FIGURES[name](subject), labels_on_pictures=name in ("top-patches", "figure1", "figure2"))
 
 
 MODELS = ["clam-mb", "tome-abmil", "random-abmil", "prune-only-abmil"]
@@ -71,7 +71,7 @@ MODELS = ["clam-mb", "tome-abmil", "random-abmil", "prune-only-abmil"]
 def test_words_fit_whatever_the_model(sample, make_model, model):
     subject = subject_of(sample.features, make_model(model), sample.slide)
     for name, draw in FIGURES.items():
-        check(draw(subject), labels_on_pictures=name in ("top-patches", "figure1"))
+        check(draw(subject), labels_on_pictures=name in ("top-patches", "figure1", "figure2"))
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -80,7 +80,7 @@ def test_words_fit_whatever_the_names(sample, make_model, name):
     model.describe_classes((LONG, "b$_{2}$"), (0.5, 0.5))
     features = replace(sample.features, encoder=LONG)
     subject = subject_of(features, model, sample.slide, f"{LONG}: predicted {LONG}")
-    check(FIGURES[name](subject), labels_on_pictures=name in ("top-patches", "figure1"))
+    check(FIGURES[name](subject), labels_on_pictures=name in ("top-patches", "figure1", "figure2"))
 
 
 @pytest.mark.parametrize("name", FIGURES)

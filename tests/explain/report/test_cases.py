@@ -8,6 +8,7 @@ import pytest
 
 from dtcwsi.explain.report.cases import hard_cases
 from dtcwsi.explain.report.runs import read_run
+from dtcwsi.store.digest import fingerprint
 
 
 def run_of(base, chances: dict[str, float], labels: str):
@@ -41,7 +42,17 @@ def test_the_surest_mistakes_come_first_and_the_smallest_leads_after(pair, sampl
     assert found.unsure[1].said["one"] is None
     picture = cv2.imdecode(np.frombuffer(first.thumbnail, np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape[:2] == (133, 200)
-    assert found.wrong[1].thumbnail is None
+    assert (found.wrong[1].thumbnail, found.wrong[1].missing) == (None, "no slide file")
+
+
+def test_another_slide_of_the_name_is_not_shown(pair, sample):
+    told = {}
+    for checksum in (fingerprint(sample.slide), "another", ""):
+        runs = {name: replace(run, checksums={"a": checksum}) for name, run in pair.items()}
+        first = hard_cases(runs, {"a": sample.slide}).wrong[0]
+        told[checksum] = first.missing
+        assert (first.thumbnail is None) == bool(first.missing)
+    assert list(told.values()) == ["", f"{sample.slide.name} is another file than the features were made from", ""]
 
 
 def test_runs_of_other_classes_have_no_cases_in_common(pair):

@@ -137,18 +137,19 @@ def _examples(page: Page, subject: Subject, fates: PatchFates, slide: Place) -> 
     groups = choose_groups(fates, subject.coords, 4)
     pruned = choose_pruned(fates, subject.coords, subject.inside.importance, _ACROSS)
     told = (("B" if len(groups) > 2 else "B–C", "alike patches, one token a frame"), ("C", "two further tokens"))
-    for (letter, words), part in zip(told, (groups[:2], groups[2:]), strict=True):
+    for (letter, words), part, first in zip(told, (groups[:2], groups[2:]), (1, 3), strict=True):
         if part:
             section(page, f"{letter}  Merged: {words}")
-            _show_groups(page, subject, fates, part)
+            _show_groups(page, subject, fates, part, first)
     if not groups:
         section(page, "B–C  Merged", "None: this model merged nothing on this slide.")
     section(page, "D  Pruned", "" if len(pruned) else "None: this model pruned nothing on this slide.")
     if len(pruned):
-        _show_pruned(page, subject, pruned)
-    for group in groups:
-        mark(page, subject, slide, group[:_MEMBERS].tolist(), _GREEN)
-    mark(page, subject, slide, pruned.tolist(), _RED)
+        _show_pruned(page, subject, pruned, _pruned_numbers(groups, pruned))
+    numbered = enumerate(groups, start=1)
+    examples = [(patch, _GREEN, str(number)) for number, group in numbered for patch in group[:_MEMBERS].tolist()]
+    numbered_pruned = zip(pruned.tolist(), _pruned_numbers(groups, pruned), strict=True)
+    mark(page, subject, slide, [*examples, *((patch, _RED, number) for patch, number in numbered_pruned)])
     framed = [
         (
             len(groups),
@@ -167,14 +168,21 @@ def _side(page: Page) -> int:
     return (page.inner - _ACROSS * page.px(34)) // _ACROSS
 
 
-def _show_groups(page: Page, subject: Subject, fates: PatchFates, groups: Sequence[NDArray[np.int64]]) -> None:
+def _pruned_numbers(groups: Sequence[NDArray[np.int64]], pruned: NDArray[np.int64]) -> list[str]:
+    """Number pruned patches on from the groups."""
+    return [str(len(groups) + place) for place in range(1, len(pruned) + 1)]
+
+
+def _show_groups(
+    page: Page, subject: Subject, fates: PatchFates, groups: Sequence[NDArray[np.int64]], first: int
+) -> None:
     side, top = _side(page), page.bottom + page.px(6)
     lefts, width = lay_out(page, 2)
     for left, group in zip(lefts, groups, strict=False):
         strip(page, subject.crops(group[:_MEMBERS]), left, top, side, _GREEN, together=True)
     below = page.bottom + page.px(2)
-    for left, group in zip(lefts, groups, strict=False):
-        page.write(_told(fates, group), left, below, width, size=SMALL)
+    for number, (left, group) in enumerate(zip(lefts, groups, strict=False), start=first):
+        page.write(f"{number}.  {_told(fates, group)}", left, below, width, size=SMALL)
     strip_scale(page, subject, page.margin, side)
 
 
@@ -185,9 +193,12 @@ def _told(fates: PatchFates, group: NDArray[np.int64]) -> str:
     return f"{plural(len(group), 'patch')}{shown}, {when}"
 
 
-def _show_pruned(page: Page, subject: Subject, pruned: NDArray[np.int64]) -> None:
+def _show_pruned(page: Page, subject: Subject, pruned: NDArray[np.int64], numbers: Sequence[str]) -> None:
     side, top = _side(page), page.bottom + page.px(6)
-    strip(page, subject.crops(pruned), page.margin, top, side, _RED)
+    right = strip(page, subject.crops(pruned), page.margin, top, side, _RED)
+    below, slot = page.bottom + page.px(2), (right + page.px(14) - page.margin) / len(pruned)
+    for place, number in enumerate(numbers):
+        page.write(f"{number}.", page.margin + place * slot, below, slot, size=SMALL)
     strip_scale(page, subject, page.margin, side)
 
 
@@ -195,5 +206,5 @@ def _which(subject: Subject) -> str:
     worth = "of least importance" if subject.inside.importance is not None else "that left first"
     return (
         f"Examples: of the largest groups, and of the pruned patches {worth}, those farthest from each other. "
-        "Frames on the slide show where they lie."
+        "Frames of their numbers on the slide show where they lie."
     )

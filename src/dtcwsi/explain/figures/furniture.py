@@ -11,6 +11,7 @@ from dtcwsi.explain.figures.canvas import ELONGATED, Canvas, ScaleBar, scale_bar
 from dtcwsi.explain.figures.page import INK, SOFT, USUAL_PX, Colour, Page
 from dtcwsi.explain.figures.painting import attention_colours
 from dtcwsi.explain.figures.subject import Subject
+from dtcwsi.explain.figures.tags import SMALL, Marked, draw_marks
 
 __all__ = [
     "SMALL",
@@ -33,13 +34,11 @@ __all__ = [
     "strip_scale",
 ]
 
-SMALL = 29.0  # 7 points
 _TITLE = 44.0
 _GAP = 28
 _BAR = 10
 _WIDEST = 2
 _FRAME = 9
-_LABELLED = 64
 
 
 @dataclass(frozen=True)
@@ -211,22 +210,20 @@ def strip_scale(page: Page, subject: Subject, left: float, side: int) -> None:
     draw_bar(page, scale_bar_of(subject.patch_size, subject.canvas.spacing_um), round(left), side)
 
 
-def mark(
-    page: Page, subject: Subject, place: Place, patches: Sequence[int], colour: Colour, label: str | None = None
-) -> None:
-    """Frame patches where they lie on a panel; a ``label`` stands in their corners where there is room."""
+def mark(page: Page, subject: Subject, place: Place, examples: Sequence[tuple[int, Colour, str]]) -> None:
+    """Frame patches where they lie on a panel, each in its colour and with its number, as `draw_marks` does."""
     pixel = subject.canvas.pixel_level0 * subject.canvas.picture.shape[1] / place.width
     side = subject.patch_size / pixel
     line = page.px(_FRAME) if side > page.px(40) else page.px(5)
     reach = max(side, 3.0 * line)
-    for x, y in ((subject.coords[list(patches)] - np.asarray(subject.canvas.origin_level0)) / pixel).tolist():
+    marks = []
+    for patch, colour, number in examples:
+        x, y = ((subject.coords[patch] - np.asarray(subject.canvas.origin_level0)) / pixel).tolist()
         left = place.left + min(max(x + (side - reach) / 2, 0), place.width - reach)
         top = place.top + min(max(y + (side - reach) / 2, 0), place.height - reach)
-        page.box(left, top, reach, reach, edge=colour, line=line)
-        if label and side >= page.px(_LABELLED):
-            width = page.length_of(label, size=SMALL, bold=True) + page.px(14)
-            page.box(left, top, width, page.px(40), face=colour)
-            page.write(label, left + page.px(7), top, reach, size=SMALL, bold=True, colour=(255, 255, 255))
+        marks.append(Marked(left, top, reach, colour, number))
+    within = (place.left, place.top, place.left + place.width, place.top + place.height)
+    draw_marks(page, marks, within, line)
 
 
 def draw_bar(page: Page, bar: ScaleBar, left: int, width: int) -> None:

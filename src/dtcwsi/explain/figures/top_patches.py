@@ -39,8 +39,9 @@ def draw_top_patches(subject: Subject) -> Page:
     )
     page = headed_page(subject, f"{subject.heading.attention_of}{held}", columns=3)
     place = show_panels(page, subject.canvas, [slide_panel(subject)], columns=3)[0]
-    for rank, patch in enumerate(best.tolist(), start=1):
-        mark(page, subject, place, [patch], FATE_COLOURS[FATES[fates.fate[patch]]], str(rank))
+    ranked = enumerate(best.tolist(), start=1)
+    examples = [(patch, FATE_COLOURS[FATES[fates.fate[patch]]], str(rank)) for rank, patch in ranked]
+    mark(page, subject, place, examples)
     if len(best):
         _sheet(page, subject, best.tolist(), place)
         there = [name for number, name in enumerate(FATES) if (fates.fate[best] == number).any()]

@@ -12,6 +12,7 @@ from dtcwsi.explain.figures.subject import encode_jpeg
 from dtcwsi.explain.report.runs import RunSummary
 from dtcwsi.slides import open_slide
 from dtcwsi.slides.sampling import overview
+from dtcwsi.store.digest import fingerprint
 
 __all__ = ["Case", "HardCases", "Said", "hard_cases"]
 
@@ -29,7 +30,10 @@ class Said:
 
 @dataclass(frozen=True)
 class Case:
-    """A slide with its truth, and what each model says of it, None where a run did not test it; ``thumbnail`` JPEG."""
+    """A slide with its truth, and what each model says of it, None where a run did not test it.
+
+    ``thumbnail`` is a JPEG, None where ``missing`` says why there is none.
+    """
 
     slide_id: str
     patient: str
@@ -37,6 +41,7 @@ class Case:
     label: str
     said: Mapping[str, Said | None]
     thumbnail: bytes | None
+    missing: str
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def hard_cases(runs: Mapping[str, RunSummary], slide_files: Mapping[str, Path]) 
     """Pick the slides that were predicted wrong most surely, and of the others those with the smallest lead.
 
     By the mean over the runs of a slide's out-of-fold probabilities. ``slide_files`` are read for thumbnails; a file
-    that is gone or cannot be read gives none.
+    that is gone, cannot be read or is not the one that the runs' features were made from gives none.
     Returns: None where the runs have different classes, or no slide was predicted.
     """
     classes = {run.classes for run in runs.values()}
@@ -121,19 +126,29 @@ def _case(one: _Slide, runs: Mapping[str, RunSummary], classes: Sequence[str], s
         for name, chances in ((name, one.by_run.get(name)) for name in runs)
         if chances is not None
     }
-    thumbnail = _thumbnail(slide_files.get(one.slide_id))
+    checksums = {run.checksums.get(one.slide_id, "") for run in runs.values()} - {""}
+    thumbnail, missing = _thumbnail(slide_files.get(one.slide_id), checksums)
     return Case(
-        one.slide_id, one.patient, one.folds, classes[one.label], {name: said.get(name) for name in runs}, thumbnail
+        slide_id=one.slide_id,
+        patient=one.patient,
+        folds=one.folds,
+        label=classes[one.label],
+        said={name: said.get(name) for name in runs},
+        thumbnail=thumbnail,
+        missing=missing,
     )
 
 
-def _thumbnail(path: Path | None) -> bytes | None:
-    if path is None:
-        return None
+def _thumbnail(path: Path | None, checksums: set[str]) -> tuple[bytes | None, str]:
+    """Draw a slide small, or say why not; without ``checksums`` any file of its name will do."""
+    if path is None or not path.exists():
+        return None, "no slide file"
     try:
+        if checksums and fingerprint(path) not in checksums:
+            return None, f"{path.name} is another file than the features were made from"
         with closing(open_slide(path, spacing_um=1.0)) as slide:
             info = slide.info
             picture, _ = overview(slide, max(info.width_px, info.height_px) * info.spacing_um / _THUMBNAIL_PX)
     except (DtcwsiError, OSError):
-        return None
-    return encode_jpeg(picture, max_px=_THUMBNAIL_PX)
+        return None, f"{path.name} cannot be read"
+    return encode_jpeg(picture, max_px=_THUMBNAIL_PX), ""

@@ -65,7 +65,8 @@ class RunSummary:
 
     ``labels`` (slides,) class numbers and ``probabilities`` (slides, classes) are out of fold, ``patients`` and
     ``tested_in``, the fold that predicted, in the same order. ``tokens_in`` and ``tokens_out`` are means a slide;
-    ``predict_seconds`` is for all slides together. ``left_out`` is (slide id, reason).
+    ``predict_seconds`` is for all slides together. ``left_out`` is (slide id, reason). ``checksums`` are those of the
+    slides' files where known.
     """
 
     folder: Path
@@ -93,6 +94,7 @@ class RunSummary:
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float64]
     left_out: tuple[tuple[str, str], ...]
+    checksums: Mapping[str, str]
 
     @property
     def train_seconds(self) -> float:
@@ -155,6 +157,7 @@ def _summary(folder: Path, found: Mapping[str, Any], settings: Mapping[str, Any]
             len(rows), len(classes)
         ),
         left_out=tuple(_left_out(found.get("left_out") or {})),
+        checksums={row["slide_id"]: row["slide_fingerprint"] for row in read_rows(folder / "checksums.csv")},
     )
 
 
