@@ -1,5 +1,6 @@
 """Weights from the Hugging Face hub, at a pinned revision; from its cache where they are there."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,14 +73,14 @@ def _downloaded(card: EncoderCard, revision: str) -> Path:
 @contextmanager
 def _quiet_retries() -> Iterator[None]:
     """Keep the client's lines of each attempt to itself: what came of the last is told in one sentence."""
-    from huggingface_hub.utils import logging
+    from huggingface_hub.utils.logging import get_verbosity, set_verbosity
 
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
+    before = get_verbosity()
+    set_verbosity(logging.ERROR)
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        set_verbosity(before)
 
 
 def _failure(card: EncoderCard, revision: str, error: Exception) -> EncoderError:
