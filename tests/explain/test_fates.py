@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dtcwsi.bags.packing import pack
-from dtcwsi.explain.fates import KEPT, MERGED, PRUNED, FateCounts, attention_percentile, fates_of
+from dtcwsi.explain.fates import KEPT, MERGED, PRUNED, FateCounts, attention_percentile, fates_of, told_share
 from dtcwsi.types import Bag, Prediction
 
 
@@ -87,3 +87,10 @@ def test_percentile_counts_ties_half_and_nothing_as_zero():
     assert attention_percentile(np.array([1.0])).tolist() == [100.0]
     assert attention_percentile(np.full(4, 0.25)).tolist() == [50.0] * 4
     assert len(attention_percentile(np.zeros(0))) == 0
+
+
+@pytest.mark.parametrize(
+    ("share", "told"), [(0.514, "51%"), (0.9951, "99.5%"), (0.99981, "over 99.9%"), (1.0, "100%"), (0.0, "0%")]
+)
+def test_nearly_all_is_not_told_as_all(share, told):
+    assert told_share(share) == told

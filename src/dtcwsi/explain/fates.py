@@ -18,6 +18,7 @@ __all__ = [
     "attention_percentile",
     "concentration",
     "fates_of",
+    "told_share",
 ]
 
 FATES = ("kept", "merged", "pruned")
@@ -114,8 +115,12 @@ def concentration(attention: NDArray[np.float64]) -> str:
     """Say how unevenly attention (N,) is spread, which percentiles and ranks hide."""
     top = -(-len(attention) // 10)
     share = float(np.sort(attention)[-top:].sum())
-    held = "over 99.9%" if 0.999 < share < 1 else f"{share:.1%}" if share > 0.99 else f"{share:.0%}"
-    return f"The tenth of the patches with the most attention holds {held} of it."
+    return f"The tenth of the patches with the most attention holds {told_share(share)} of it."
+
+
+def told_share(share: float) -> str:
+    """Write a share as a percentage that says 100% of the whole alone."""
+    return "over 99.9%" if 0.999 < share < 1 - 1e-9 else f"{share:.1%}" if 0.99 < share <= 0.999 else f"{share:.0%}"
 
 
 def attention_percentile(attention: NDArray[np.float64]) -> NDArray[np.float64]:

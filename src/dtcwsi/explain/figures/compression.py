@@ -206,5 +206,5 @@ def _which(subject: Subject) -> str:
     worth = "of least importance" if subject.inside.importance is not None else "that left first"
     return (
         f"Examples: of the largest groups, and of the pruned patches {worth}, those farthest from each other. "
-        "Frames of their numbers on the slide show where they lie."
+        "Frames with their numbers show where they lie on the slide."
     )

@@ -1,6 +1,6 @@
 """The patches of most attention, one by one."""
 
-from dtcwsi.explain.fates import FATES
+from dtcwsi.explain.fates import FATES, told_share
 from dtcwsi.explain.figures.compression import NO_SLIDE
 from dtcwsi.explain.figures.examples import choose_top
 from dtcwsi.explain.figures.furniture import (
@@ -34,9 +34,8 @@ def draw_top_patches(subject: Subject) -> Page:
     """
     fates = subject.fates
     best = choose_top(fates, _WANTED)
-    held = (
-        f"; the {len(best)} patches shown hold {fates.attention[best].sum():.1%} of the attention" if len(best) else ""
-    )
+    share = told_share(float(fates.attention[best].sum()))
+    held = f"; the {len(best)} patches shown hold {share} of the attention" if len(best) else ""
     page = headed_page(subject, f"{subject.heading.attention_of}{held}", columns=3)
     place = show_panels(page, subject.canvas, [slide_panel(subject)], columns=3)[0]
     ranked = enumerate(best.tolist(), start=1)
