@@ -38,12 +38,18 @@ def read_card(folder: Path) -> dict[str, Any]:
             f"{folder} holds no readable {_CARD}; expected a folder that a model was saved to, such as RUN/fold0"
         ) from error
     if card.get("format") != _FORMAT:
-        by = (card.get("versions") or {}).get("dtcwsi")
+        by = f" ({written})" if (written := written_by(card)) else ""
         raise UsageError(
             f"{folder / _CARD} has format {card.get('format')!r}; this version reads {_FORMAT!r}: load it with the "
-            f"dtcwsi that wrote it{f' ({by})' if by else ''}, or train again"
+            f"dtcwsi that wrote it{by}, or train again"
         )
     return card
+
+
+def written_by(card: dict[str, Any]) -> str | None:
+    """Name the version of dtcwsi that wrote a card; None if it does not say."""
+    told = (card.get("versions") or {}).get("dtcwsi")
+    return told if isinstance(told, str) and told[:1].isdigit() else None
 
 
 def package_versions() -> dict[str, str]:

@@ -12,7 +12,7 @@ from dtcwsi.classifier import Classifier
 from dtcwsi.compressors import COMPRESSORS, PLAIN, create_compressor
 from dtcwsi.compressors.stages import StagedCompressor
 from dtcwsi.errors import OptionError, UsageError
-from dtcwsi.model_folder import WEIGHTS, package_versions, read_card, read_weights
+from dtcwsi.model_folder import WEIGHTS, package_versions, read_card, read_weights, written_by
 from dtcwsi.options import check_options, check_whole_number, options_of, plain
 
 __all__ = ["create_model", "load", "with_retention"]
@@ -53,20 +53,21 @@ def load(folder: str | Path) -> Classifier:
     try:
         model = create_model(card["name"], in_dim=card["in_dim"], n_classes=card["n_classes"], **card["options"])
     except UsageError as error:
-        written, here = (card.get("versions") or {}).get("dtcwsi"), package_versions()["dtcwsi"]
-        if written in (None, here):
-            raise
-        raise UsageError(
-            f"{folder} was saved by dtcwsi {written} and this is {here}, which cannot build it ({error}); load it with "
-            f"dtcwsi {written}, or train again"
-        ) from error
+        raise UsageError(f"{folder} cannot be built ({error}); {_remedy(card)}") from error
     try:
         model.load_state_dict(read_weights(folder))
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"{folder / WEIGHTS} cannot be loaded ({reason}); train or copy the model again") from error
+        raise UsageError(f"{folder / WEIGHTS} cannot be loaded ({reason}); {_remedy(card)}") from error
     model.describe_classes(card["class_names"], card["class_shares"])
     return model.eval()
+
+
+def _remedy(card: dict[str, Any]) -> str:
+    written, here = written_by(card), package_versions()["dtcwsi"]
+    if written in (None, here):
+        return "train or copy the model again"
+    return f"it was saved by dtcwsi {written} and this is {here}: load it with dtcwsi {written}, or train again"
 
 
 def with_retention(model: Classifier, retention: float) -> Classifier:

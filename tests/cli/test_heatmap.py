@@ -97,8 +97,9 @@ def test_requests_that_make_no_sense_are_refused_before_any_work(run, cohort, tr
     assert not list(tmp_path.glob("out/*"))
 
 
-@pytest.mark.parametrize("command", ["heatmap", "explain", "evaluate", "predict"])
-def test_another_slide_of_a_name_in_the_cohort_is_not_taken_for_it(run, cohort, trained, tmp_path, command):
+@pytest.mark.parametrize("fold", [".", "fold0"])
+@pytest.mark.parametrize("command", ["heatmap", "explain", "evaluate", "predict", "faithfulness"])
+def test_another_slide_of_a_name_in_the_cohort_is_not_taken_for_it(run, cohort, trained, tmp_path, command, fold):
     known, features = tmp_path / "run", tmp_path / "features"
     shutil.copytree(trained, known)
     features.mkdir()
@@ -109,13 +110,14 @@ def test_another_slide_of_a_name_in_the_cohort_is_not_taken_for_it(run, cohort, 
     (known / "checksums.csv").write_text("slide_id,slide_fingerprint\ns00,other\ns01,s01s01\n")
     files = [features / "s00.h5"] if command == "explain" else [features]
     out = () if command in ("predict", "evaluate") else ("--out", tmp_path / "out")
-    if command == "evaluate":
+    if command in ("evaluate", "faithfulness"):
         files = ["--features", features, "--labels", cohort / "labels.csv"]
-    done = run(command, known, *files, *out)
+    done = run(command, known / fold, *files, *out)
     told = "'s00' is another file than the slide of that name in the cohort of"
     assert told in (done.out if command == "predict" else done.err)
     assert done.status == (0 if command == "predict" else 1)
     assert "'s01' is another" not in done.out + done.err
+    assert "(s00" not in done.err, "a slide of the training"
 
 
 def test_a_folder_of_other_files_is_left_alone(run, cohort, trained, tmp_path):

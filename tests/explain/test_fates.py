@@ -90,7 +90,17 @@ def test_percentile_counts_ties_half_and_nothing_as_zero():
 
 
 @pytest.mark.parametrize(
-    ("share", "told"), [(0.514, "51%"), (0.9951, "99.5%"), (0.99981, "over 99.9%"), (1.0, "100%"), (0.0, "0%")]
+    ("share", "told"),
+    [
+        (0.0, "0%"),
+        (0.0004, "under 0.1%"),
+        (0.003, "0.3%"),
+        (0.514, "51%"),
+        (0.9951, "99.5%"),
+        (0.99981, "over 99.9%"),
+        (1 - 6e-8, "100%"),
+        (1.0, "100%"),
+    ],
 )
-def test_nearly_all_is_not_told_as_all(share, told):
+def test_nearly_all_is_not_told_as_all_and_little_not_as_nothing(share, told):
     assert told_share(share) == told

@@ -31,6 +31,8 @@ def write_slide(path, features):
     with h5py.File(path, "w") as file:
         file["features"] = features.astype(np.float32)
         file["coords"] = grid[: len(features)] * 256
+        if not path.stem.endswith("1"):  # some tell which file they were made from
+            file.attrs["slide_fingerprint"] = f"of {path.stem}"
 
 
 def needle_features(label, classes, rng):

@@ -19,13 +19,14 @@ from dtcwsi.bags.cohort import read_cohort
 from dtcwsi.classifier import Classifier
 from dtcwsi.errors import CohortError, FeaturesError, OptionError, UsageError
 from dtcwsi.explain.report import write_report
+from dtcwsi.inference import load_run
 from dtcwsi.metrics import METRICS
 from dtcwsi.store.atomic import try_lock
 from dtcwsi.training import crossval
 from dtcwsi.training.crossval import cross_validate
 from dtcwsi.training.plan import chosen_recipe, default_batch_size
 
-FILES = {"settings.json", "folds.csv", "predictions.csv", "metrics.json", "environment.json"}
+FILES = {"settings.json", "folds.csv", "predictions.csv", "metrics.json", "environment.json", "checksums.csv"}
 QUICK = {"model": "dtc-abmil", "folds": 2, "epochs": 2}
 
 
@@ -242,6 +243,9 @@ def test_the_run_folder_is_whole(run):
     assert names - {".lock"} == FILES | {f"fold{fold}/{name}" for fold in (0, 1) for name in in_fold}
     folds = {row["slide_id"]: row for row in rows_of(record.folder / "folds.csv")}
     assert [folds[slide.slide_id]["label"] for slide in cohort.slides] == list(cohort.labels)
+    told = {header.slide_id: header.slide_fingerprint for header in cohort.headers if header.slide_fingerprint}
+    assert told
+    assert load_run(record.folder).checksums == load_run(record.folder / "fold1").checksums == told
     for fold in (0, 1):
         parts = rows_of(record.folder / f"fold{fold}" / "split.csv")
         tested = {row["slide_id"] for row in parts if row["part"] == "test"}

@@ -8,7 +8,7 @@ from dtcwsi.errors import SlideError, told_of
 from dtcwsi.explain.faithfulness import TRUTH_DOWNSAMPLE, Draws, SlideScores, TruthMask, measure_slide, read_mask
 from dtcwsi.explain.origin import read_origin
 from dtcwsi.inference import Run
-from dtcwsi.store.features import read_features
+from dtcwsi.store.features import read_features, read_header
 
 __all__ = ["RunScores", "measure_run"]
 
@@ -84,6 +84,7 @@ def _measured(
     lesion = None if mask is None else read_mask(mask)
     if mask is not None and lesion is not None:
         _check_covers(mask, lesion.shape, downsample, read_origin(path).size_level0)
+    run.check_same(read_header(path))
     models = run.judges(slide_id).models
     return measure_slide(
         models,

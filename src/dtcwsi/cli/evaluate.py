@@ -106,7 +106,8 @@ def _thresholds(run: Path) -> dict[str, float]:
 
 def _tell_of_training(trained: "Run", cohort: "Cohort", labels: Path) -> None:
     """Say which slides the models know, and which patients they may know."""
-    seen, slides = trained.trained_on, [slide.slide_id for slide in cohort.slides]
+    seen = trained.trained_on
+    slides = [header.slide_id for header in cohort.headers if trained.another_slide(header) is None]
     held_out = [slide_id for slide_id in slides if slide_id in seen and trained.not_trained_on(slide_id)]
     if held_out:
         say(

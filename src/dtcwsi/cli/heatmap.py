@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dtcwsi.cli.console import complain, count, print_json, say
-from dtcwsi.cli.inputs import Input, Reading, bring_features
+from dtcwsi.cli.inputs import Input, Reading, bring_features, check_places
 from dtcwsi.cli.judges import judges_of
 from dtcwsi.cli.options import DEFAULT_WORKERS, Device, Gzip, Json, Out, RunEncoder, Spacing, Table, Workers
 from dtcwsi.cli.originals import Slides, check_place, original
@@ -86,8 +86,9 @@ def run(
     check_writable(out)
     if class_name is not None:
         _check_maps(trained, class_name)
-    found = bring_features(trained, inputs, reading)
+    check_places(inputs)
     write_json(out / RECORD, {"run": str(run), "digest": models_digest(trained.models), **how})
+    found = bring_features(trained, inputs, reading)
     rows = _drawn_together(trained, found, drawing) if together else _drawn_alone(trained, found, drawing)
     _note(out, rows)
     warn(trained, rows)
@@ -198,7 +199,7 @@ def _drawn(item: Input, heat: "SlideHeat", scale: "Scale", row: dict[str, str], 
             write_heatmap(
                 heat, scale, drawing.out, slide, origin=origin, overlay=drawing.overlay, exports=drawing.exports
             )
-        doubts = [row["warning"], "" if slide else "no_slide_file"]
+        doubts = [row["warning"], "no_slide_file" if slide is None else ""]
     except Exception as error:  # noqa: BLE001 - as above
         complain(f"{item.slide_id}: {told_of(error)}")
         return {name: "" for name in row} | {"slide_id": item.slide_id, "warning": f"failed: {told_of(error)}"}

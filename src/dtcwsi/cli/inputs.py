@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dtcwsi.encoders import Encoder
     from dtcwsi.inference import Run
 
-__all__ = ["Input", "Reading", "bring_features"]
+__all__ = ["Input", "Reading", "bring_features", "check_places"]
 
 _FEATURE_SUFFIXES = {".h5", ".hdf5"}
 
@@ -45,6 +45,15 @@ class Reading:
     def __post_init__(self) -> None:
         if self.device is not None:
             pick_device(self.device)  # though all features may be there already
+
+
+def check_places(places: list[Path]) -> None:
+    """Make sure that everything named is there, before anything is written.  Raises: UsageError if not."""
+    from dtcwsi.slides import find_slides
+
+    _, slides = _sort(places)
+    if slides:
+        find_slides(slides)
 
 
 def bring_features(run: "Run", places: list[Path], reading: Reading) -> list[Input]:

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from dtcwsi.cli.console import some
-from dtcwsi.errors import FeaturesError
 
 if TYPE_CHECKING:
     from dtcwsi.inference import Run
@@ -17,9 +16,7 @@ def judges_of(trained: "Run", header: "FeaturesHeader") -> "tuple[Run, str]":
 
     Raises: FeaturesError if the run knows another slide by the same name, whose folds and class are not this one's.
     """
-    another = trained.another_slide(header)
-    if another is not None:
-        raise FeaturesError(another)
+    trained.check_same(header)
     slide_id = header.slide_id
     name, many = trained.models[0].name, len(trained.models)
     unseen = trained.not_trained_on(slide_id)

@@ -119,8 +119,12 @@ def concentration(attention: NDArray[np.float64]) -> str:
 
 
 def told_share(share: float) -> str:
-    """Write a share as a percentage that says 100% of the whole alone."""
-    return "over 99.9%" if 0.999 < share < 1 - 1e-9 else f"{share:.1%}" if 0.99 < share <= 0.999 else f"{share:.0%}"
+    """Write a share as a percentage that says 0% of nothing and 100% of the whole alone."""
+    if 0.999 < share < 1 - 1e-6:  # attention is float32
+        return "over 99.9%"
+    if 0 < share < 0.001:
+        return "under 0.1%"
+    return f"{share:.0%}" if 0.1 <= share <= 0.99 or share in (0, 1) or share > 0.999 else f"{share:.1%}"
 
 
 def attention_percentile(attention: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from dtcwsi.classifier import Classifier
 from dtcwsi.ensemble import Answers, ask
-from dtcwsi.errors import UsageError
+from dtcwsi.errors import FeaturesError, UsageError
+from dtcwsi.model_folder import written_by
 from dtcwsi.models import load
+from dtcwsi.store.checksums import read_checksums
 from dtcwsi.store.features import MADE_BY_IF_ASKED, FeaturesHeader, read_features, read_header
 from dtcwsi.store.tables import read_rows
 from dtcwsi.types import Features
@@ -68,12 +70,22 @@ class Run:
         Nothing is known of features, or runs, that do not record their slides' checksums.
         """
         known = self.checksums.get(header.slide_id)
-        if not known or header.slide_fingerprint in (None, known):
+        if known is None or header.slide_fingerprint in (None, known):
             return None
         return (
             f"{header.slide_id!r} is another file than the slide of that name in the cohort of {self.folder} (checksum "
-            f"{header.slide_fingerprint}, there {known}); rename it if it is another slide, or name the file of then"
+            f"{header.slide_fingerprint}, there {known}); rename it if it is another slide, and if it is the same one "
+            "saved anew take the file that the run knows"
         )
+
+    def check_same(self, header: FeaturesHeader) -> None:
+        """Make sure that a name of the cohort is that slide's, whose folds, patient and class are taken by it.
+
+        Raises: FeaturesError if it is another file.
+        """
+        another = self.another_slide(header)
+        if another is not None:
+            raise FeaturesError(another)
 
     def judges(self, slide_id: str) -> "Run":
         """Keep the models that may judge a slide: those that were not trained on it, all if every one was."""
@@ -126,13 +138,13 @@ def load_run(folder: Path) -> Run:
         folder,
         models,
         made_by=card.get("features", {}),
-        version=card.get("versions", {}).get("dtcwsi"),
+        version=written_by(card),
         n_folds=max(len(models), _planned_folds(folder, cohort)),
         folds=tuple(fold.resolve().name for fold in folds),
         seen=tuple(_seen(fold) for fold in folds),
         patients={row["slide_id"]: row["patient_id"] for row in table},
         labels={row["slide_id"]: row["label"] for row in table if row.get("label")},
-        checksums={row["slide_id"]: row["slide_fingerprint"] for row in read_rows(whole / "checksums.csv")},
+        checksums=read_checksums(whole),
     )
 
 
@@ -167,7 +179,7 @@ def judged(run: Run, header: FeaturesHeader, answers: Answers) -> SlidePredictio
 def doubts(run: Run, header: FeaturesHeader) -> list[str]:
     """Say why a run's prediction from a feature file may not hold.
 
-    ``in_training`` if one of the models has seen the slide, by its file's name or by what the file records; that the
+    ``in_training`` if one of the models has seen the slide, by its file's name or by what the file records, or that the
     run knows another slide by this name; the slide recorded if that is another; what the features were made with if
     the run's were made otherwise, or if the file does not say and the run's did.
     """
@@ -185,9 +197,10 @@ def doubts(run: Run, header: FeaturesHeader) -> list[str]:
     if made_by.get("encoder") is None and run.made_by.get("encoder") is not None:
         differing.append(f"the file does not say which encoder made it, trained with {run.made_by['encoder']}")
     known = [header.slide_id, *filter(None, [header.recorded_id])]
-    in_training = ["in_training"] if not run.trained_on.isdisjoint(known) else []
+    another = run.another_slide(header)
+    in_training = ["in_training"] if another is None and not run.trained_on.isdisjoint(known) else []
     differing += [f"the file holds features of {name!r}" for name in known[1:] if name != header.slide_id]
-    differing += filter(None, [run.another_slide(header)])
+    differing += filter(None, [another])
     return [*in_training, *differing]
 
 

@@ -11,6 +11,7 @@ from dtcwsi.bags.splits import Split
 from dtcwsi.errors import UsageError
 from dtcwsi.models import load
 from dtcwsi.store.atomic import plain, write_json
+from dtcwsi.store.checksums import write_checksums
 from dtcwsi.store.digest import digest
 from dtcwsi.store.tables import write_table
 from dtcwsi.training.environment import this_start
@@ -24,7 +25,8 @@ _SETTINGS, _FOLD, _STARTS = "settings.json", "fold.json", "environment.json"
 class RunFolder:
     """A run's folder: ``settings.json``, ``folds.csv``, ``predictions.csv``, ``metrics.json`` and one folder a fold.
 
-    ``environment.json`` tells of every start that trained folds: command, versions, commit.
+    ``environment.json`` tells of every start that trained folds: command, versions, commit; ``checksums.csv`` of the
+    files of the cohort's slides.
 
     A fold is finished when its ``fold.json``, written last, bears the digest of the run's settings
     and its model can be loaded.
@@ -104,15 +106,14 @@ class RunFolder:
     def write_folds(self, cohort: Cohort, tested_in: Mapping[int, int]) -> None:
         """Write ``folds.csv``: slide_id, patient_id, label, and the fold that tests the slide first, if one does.
 
-        ``checksums.csv`` beside it tells by which file of a slide's name its features were made, where they say so.
+        Beside it the slides' checksums, see `dtcwsi.store.checksums`.
         """
         rows = [
             (slide.slide_id, slide.patient_id, slide.label, tested_in.get(row, ""))
             for row, slide in enumerate(cohort.slides)
         ]
         write_table(self.path / "folds.csv", ("slide_id", "patient_id", "label", "fold"), rows)
-        checksums = [(header.slide_id, header.slide_fingerprint or "") for header in cohort.headers]
-        write_table(self.path / "checksums.csv", ("slide_id", "slide_fingerprint"), checksums)
+        write_checksums(self.path, cohort.headers)
 
     def write_predictions(self, class_names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
         """Write ``predictions.csv``: slide_id, label, fold, prediction, prob_<class>... out of fold."""

@@ -126,7 +126,7 @@ def _case(one: _Slide, runs: Mapping[str, RunSummary], classes: Sequence[str], s
         for name, chances in ((name, one.by_run.get(name)) for name in runs)
         if chances is not None
     }
-    checksums = {run.checksums.get(one.slide_id, "") for run in runs.values()} - {""}
+    checksums = {run.checksums[one.slide_id] for run in runs.values() if one.slide_id in run.checksums}
     thumbnail, missing = _thumbnail(slide_files.get(one.slide_id), checksums)
     return Case(
         slide_id=one.slide_id,
@@ -141,9 +141,11 @@ def _case(one: _Slide, runs: Mapping[str, RunSummary], classes: Sequence[str], s
 
 def _thumbnail(path: Path | None, checksums: set[str]) -> tuple[bytes | None, str]:
     """Draw a slide small, or say why not; without ``checksums`` any file of its name will do."""
-    if path is None or not path.exists():
+    if path is None:
         return None, "no slide file"
     try:
+        if not path.exists():
+            return None, "no slide file"
         if checksums and fingerprint(path) not in checksums:
             return None, f"{path.name} is another file than the features were made from"
         with closing(open_slide(path, spacing_um=1.0)) as slide:

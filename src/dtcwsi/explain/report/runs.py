@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dtcwsi.catalog import model_options
 from dtcwsi.errors import UnknownNameError, UsageError
+from dtcwsi.store.checksums import read_checksums
 from dtcwsi.store.tables import read_rows
 
 __all__ = ["FURTHER_METRICS", "METRICS", "Fold", "Metric", "RunSummary", "read_run"]
@@ -157,7 +158,7 @@ def _summary(folder: Path, found: Mapping[str, Any], settings: Mapping[str, Any]
             len(rows), len(classes)
         ),
         left_out=tuple(_left_out(found.get("left_out") or {})),
-        checksums={row["slide_id"]: row["slide_fingerprint"] for row in read_rows(folder / "checksums.csv")},
+        checksums=read_checksums(folder),
     )
 
 
