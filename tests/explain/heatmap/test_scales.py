@@ -22,6 +22,7 @@ def test_one_scale_over_slides_compares_multiples_of_an_even_share():
     np.testing.assert_allclose(scale.heat(small), [1, 0])
     np.testing.assert_allclose(scale.heat(large), 0.5)
     assert scale.label == "attention, percentile over 2 slides"
+    assert "not how much" in scale.caution
 
 
 def test_ranks_spread_the_hottest_patches():

@@ -54,7 +54,7 @@ def draw_heatmap(
     ]
     places = show_panels(page, canvas, panels, columns=2)
     colour_scales(page, places[1:], [ColourScale(scale.ticks, scale.label)])
-    note(page, " ".join(filter(None, (words.foot, _note(layer)))))
+    note(page, " ".join(filter(None, (words.foot, scale.caution, _note(layer)))))
     return page.encode("png")
 
 

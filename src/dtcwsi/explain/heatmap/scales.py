@@ -20,11 +20,15 @@ _LOWEST_SHARE = 0.01
 
 @dataclass(frozen=True)
 class Scale:
-    """A scale from 0 to 1: what its ``label`` says, ``ticks`` (place, words) and the ``place`` of shares (N,) on it."""
+    """A scale from 0 to 1: what its ``label`` says, ``ticks`` (place, words) and the ``place`` of shares (N,) on it.
+
+    ``caution`` says what its colours do not tell.
+    """
 
     label: str
     ticks: tuple[tuple[float, str], ...]
     place: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    caution: str = ""
 
     def heat(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
         """Give the heat of patches, (N,) in 0..1, NaN for those without attention."""
@@ -57,7 +61,8 @@ def _percentile(ordered: NDArray[np.float64], where: str) -> Scale:
         return np.asarray((below + ties / 2) / (len(ordered) - 1)) if len(ordered) > 1 else np.ones(len(shares))
 
     ticks = tuple((percent / 100, str(percent)) for percent in (0, 25, 50, 75, 100))
-    return Scale(f"attention, percentile {where}", ticks, place)
+    caution = "Percentiles tell the order of patches, not how much more one has than another."
+    return Scale(f"attention, percentile {where}", ticks, place, caution)
 
 
 def _rank(ordered: NDArray[np.float64], where: str) -> Scale:
