@@ -22,7 +22,7 @@ def test_extract_writes_one_file_a_slide_and_lists_the_empty_one(run, slides, tm
     assert done.status == 0
     facts = json.loads(done.out)
     assert facts["finished"] == 3
-    assert facts["without_tissue"] == ["glass"]
+    assert list(facts["without_patches"]) == ["glass"]
     assert [row["slide_id"] for row in rows_of(tmp_path / "empty.csv")] == ["glass"]
     with h5py.File(tmp_path / "features/colour-texture/one.h5") as file:
         assert file["features"].shape == (len(file["coords"]), 48)
@@ -309,7 +309,7 @@ def test_tissue_and_regions_from_outside(run, slides, tmp_path):
     assert [(row["slide"], row["step"]) for row in rows_of(tmp_path / "out/failed.csv")] == [("two", "open")]
     assert "'two' has no file in" in done.err
     chosen = run("patch", *common, "--regions", given, "--region-class", "Tumor", "--json")
-    assert json.loads(chosen.out)["without_tissue"] == ["one"]
+    assert list(json.loads(chosen.out)["without_patches"]) == ["one"]
     without = run("patch", *common, "--regions", given, "--region-without", "Tumor", "--json")
     assert json.loads(without.out)["patches"] > 6
 

@@ -116,7 +116,6 @@ def _facts(summary: "Summary", out: Path, shard: str | None, wall_s: float) -> d
         "patches_encoded": sum(result.n_patches or 0 for result in encoded),
         "gigabytes_of_features": sum(r.features_file.stat().st_size for r in encoded if r.features_file) / 1e9,
         "seconds": {**summary.seconds, "in_all": wall_s},
-        "without_tissue": list(summary.empty),
         "without_patches": summary.empty,
         "failed": [dict(zip(("slide", "step", "reason"), failure, strict=True)) for failure in summary.failed],
         "out": str(out),
