@@ -168,7 +168,7 @@ def test_a_run_of_another_version_is_told(run, cohort, trained, tmp_path):
         card.write_text(json.dumps({**told, "versions": {**told["versions"], "dtcwsi": "0.0.1"}}))
     done = run("predict", old, cohort / "features/s00.h5")
     assert "was trained with dtcwsi 0.0.1, and this is " in done.err
-    assert "its predictions may differ; compare them with the run's predictions.csv, or pip install" in done.err
+    assert "its predictions may differ; compare them with the run's predictions.csv, or install" in done.err
     assert "was trained with dtcwsi" not in run("predict", trained, cohort / "features/s00.h5").err
 
 

@@ -89,7 +89,7 @@ def _warn_of_run(run: "Run") -> None:
     if run.version not in (None, here) and run.version[0].isdigit():
         say(
             f"warning: {run.folder} was trained with dtcwsi {run.version}, and this is {here}: its predictions may "
-            f"differ; compare them with the run's predictions.csv, or pip install dtcwsi=={run.version}"
+            f"differ; compare them with the run's predictions.csv, or install dtcwsi {run.version}"
         )
 
 
