@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from dtcwsi.nn import nystrom
-from dtcwsi.nn.nystrom import NystromAttention, convolved, pseudo_inverse, times_iterated
+from dtcwsi.nn.inverse import inverse_of
+from dtcwsi.nn.nystrom import NystromAttention, convolved, normed_behind_pad
 
 HEADS, LANDMARKS, WIDTH = 2, 4, 6
 
@@ -19,6 +20,10 @@ def pseudo_inverses(matrices: Tensor, iterations: int) -> Tensor:
         product = matrices @ guess
         guess = 0.25 * guess @ (13 * unit - product @ (15 * unit - product @ (7 * unit - product)))
     return guess
+
+
+def behind_pad(rows: Tensor) -> Tensor:
+    return torch.nn.functional.pad(rows, (0, 0, 1, 0))
 
 
 def padded_reference(layer: NystromAttention, rows: Tensor, bias: Tensor) -> Tensor:
@@ -66,8 +71,8 @@ def test_exact_algebra_gives_what_the_padded_matrices_give(
     layer = NystromAttention(WIDTH, heads=HEADS, landmarks=LANDMARKS, kernel=5).double()
     rows, bias = torch.randn(count, WIDTH, dtype=torch.float64), torch.randn(count, dtype=torch.float64)
     wanted = padded_reference(layer, rows, bias)
-    torch.testing.assert_close(layer(rows, bias), wanted, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(layer.of_first(rows, bias)[0], wanted[:1], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(layer(behind_pad(rows), bias), wanted, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(layer.of_first(behind_pad(rows), bias)[0], wanted[:1], rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.usefixtures("pace")
@@ -76,8 +81,10 @@ def test_gradients_of_the_first_token_are_those_of_all_tokens() -> None:
     layer = NystromAttention(WIDTH, heads=HEADS, landmarks=LANDMARKS, kernel=5).double()
     rows = torch.randn(11, WIDTH, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(11, dtype=torch.float64, requires_grad=True)
-    wanted = torch.autograd.grad(layer(rows, bias)[0].square().sum(), [rows, bias, layer.qkv.weight])
-    found = torch.autograd.grad(layer.of_first(rows, bias)[0].square().sum(), [rows, bias, layer.qkv.weight])
+    wanted = torch.autograd.grad(layer(behind_pad(rows), bias)[0].square().sum(), [rows, bias, layer.qkv.weight])
+    found = torch.autograd.grad(
+        layer.of_first(behind_pad(rows), bias)[0].square().sum(), [rows, bias, layer.qkv.weight]
+    )
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
 
 
@@ -85,9 +92,9 @@ def test_the_weights_of_the_first_token_leave_to_pads_what_pads_take() -> None:
     torch.manual_seed(0)
     layer = NystromAttention(WIDTH, heads=HEADS, landmarks=LANDMARKS, kernel=5, iterations=20).double()
     full, short = (torch.randn(count, WIDTH, dtype=torch.float64) for count in (8, 7))
-    shares = layer.shares_of_first(full, torch.zeros(8, dtype=torch.float64)).sum(dim=0)
+    shares = layer.shares_of_first(behind_pad(full), torch.zeros(8, dtype=torch.float64)).sum(dim=0)
     torch.testing.assert_close(shares, torch.ones_like(shares), rtol=1e-6, atol=1e-6)
-    assert (layer.shares_of_first(short, torch.zeros(7, dtype=torch.float64)).sum(dim=0) < 0.999).all()
+    assert (layer.shares_of_first(behind_pad(short), torch.zeros(7, dtype=torch.float64)).sum(dim=0) < 0.999).all()
 
 
 @pytest.mark.parametrize("taps", [1, 3, 33])
@@ -102,13 +109,38 @@ def test_banded_products_convolve(count: int, taps: int) -> None:
         torch.testing.assert_close(made, wanted)
 
 
-@pytest.mark.parametrize("iterations", [0, 1, 5])
-def test_inverses_are_those_of_the_published_iteration(iterations: int) -> None:
+@pytest.mark.parametrize("iterations", [0, 1, 2, 6])
+def test_products_with_inverses_are_those_of_the_published_iteration(iterations: int) -> None:
     torch.manual_seed(0)
     matrices = torch.randn(3, 32, 32, dtype=torch.float64).mul(2).softmax(dim=2)
-    rows = torch.randn(3, 5, 32, dtype=torch.float64)
-    found = pseudo_inverse(matrices, iterations)
-    torch.testing.assert_close(found, pseudo_inverses(matrices, iterations), rtol=1e-10, atol=1e-10)
-    for more in (0, 1, 2):
-        wanted = rows @ pseudo_inverses(matrices, iterations + more)
-        torch.testing.assert_close(times_iterated(rows, matrices, found, more), wanted, rtol=1e-10, atol=1e-10)
+    rows, columns = torch.randn(3, 5, 32, dtype=torch.float64), torch.randn(3, 32, 7, dtype=torch.float64)
+    wanted = pseudo_inverses(matrices, iterations)
+    for left in range(min(3, iterations) + 1):
+        found = inverse_of(matrices, iterations, left=left)
+        torch.testing.assert_close(found.behind(rows), rows @ wanted, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(found.before(columns), wanted @ columns, rtol=1e-10, atol=1e-10)
+        some = slice(1, 3)
+        torch.testing.assert_close(found.of(some).behind(rows[some]), (rows @ wanted)[some], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("sharp", [0.5, 3.0, 10.0])
+def test_single_precision_is_about_as_good_as_that_of_the_published_iteration(sharp: float) -> None:
+    torch.manual_seed(0)
+    queries = torch.randn(2, 256, 64, dtype=torch.float64)
+    keys = 0.7 * (queries + torch.randn(2, 256, 64, dtype=torch.float64))
+    matrices = (queries @ keys.mT * sharp / 64).softmax(dim=2)
+    columns = torch.randn(2, 256, 64, dtype=torch.float64)
+    wanted = pseudo_inverses(matrices, 6) @ columns
+    found = inverse_of(matrices.float(), 6, left=1).before(columns.float()).double()
+    assert (found - wanted).norm() < 3e-5 * wanted.norm()
+
+
+def test_the_pad_stays_zero_whatever_the_norm_adds() -> None:
+    norm = torch.nn.LayerNorm(4)
+    torch.nn.init.ones_(norm.bias)
+    rows = torch.randn(3, 4, requires_grad=True)
+    made = normed_behind_pad(norm, behind_pad(rows))
+    assert not made[0].any()
+    torch.testing.assert_close(made[1:], norm(rows))
+    found, wanted = (torch.autograd.grad(each.square().sum(), [rows, norm.bias]) for each in (made, norm(rows)))
+    torch.testing.assert_close(found, wanted)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dtcwsi.aggregators.abmil import Abmil
 from dtcwsi.aggregators.transmil import TransMil
+from dtcwsi.nn.nystrom import normed_behind_pad
 from dtcwsi.nn.projection import projection_of
 from dtcwsi.nn.segment import segment_softmax
 from dtcwsi.nn.teaching import Teaching
@@ -189,8 +190,9 @@ class MhimTransMil(TransMil):
         """Say how much the class token attends to each token in the first layer, head by head."""
         sizes, looked = offsets.diff().tolist(), [projected.new_zeros(0, self.first.heads)]
         for rows, biases in zip(torch.split(projected, sizes), torch.split(bias, sizes), strict=True):
-            line = torch.cat([self.class_token[0].to(rows.dtype), rows])
-            looked.append(self.first.shares_of_first(self.first_norm(line), nn.functional.pad(biases, (1, 0)))[1:])
+            line = torch.cat([nn.functional.pad(self.class_token[0].to(rows.dtype), (0, 0, 1, 0)), rows])
+            normed = normed_behind_pad(self.first_norm, line)
+            looked.append(self.first.shares_of_first(normed, nn.functional.pad(biases, (1, 0)))[1:])
         return torch.cat(looked)
 
     def _repeated(self, count: int) -> int:  # noqa: ARG002

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
-from dtcwsi.nn.nystrom import NystromAttention
+from dtcwsi.nn.nystrom import NystromAttention, normed_behind_pad
 from dtcwsi.options import check_heads, check_share, check_whole_number
 from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.types import Aggregated, CompressedBags
@@ -89,15 +89,16 @@ class TransMil(nn.Module):
         count, again = len(rows), self._repeated(len(rows))
         if not count:
             return self.class_token[0], bias
-        line = torch.cat([self.class_token[0].to(rows.dtype), rows, rows[:again]])
+        front = pad(self.class_token[0].to(rows.dtype), (0, 0, 1, 0))  # a row of zeros for the pads of the attention
+        line = torch.cat([front, rows, rows[:again]])
         bias = torch.cat([bias.new_zeros(1), bias, bias[:again]])
         gate = torch.cat([gate, gate[:again]]).exp().to(rows.dtype)
-        line = line + self.first(self.first_norm(line), bias)
-        line = torch.cat([line[:1], self._placed(line[1:] * gate[:, None])])
-        found, shares = self.second.of_first(self.second_norm(line), bias)
+        line = self.first(normed_behind_pad(self.first_norm, line), bias).add_(line[1:])
+        line = torch.cat([front[:1], line[:1], self._placed(line[1:] * gate[:, None])])
+        found, shares = self.second.of_first(normed_behind_pad(self.second_norm, line), bias)
         shares = shares[1:].clamp_min(0)
         shares = shares[:count] + pad(shares[count:], (0, count - again))
-        return line[:1] + found, shares / shares.sum().clamp_min(1e-30)
+        return line[1:2] + found, shares / shares.sum().clamp_min(1e-30)
 
     def _repeated(self, count: int) -> int:
         """Count the tokens that are repeated throughout to fill the square."""

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, pad, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["NystromAttention", "convolved", "pseudo_inverse", "times_iterated"]
+from dtcwsi.nn.inverse import FactoredInverse, inverse_of
+
+__all__ = ["NystromAttention", "convolved", "normed_behind_pad"]
 
 _KEYS_AT_ONCE, _TOKENS_AT_ONCE = 4096, 4096
 _LEFT_FOR_ONE = 2  # iterations of the inverse: three cost a training step more than they spare
@@ -39,28 +41,30 @@ class NystromAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, rows: Float[Tensor, "tokens width"], bias: Float[Tensor, "tokens"]
+        self, padded: Float[Tensor, "pad_and_tokens width"], bias: Float[Tensor, "tokens"]
     ) -> Float[Tensor, "tokens width"]:
-        """Attend from every token; ``bias`` is added to the logits of its key."""
-        padded, reach = _with_pad(rows), self._key_bias(rows, bias)
-        left = 0 if _wants_few_launches(rows) else 1
-        query_marks, key_marks, weights, middle, inverses = self._marks(rows, left=left)
-        heads = []
+        """Attend from every token; ``bias`` is added to the logits of its key.
+
+        The first of the rows is zero and stands for all pads, see `normed_behind_pad`.
+        """
+        rows = padded[1:]
+        reach, heads = self._key_bias(rows, bias), []
+        query_marks, key_marks, weights, inverse = self._marks(rows, left=0 if _wants_few_launches(rows) else 1)
         for some in self._heads_at_once(rows):
             queries, keys, values = self._mapped(padded, self._weights()[:, some])
             reached = _attend_from_few(query_marks[some], keys, values, reach)
-            marked = times_iterated(reached.mT, middle[some].mT, inverses[some].mT, left).mT.contiguous()
+            marked = inverse.of(some).before(reached).contiguous()
             found = _attend(queries[:, 1:], key_marks[some], marked, weights, scale=self.scale)
             found = found + convolved(values[:, 1:], self.convolution.weight[some, 0, :, 0])
             heads.append(found.transpose(0, 1).flatten(1))
         return self._merged(heads)
 
     def of_first(
-        self, rows: Float[Tensor, "tokens width"], bias: Float[Tensor, "tokens"]
+        self, padded: Float[Tensor, "pad_and_tokens width"], bias: Float[Tensor, "tokens"]
     ) -> tuple[Float[Tensor, "1 width"], Float[Tensor, "tokens"]]:
         """Attend from the first token alone, and say how much to each token, a mean over heads without gradient."""
-        of_value = self._weights()[2]
-        shares = self._shares(rows, bias)
+        of_value, rows = self._weights()[2], padded[1:]
+        shares = self._shares(padded, bias)
         found = of_value @ (shares.T @ rows)[:, :, None]
         half = self.convolution.weight.shape[2] // 2
         near = rows[: half + 1]
@@ -70,21 +74,20 @@ class NystromAttention(nn.Module):
 
     @torch.no_grad()
     def shares_of_first(
-        self, rows: Float[Tensor, "tokens width"], bias: Float[Tensor, "tokens"]
+        self, padded: Float[Tensor, "pad_and_tokens width"], bias: Float[Tensor, "tokens"]
     ) -> Float[Tensor, "tokens heads"]:
         """Say how much the first token attends to each token, head by head, without gradient."""
-        return self._shares(rows, bias)
+        return self._shares(padded, bias)
 
-    def _shares(self, rows: Tensor, bias: Tensor) -> Float[Tensor, "tokens heads"]:
+    def _shares(self, padded: Tensor, bias: Tensor) -> Float[Tensor, "tokens heads"]:
         """Go from the first token over the landmarks to the tokens; pads have no value, only weight."""
         of_query, of_key, _ = self._weights()
-        padded, reach = _with_pad(rows), self._key_bias(rows, bias)
-        few = _wants_few_launches(rows)
-        left = 0 if few else min(_LEFT_FOR_ONE, self.iterations)
-        query_marks, key_marks, weights, middle, inverses = self._marks(rows, left=left)
+        rows, few = padded[1:], _wants_few_launches(padded)
+        reach = self._key_bias(rows, bias)
+        query_marks, key_marks, weights, inverse = self._marks(rows, left=0 if few else _LEFT_FOR_ONE)
         query = linear(rows[:1], of_query.flatten(0, 1)).view(self.heads, 1, -1) * self.scale
         near = _softmax(query @ key_marks.mT, weights)
-        over = times_iterated(near, middle, inverses, left)
+        over = inverse.behind(near)
         heads = []
         for some in self._heads_at_once(rows):
             keys = self._mapped(padded, of_key[None, some])[0]
@@ -94,11 +97,11 @@ class NystromAttention(nn.Module):
 
     def _marks(
         self, rows: Float[Tensor, "tokens width"], *, left: int
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None, FactoredInverse]:
         """Give the landmarks' queries and keys, of means of groups of tokens; pads of 0 fill the first groups.
 
-        Groups of pads alone are one landmark. Also the logs of how many each landmark is, None where all are one; how
-        they attend to each other, and the inverse of that with ``left`` iterations to go.
+        Groups of pads alone are one landmark. Also the logs of how many each landmark is, None where all are one, and
+        the inverse of how they attend to each other, with ``left`` iterations to go.
         """
         group = math.ceil(len(rows) / self.landmarks)
         empty, pads = divmod(group * self.landmarks - len(rows), group)
@@ -112,7 +115,8 @@ class NystromAttention(nn.Module):
         query_marks, key_marks = marks[:, 0].transpose(0, 1) * self.scale, marks[:, 1].transpose(0, 1)
         weights = counts.log() if empty > 1 else None
         middle = _softmax(query_marks @ key_marks.mT, weights)
-        return query_marks, key_marks, weights, middle, pseudo_inverse(middle, self.iterations - left, counts)
+        left = min(left, self.iterations)
+        return query_marks, key_marks, weights, inverse_of(middle, self.iterations, left=left, counts=counts)
 
     def _key_bias(self, rows: Tensor, bias: Tensor) -> Float[Tensor, "tokens_plus_one"]:
         """Put in front of the tokens' biases that of the one key that stands for all pads."""
@@ -139,6 +143,15 @@ class NystromAttention(nn.Module):
         return rows
 
 
+def normed_behind_pad(
+    norm: nn.LayerNorm, rows: Float[Tensor, "pad_and_tokens width"]
+) -> Float[Tensor, "pad_and_tokens width"]:
+    """Normalise rows, but for the first, which stands for all pads and becomes zero."""
+    made: Tensor = norm(rows)
+    made[0] = 0
+    return made
+
+
 def convolved(
     rows: Float[Tensor, "heads tokens width"], kernels: Float[Tensor, "heads taps"]
 ) -> Float[Tensor, "heads tokens width"]:
@@ -153,49 +166,6 @@ def convolved(
     seen = room.unfold(1, block + taps - 1, block)
     made = (seen.flatten(1, 2) @ bands).view(*seen.shape[:3], block)
     return made.mT.flatten(1, 2)[:, :count]
-
-
-def pseudo_inverse(
-    matrices: Float[Tensor, "heads size size"], iterations: int, counts: Float[Tensor, "size"] | None = None
-) -> Float[Tensor, "heads size size"]:
-    """Approximate Moore-Penrose inverses, from the transposes over the largest sums of rows and columns of all heads.
-
-    An iteration makes Z (13 - P (15 - P (7 - P))) / 4 of Z, where P = A Z. ``counts`` says how many equal rows and
-    columns of a larger matrix each row and column stands for: a column holds their sum, the inverse's columns too.
-    Source: Razavi et al. 2014, as Xiong et al. 2021 use it.
-    """
-    counts = matrices.new_ones(matrices.shape[-1]) if counts is None else counts
-    flipped, sizes = matrices.mT * counts / counts[:, None], matrices.abs()
-    inverse = flipped / (sizes.sum(dim=-1).amax() * flipped.abs().sum(dim=-1).amax())
-    unit = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
-    for _ in range(iterations):
-        product = matrices @ inverse
-        inner = torch.baddbmm(unit, product, 7 * unit - product, beta=15, alpha=-1)
-        inner = torch.baddbmm(unit, product, inner, beta=13, alpha=-1)
-        inverse = torch.baddbmm(unit, inverse, inner, beta=0, alpha=0.25)
-    return inverse
-
-
-def times_iterated(
-    rows: Float[Tensor, "*heads rows size"],
-    matrices: Float[Tensor, "*heads size size"],
-    inverse: Float[Tensor, "*heads size size"],
-    iterations: int = 1,
-) -> Float[Tensor, "*heads rows size"]:
-    """Multiply some rows by what more iterations of `pseudo_inverse` would make, without making it.
-
-    An iteration takes four products with what was before it: one spares much at a quarter of the rows, two at one row.
-    """
-    if not iterations:
-        return rows @ inverse
-
-    def before(some: Tensor) -> Tensor:
-        return times_iterated(some, matrices, inverse, iterations - 1)
-
-    first = before(rows)
-    inner = 7 * first - before(first @ matrices)
-    inner = 15 * first - before(inner @ matrices)
-    return (13 * first - before(inner @ matrices)) / 4
 
 
 def _softmax(logits: Float[Tensor, "*rows keys"], weights: Float[Tensor, "keys"] | None) -> Tensor:
@@ -255,7 +225,3 @@ def _over_landmarks(
 
 def _means(rows: Float[Tensor, "tokens width"], group: int) -> Float[Tensor, "groups width"]:
     return rows.view(len(rows) // group, group, rows.shape[1]).mean(dim=1)
-
-
-def _with_pad(rows: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens_plus_one width"]:
-    return torch.cat([rows.new_zeros(1, rows.shape[1]), rows])
