@@ -1,6 +1,7 @@
 """Patches a second from a slide file to features: ours, a plain loop, CLAM's, TRIDENT's, the network alone; one run.
 
-python benchmarks/extract_speed.py --work DIR [--published DIR] [--networks NAME ...] [--patches N] --out FILE
+python benchmarks/extract_speed.py --work DIR [--published DIR] [--networks NAME ...] [--patches N] [--sides NAME ...]
+    --out FILE
 
 The first N patches of a drawn slide, in the order of its grid, with timm's networks and random weights. alone: the
 network, on our back end, on the same tiles in memory, prepared. ours: `patch_batches` and `encode_prepared`, from the
@@ -85,7 +86,7 @@ def extractors(name: str, info: SlideInfo, grid: PatchGrid, asked: argparse.Name
 
     sides: dict[str, Side] = {"alone": alone, "ours": ours, "plain": plain}
     loops = published_loops(info, grid, other, usual, asked.work, asked.published) if asked.published else {}
-    return sides | loops
+    return {side: call for side, call in (sides | loops).items() if asked.sides is None or side in asked.sides}
 
 
 def in_turns(sides: dict[str, Side], patches: int) -> dict[str, float]:
@@ -107,6 +108,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", default=["tf_efficientnet_lite0"])
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--patches", type=int, default=4000)
+    parser.add_argument("--sides", nargs="*", help="of a network: alone, ours, plain, clam, trident; all without")
     parser.add_argument("--side", type=int, default=40_000)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
