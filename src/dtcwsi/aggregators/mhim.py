@@ -190,8 +190,7 @@ class MhimTransMil(TransMil):
         """Say how much the class token attends to each token in the first layer, head by head."""
         sizes, looked = offsets.diff().tolist(), [projected.new_zeros(0, self.first.heads)]
         for rows, biases in zip(torch.split(projected, sizes), torch.split(bias, sizes), strict=True):
-            line = torch.cat([nn.functional.pad(self.class_token[0].to(rows.dtype), (0, 0, 1, 0)), rows])
-            normed = normed_behind_pad(self.first_norm, line)
+            normed = normed_behind_pad(self.first_norm, self._behind_class(rows))
             looked.append(self.first.shares_of_first(normed, nn.functional.pad(biases, (1, 0)))[1:])
         return torch.cat(looked)
 

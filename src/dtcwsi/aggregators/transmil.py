@@ -89,16 +89,20 @@ class TransMil(nn.Module):
         count, again = len(rows), self._repeated(len(rows))
         if not count:
             return self.class_token[0], bias
-        front = pad(self.class_token[0].to(rows.dtype), (0, 0, 1, 0))  # a row of zeros for the pads of the attention
-        line = torch.cat([front, rows, rows[:again]])
+        line = self._behind_class(rows, rows[:again])
+        pads = line[:1]
         bias = torch.cat([bias.new_zeros(1), bias, bias[:again]])
         gate = torch.cat([gate, gate[:again]]).exp().to(rows.dtype)
         line = self.first(normed_behind_pad(self.first_norm, line), bias).add_(line[1:])
-        line = torch.cat([front[:1], line[:1], self._placed(line[1:] * gate[:, None])])
+        line = torch.cat([pads, line[:1], self._placed(line[1:] * gate[:, None])])
         found, shares = self.second.of_first(normed_behind_pad(self.second_norm, line), bias)
         shares = shares[1:].clamp_min(0)
         shares = shares[:count] + pad(shares[count:], (0, count - again))
         return line[1:2] + found, shares / shares.sum().clamp_min(1e-30)
+
+    def _behind_class(self, *rows: Float[Tensor, "tokens width"]) -> Float[Tensor, "pad_and_tokens width"]:
+        """Put tokens behind the class token, and that behind a row of zeros for the pads of the attention."""
+        return torch.cat([pad(self.class_token[0].to(rows[0].dtype), (0, 0, 1, 0)), *rows])
 
     def _repeated(self, count: int) -> int:
         """Count the tokens that are repeated throughout to fill the square."""
