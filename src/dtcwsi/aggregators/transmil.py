@@ -100,7 +100,7 @@ class TransMil(nn.Module):
         shares = shares[:count] + pad(shares[count:], (0, count - again))
         return line[1:2] + found, shares / shares.sum().clamp_min(1e-30)
 
-    def _behind_class(self, *rows: Float[Tensor, "tokens width"]) -> Float[Tensor, "pad_and_tokens width"]:
+    def _behind_class(self, *rows: Float[Tensor, "_ width"]) -> Float[Tensor, "pad_and_tokens width"]:
         """Put tokens behind the class token, and that behind a row of zeros for the pads of the attention."""
         return torch.cat([pad(self.class_token[0].to(rows[0].dtype), (0, 0, 1, 0)), *rows])
 
