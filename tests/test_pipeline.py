@@ -133,6 +133,44 @@ def test_a_replaced_slide_is_noticed_a_copied_one_is_not(job, write_slide, tissu
     assert extract_slide(job).done == ALL
 
 
+class _Replacing:
+    """Encodes as another encoder does, and meanwhile somebody works on the slide's file."""
+
+    def __init__(self, encoder, happens):
+        self._encoder, self._happens = encoder, happens
+
+    def __getattr__(self, name):
+        return getattr(self._encoder, name)
+
+    def encode(self, pixels):
+        self._happens()
+        return self._encoder.encode(pixels)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("how", ["moved over", "written to", "removed"])
+def test_a_slide_that_changes_while_it_is_read_fails_and_the_next_run_does_it(
+    job, write_slide, tissue_picture, tmp_path, how, workers
+):
+    other = write_slide(tmp_path / "b.tif", tissue_picture(1024, [(500, 500, 300)]))
+
+    def happens():
+        if how == "moved over" and other.exists():
+            other.replace(job.path)
+        elif how == "written to":
+            job.path.write_bytes(other.read_bytes())
+        elif how == "removed":
+            job.path.unlink(missing_ok=True)
+
+    troubled = replace(job, encoder=_Replacing(job.encoder, happens), workers=workers)
+    expected = "restore it" if how == "removed" else "'a.tif' changed while it was read; wait"
+    with pytest.raises(SlideError, match=f"{expected}.* run the same command again"):
+        extract_slide(troubled)
+    assert not job.features_file.exists()
+    if how != "removed":
+        assert extract_slide(job).done == ALL
+
+
 @pytest.mark.parametrize(
     "damage", [lambda content: b"", lambda content: content[: len(content) // 2], lambda content: b"\0" * len(content)]
 )

@@ -13,14 +13,14 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dtcwsi.encoders import Encoder, check_spacing, encode_once
-from dtcwsi.errors import EncoderError, StoreError
+from dtcwsi.errors import EncoderError, SlideError, StoreError
 from dtcwsi.job import SlideJob
 from dtcwsi.patches import (
     GridParameters,
@@ -51,6 +51,13 @@ _SCORED_AT_ONCE = 64
 __all__ = ["SlideJob", "SlideResult", "check_encoder", "extract_slide"]
 
 
+class _Made(NamedTuple):
+    """What the file of a step says of what made it: the digest of it all, and the checksum of the slide's file."""
+
+    digest: str
+    slide: str
+
+
 @dataclass
 class SlideResult:
     """What came of a slide: resolution, findings, the steps that were done anew and the seconds they took.
@@ -68,13 +75,12 @@ class SlideResult:
     no_patches: str = ""
 
 
-def check_encoder(job: SlideJob) -> None:
-    """Refuse to put features in the place of those of another encoder that has the same name.  Raises: EncoderError."""
-    encoder = job.encoder
-    before = read_attributes(job.features_file).get("encoder_digest")
-    if encoder is not None and before not in (None, encoder.digest):
+def check_encoder(encoder: Encoder, features_file: Path) -> None:
+    """Refuse to put features where those of another encoder of the same name are.  Raises: EncoderError."""
+    before = read_attributes(features_file).get("encoder_digest")
+    if before not in (None, encoder.digest):
         raise EncoderError(
-            f"{job.features_file} holds features of another encoder called {encoder.name!r} (digest {before}, this one "
+            f"{features_file} holds features of another encoder called {encoder.name!r} (digest {before}, this one "
             f"has {encoder.digest}); give the file of weights another name, or name another --out"
         )
 
@@ -82,18 +88,23 @@ def check_encoder(job: SlideJob) -> None:
 def extract_slide(job: SlideJob) -> SlideResult:
     """Take one slide through every step that is not already finished.
 
-    A slide without tissue is a finished slide with zero patches.
+    A slide without tissue is a finished slide with zero patches. One whose file is replaced or written to while it is
+    read fails: nothing is kept that might be of two files.
     Raises: SlideError, EncoderError, FeaturesError, StoreError; whatever was finished before stays finished.
     """
     job.begin("open")
     check_file(job.path)
-    seconds: dict[str, float] = {}
+    file, seconds = fingerprint(job.path), dict[str, float]()
     seen = read_provenance(job.contours_file)
     spacing_um = job.likely_spacing(seen)
-    todo = list(_unfinished(job, spacing_um)) if spacing_um is not None else ["tissue"]
+    todo = list(_unfinished(job, spacing_um, file)) if spacing_um is not None else ["tissue"]
     if todo:
         with closing(open_slide(job.path, spacing_um=job.spacing_um, override=job.override_spacing)) as slide:
-            todo = _do(job, slide, _unfinished(job, slide.info.spacing_um), seconds)
+            try:
+                todo = _do(job, slide, _unfinished(job, slide.info.spacing_um, file), seconds)
+            except SlideError:
+                _check_same(job, file)  # a file that is written to looks damaged
+                raise
             seen = read_provenance(job.contours_file)
     n_patches = None if job.grid is None else count_patches(job.patches_file)
     return SlideResult(
@@ -108,15 +119,31 @@ def extract_slide(job: SlideJob) -> SlideResult:
     )
 
 
-def _unfinished(job: SlideJob, spacing_um: float) -> dict[str, str]:
-    """The steps whose files are not as the job wants them, and the digests they must get."""
-    stored = job.stored_digests()
-    return {step: made for step, made in job.digests(spacing_um).items() if stored[step] != made}
+def _unfinished(job: SlideJob, spacing_um: float, file: str) -> dict[str, _Made]:
+    """The steps whose files are not as the job wants them, and what they must say of what made them."""
+    stored, wanted = job.stored_digests(), job.digests(spacing_um, file)
+    return {step: _Made(digest, file) for step, digest in wanted.items() if stored[step] != digest}
 
 
-def _do(job: SlideJob, slide: SlideReader, todo: dict[str, str], seconds: dict[str, float]) -> list[str]:
-    if "features" in todo:
-        check_encoder(job)
+def _check_same(job: SlideJob, file: str) -> None:
+    """Make sure that what was read is of the file with this checksum.  Raises: SlideError if it may not be."""
+    try:
+        same = fingerprint(job.path) == file
+    except OSError as error:
+        raise SlideError(
+            f"{job.path.name!r} could be read no longer when all of it was read ({error.strerror}); restore it and run "
+            "the same command again"
+        ) from error
+    if not same:
+        raise SlideError(
+            f"{job.path.name!r} changed while it was read; wait until nothing writes to it, and run the same command "
+            "again"
+        )
+
+
+def _do(job: SlideJob, slide: SlideReader, todo: dict[str, _Made], seconds: dict[str, float]) -> list[str]:
+    if "features" in todo and job.encoder is not None:
+        check_encoder(job.encoder, job.features_file)
     for step, made in todo.items():
         job.begin(step)
         if step == "tissue":
@@ -128,7 +155,7 @@ def _do(job: SlideJob, slide: SlideReader, todo: dict[str, str], seconds: dict[s
     return list(todo)
 
 
-def _segment(job: SlideJob, slide: SlideReader, made: str, seconds: dict[str, float]) -> None:
+def _segment(job: SlideJob, slide: SlideReader, made: _Made, seconds: dict[str, float]) -> None:
     with _timed(seconds, "tissue"):
         info = slide.info
         longest_um = max(info.width_px, info.height_px) * info.spacing_um
@@ -138,13 +165,14 @@ def _segment(job: SlideJob, slide: SlideReader, made: str, seconds: dict[str, fl
             mask = segment_tissue(picture, pixel_level0, info.spacing_um, job.tissue)
         else:
             mask = given_tissue(outline, info)
+        _check_same(job, made.slide)
         drawn = cv2.cvtColor(draw_overlay(picture, pixel_level0, mask), cv2.COLOR_RGB2BGR)
         write_bytes(job.contours_file.with_suffix(".jpg"), cv2.imencode(".jpg", drawn)[1].tobytes())
         provenance = {
-            "digest": made,
+            "digest": made.digest,
             "parameters": asdict(job.tissue),
             "slide": str(job.path.absolute()),
-            "fingerprint": fingerprint(job.path),
+            "fingerprint": made.slide,
             "spacing_um": info.spacing_um,
             "given_spacing_um": job.spacing_um,
             "override_spacing": job.override_spacing,
@@ -154,7 +182,7 @@ def _segment(job: SlideJob, slide: SlideReader, made: str, seconds: dict[str, fl
         write_contours(job.contours_file, mask, provenance)
 
 
-def _cut(job: SlideJob, info: SlideInfo, parameters: GridParameters, made: str, seconds: dict[str, float]) -> None:
+def _cut(job: SlideJob, info: SlideInfo, parameters: GridParameters, made: _Made, seconds: dict[str, float]) -> None:
     with _timed(seconds, "patches"):
         mask, region, outlines = read_contours(job.contours_file), None, tuple[Outline, ...]()
         if job.regions is not None:
@@ -169,6 +197,7 @@ def _cut(job: SlideJob, info: SlideInfo, parameters: GridParameters, made: str, 
         scores: dict[str, NDArray[np.float32]] = {}
         if job.quality is not None:
             grid, scores, dropped = _sifted(job, info, grid, job.quality)
+            _check_same(job, made.slide)
             attributes |= dropped
         if not len(grid):
             attributes["no_patches"] = _why_none(job, mask, region, outlines, attributes)
@@ -207,7 +236,7 @@ def _sifted(
     return grid, {name: values[kept] for name, values in scores.items()}, dropped
 
 
-def _encode(job: SlideJob, info: SlideInfo, encoder: Encoder, made: str, seconds: dict[str, float]) -> None:
+def _encode(job: SlideJob, info: SlideInfo, encoder: Encoder, made: _Made, seconds: dict[str, float]) -> None:
     if job.grid is not None and not job.any_spacing:
         check_spacing(encoder, job.grid.patch_spacing_um)
     grid = read_patches(job.patches_file)
@@ -233,6 +262,7 @@ def _encode(job: SlideJob, info: SlideInfo, encoder: Encoder, made: str, seconds
                 writer.append(rows)
             if job.on_patches is not None:
                 job.on_patches(len(rows))
+        _check_same(job, made.slide)
         if left is not None:
             late["n_own_stain"] = getattr(encoder, "stain_left", left) - left
 
@@ -272,11 +302,11 @@ def _embedded(
         yield made
 
 
-def _described(info: SlideInfo, made: str) -> dict[str, Any]:
+def _described(info: SlideInfo, made: _Made) -> dict[str, Any]:
     return {
-        "digest": made,
+        "digest": made.digest,
         "slide_id": info.slide_id.encode(errors="backslashreplace").decode(),  # file names need not be UTF-8
-        "slide_fingerprint": fingerprint(info.path),
+        "slide_fingerprint": made.slide,
         "slide_spacing_um": info.spacing_um,
         "width_level0": info.width_px,
         "height_level0": info.height_px,
@@ -288,9 +318,13 @@ def _check_space(path: Path, need_bytes: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if free < need_bytes:
         raise StoreError(
-            f"the disk is full: {path.name} needs {need_bytes / 1e6:.0f} MB and {free / 1e6:.0f} MB are free; "
+            f"the disk is full: {path.name} needs {_size(need_bytes)} and {_size(free)} are free; "
             "free space and run the same command again"
         )
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.0f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:,.0f} kB"
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dtcwsi.encoders import cards, load_encoder
+from dtcwsi.encoders import cards, hub, load_encoder
 from dtcwsi.errors import EncoderError
 
 timm = pytest.importorskip("timm")
@@ -147,6 +147,29 @@ def test_attempts_of_the_hubs_client_are_not_told_one_by_one(cache, monkeypatch,
         load_encoder("kaiko")
     assert "Retrying" not in caplog.text
     assert huggingface_hub.utils.logging.get_verbosity() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("kaiko", "the hub cannot be reached: download"),
+        ("resnet18", r"hub \(it cannot be reached\): download"),
+    ],
+)
+def test_a_hub_whose_name_leads_nowhere_is_not_tried_again_and_again(cache, monkeypatch, name, told):
+    asked = []
+
+    def unknown(host, *_, **__):
+        asked.append(host)
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "getproxies", dict)
+    monkeypatch.setattr(hub.socket, "getaddrinfo", unknown)
+    with pytest.raises(EncoderError, match=told):
+        load_encoder(name)
+    assert asked == ["huggingface.co"]
+    assert constants.HF_HUB_OFFLINE is False
 
 
 def test_a_folder_without_weights_names_what_it_looked_for(tmp_path):

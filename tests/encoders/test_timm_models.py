@@ -76,7 +76,7 @@ def _no_file(path):
 
 def _other_model(path):
     save_file({"blocks.0.weight": torch.zeros(3)}, path)
-    return r"do not fit: \d+ tensors missing \(first: \['conv1.0.weight'"
+    return r"weights of another model: of \d+ tensors \d+ missing \(first: conv1.0.weight\), 1 unknown .*; name"
 
 
 def _other_shape(path):
@@ -90,7 +90,12 @@ def _text(path):
     return "cannot be read .*expected a plain state dict"
 
 
-@pytest.mark.parametrize("spoil", [_no_file, _other_model, _other_shape, _text])
+def _pointer(path):
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")
+    return r"is a Git LFS pointer \(\d+ bytes\) and no weights; .*git lfs pull"
+
+
+@pytest.mark.parametrize("spoil", [_no_file, _other_model, _other_shape, _text, _pointer])
 def test_weights_that_do_not_do_are_one_sentence(tmp_path, spoil):
     message = spoil(tmp_path / "w.safetensors")
     with pytest.raises(EncoderError, match=message) as caught:

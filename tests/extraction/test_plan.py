@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from dtcwsi.encoders import load_encoder
+from dtcwsi.errors import EncoderError
 from dtcwsi.extraction import Extraction, plan_extraction
 from dtcwsi.patches import GridParameters
 from dtcwsi.tissue import TissueParameters
@@ -72,6 +73,8 @@ def test_features_of_another_encoder_of_the_same_name_are_refused_before(plan, e
     made = plan(*slides, grid=GRID, encoder=other)
     assert list(made.refusals) == ["a"]
     assert "holds features of another encoder called 'colour-texture'" in made.refusals["a"]
+    with pytest.raises(EncoderError, match=r"a.h5 holds features of another encoder called 'colour-texture'"):
+        extract(slides[1], grid=GRID, encoder=other)
 
 
 def _touched(slides, out):

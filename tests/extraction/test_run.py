@@ -116,7 +116,7 @@ def test_features_that_cannot_fit_are_refused_before_they_are_computed(extract, 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 1000))
     (failure,) = extract(make_slide("a.tif"), grid=GRID).failed
     assert failure[1] == "features"
-    assert failure[2].startswith("the disk is full: a.h5 needs 0 MB and 0 MB are free; free space and run")
+    assert failure[2].startswith("the disk is full: a.h5 needs 25 kB and 1 kB are free; free space and run")
 
 
 CODE = """

@@ -1,3 +1,5 @@
+from contextlib import closing
+
 import imagecodecs
 import numpy as np
 import openslide
@@ -6,6 +8,8 @@ import tifffile
 
 from dtcwsi.errors import SlideError
 from dtcwsi.slides import blocks, open_slide
+from dtcwsi.slides.openslide import OpenSlideReader
+from dtcwsi.slides.tiff import TiffReader
 from dtcwsi.slides.tiles import TiledPages, decodes_straight
 
 APERIO = "Aperio Image Library v11.2.1\n1000x900 [0,0 1000x900] (240x240) J2K/KDU Q=70|AppMag = 20|MPP = 0.5"
@@ -123,8 +127,42 @@ def test_a_tile_that_is_damaged_within_fails_as_it_does_for_openslide(picture, t
     with path.open("r+b") as file:
         file.seek(start + first)
         file.write(bytes(last - first))
-    with pytest.raises(SlideError, match=r"^'a.tif' cannot be decoded near level-0 pixel .*; the file is damaged"):
+    with pytest.raises(
+        SlideError, match=r"^'a.tif' cannot be decoded in the 200 x 200 px of level 0 from .*; the file"
+    ):
         open_slide(path).read((250, 250), (200, 200), (200, 200))
+
+
+@pytest.mark.parametrize("reader", [OpenSlideReader, TiffReader])
+def test_a_jpeg_2000_tile_without_an_end_is_refused(picture, tmp_path, reader):
+    path = write(tmp_path / "a.svs", picture, levels=1, **KINDS["jpeg 2000"])
+    with tifffile.TiffFile(path) as tiff:
+        start, length = tiff.pages[0].dataoffsets[6], tiff.pages[0].databytecounts[6]
+    with path.open("r+b") as file:
+        file.seek(start + length // 2)
+        file.write(bytes(length - length // 2))
+    with closing(reader(path)) as slide:
+        slide.read((0, 0), (200, 200), (200, 200))
+        with pytest.raises(SlideError, match=r"^'a.svs' cannot be decoded in tile 6 \(its code stream has no end\)"):
+            slide.read((250, 250), (100, 100), (100, 100))
+
+
+def test_a_writer_that_ends_no_jpeg_2000_tile_is_believed(picture, tmp_path):
+    path = write(tmp_path / "a.svs", picture, levels=1, **KINDS["jpeg 2000"])
+    with closing(open_slide(path)) as slide:
+        whole = slide.read((250, 250), (100, 100), (100, 100))
+    with tifffile.TiffFile(path) as tiff:
+        ends = [start + length - 2 for start, length in zip(*_stored(tiff.pages[0]), strict=True)]
+    with path.open("r+b") as file:
+        for end in ends:
+            file.seek(end)
+            file.write(b"\0\0")
+    with closing(open_slide(path)) as slide:
+        np.testing.assert_array_equal(slide.read((250, 250), (100, 100), (100, 100)), whole)
+
+
+def _stored(page):
+    return page.dataoffsets, page.databytecounts
 
 
 def test_a_file_whose_description_tifffile_does_not_understand_is_read_by_openslide(picture, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -84,7 +85,9 @@ class _OpenVino(nn.Module):
         import openvino
 
         example = torch.zeros(2, 3, input_px, input_px)
-        model = openvino.convert_model(network.cpu().eval(), example_input=example)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of torch, which OpenVINO traces networks with
+            model = openvino.convert_model(network.cpu().eval(), example_input=example)
         model.reshape([-1, 3, input_px, input_px])
         exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         self._run: Any = openvino.compile_model(model, "CPU", exact)

@@ -2,14 +2,17 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from dtcwsi.encoders.cards import EncoderCard
 from dtcwsi.errors import EncoderError
 
-__all__ = ["cached_weights", "fetch_weights", "has_token"]
+__all__ = ["asking_the_hub", "cached_weights", "fetch_weights", "has_token", "why_not_fetched"]
 
 _MAIN = "main"
 
@@ -60,7 +63,7 @@ def _downloaded(card: EncoderCard, revision: str) -> Path:
 
     for file in card.files:
         try:
-            with _quiet_retries():
+            with asking_the_hub():
                 return Path(hf_hub_download(str(card.hub), file, revision=revision))
         except EntryNotFoundError as error:
             if isinstance(error, LocalEntryNotFoundError):  # the hub was not asked
@@ -71,16 +74,40 @@ def _downloaded(card: EncoderCard, revision: str) -> Path:
 
 
 @contextmanager
-def _quiet_retries() -> Iterator[None]:
-    """Keep the client's lines of each attempt to itself: what came of the last is told in one sentence."""
+def asking_the_hub() -> Iterator[None]:
+    """Keep the client's lines of each attempt to itself: what came of the last is told in one sentence.
+
+    Where the hub's name leads nowhere the client looks in its cache alone, and does not try for half a minute.
+    """
+    from huggingface_hub import constants
     from huggingface_hub.utils.logging import get_verbosity, set_verbosity
 
-    before = get_verbosity()
+    before = get_verbosity(), constants.HF_HUB_OFFLINE
     set_verbosity(logging.ERROR)
+    constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE or not _leads_somewhere(constants.ENDPOINT)
     try:
         yield
     finally:
-        set_verbosity(before)
+        set_verbosity(before[0])
+        constants.HF_HUB_OFFLINE = before[1]
+
+
+def _leads_somewhere(address: str) -> bool:
+    """Whether a name server knows the host; a proxy is left to ask its own."""
+    if getproxies():
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(address).hostname, None)
+    except OSError:
+        return False
+    return True
+
+
+def why_not_fetched(error: Exception) -> str:
+    """Say in words why the client brought nothing; by the error's own name where there are none."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    return "it cannot be reached" if isinstance(error, LocalEntryNotFoundError) else type(error).__name__
 
 
 def _failure(card: EncoderCard, revision: str, error: Exception) -> EncoderError:

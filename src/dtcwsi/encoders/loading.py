@@ -86,9 +86,11 @@ def _from_timm(name: str, device: str) -> Encoder:
     if Path(name).is_dir():
         return timm_models.from_folder(Path(name), device=device)
     if not timm_models.knows(model):
+        if weights and model in ENCODERS:
+            raise EncoderError(f"the encoder {model} has its own weights, and takes no others; leave {weights} out")
         if Path(name).suffix in _FILES or "/" in model:
             raise EncoderError(f"there is no file or folder {name}, and no encoder of that name; check the path")
         likest = [known for known in ENCODERS if known.casefold() == model.casefold()]
         known = ", ".join(likest) or near(model, [*ENCODERS, *timm_models.names()])
-        raise EncoderError(f"no encoder is called {model!r}; near names: {known}")
+        raise EncoderError(f"no encoder is called {model!r}; near names: {known}; `dtcwsi encoders` lists all")
     return timm_models.from_name(model, Path(weights) if weights else None, device=device)

@@ -6,6 +6,7 @@ from typing import Any
 import timm
 from torch import Tensor
 
+from dtcwsi.encoders.hub import asking_the_hub, why_not_fetched
 from dtcwsi.encoders.network import NetworkEncoder
 from dtcwsi.encoders.weights import find_weights, read_weights
 from dtcwsi.errors import EncoderError
@@ -32,10 +33,11 @@ def from_name(name: str, weights: Path | None, *, device: str = "cpu") -> Networ
     """
     if weights is None:
         try:
-            network = timm.create_model(name, pretrained=True, num_classes=0)
+            with asking_the_hub():
+                network = timm.create_model(name, pretrained=True, num_classes=0)
         except Exception as error:  # noqa: BLE001 - the hub client raises dozens of kinds
             raise EncoderError(
-                f"the weights of {name!r} could not be fetched from the hub ({type(error).__name__}): download them "
+                f"the weights of {name!r} could not be fetched from the hub ({why_not_fetched(error)}): download them "
                 f"from {_page(name)} elsewhere, and give the local file: --encoder {name}:/path/to/weights.safetensors"
             ) from error
         return _wrap(name, network, device)
@@ -85,9 +87,14 @@ def _fill(network: Any, state: dict[str, Tensor], path: Path) -> None:
     state = {**counters, **state}  # older files lack them, and nothing reads them
     missing = [name for name in wanted if name not in state]
     if missing or unknown:
+        told = [
+            f"{len(names)} {what} (first: {names[0]})"
+            for what, names in (("missing", missing), ("unknown", unknown))
+            if names
+        ]
         raise EncoderError(
-            f"the weights {path} do not fit: {len(missing)} tensors missing (first: {missing[:3]}), "
-            f"{len(unknown)} unknown (first: {unknown[:3]})"
+            f"{path} holds weights of another model: of {len(wanted)} tensors {', '.join(told)}; name the timm model "
+            "that they belong to"
         )
     try:
         network.load_state_dict({name: state[name] for name in wanted})

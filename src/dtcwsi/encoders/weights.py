@@ -16,6 +16,7 @@ __all__ = ["find_weights", "read_weights"]
 
 _USUAL = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 _INSIDE = ("state_dict", "model", "teacher", "module")
+_POINTER = b"version https://git-lfs"
 
 
 def find_weights(place: Path, files: tuple[str, ...] = ()) -> Path:
@@ -42,6 +43,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         found = _opened(path)
+    except EncoderError:
+        raise
     except Exception as error:  # noqa: BLE001 - zip, pickle and safetensors errors share no base
         if isinstance(error, UnpicklingError) and "global" in str(error).lower():
             raise EncoderError(
@@ -62,6 +65,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _opened(path: Path) -> Any:
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise EncoderError(
+                f"{path} is a Git LFS pointer ({path.stat().st_size} bytes) and no weights; expected the file that it "
+                "points to: run `git lfs pull` in its repository, or download the file itself"
+            )
     if path.suffix == ".safetensors":
         return load_file(path)
     if path.name.endswith(".index.json"):

@@ -11,7 +11,7 @@ from dtcwsi.errors import DtcwsiError, StoreError
 from dtcwsi.extraction.failure import failure_sentence
 from dtcwsi.extraction.table import ProcessedSlides
 from dtcwsi.patches import GridParameters, QualityParameters, RegionChoice
-from dtcwsi.pipeline import SlideJob, SlideResult, extract_slide
+from dtcwsi.pipeline import SlideJob, SlideResult, check_encoder, extract_slide
 from dtcwsi.store.atomic import sweep, try_lock
 from dtcwsi.store.tables import SlideTable
 from dtcwsi.tissue import TissueParameters
@@ -111,9 +111,13 @@ def run_extraction(
     ``failed.csv`` and ``empty.csv`` list what needs a look; a slide that succeeds later leaves them. A slide that
     another process has in hand is left for the end of the pass and then only checked. ``on_slide`` hears each result
     or failure, ``on_patches`` how many patches were encoded.
-    Raises: CohortError if ``slides.csv`` was edited into something unreadable.
+    Raises: CohortError if ``slides.csv`` was edited into something unreadable; EncoderError if the folder of the
+    encoder's name holds features of another one.
     """
-    out = extraction.out
+    out, encoder = extraction.out, extraction.encoder
+    if encoder is not None:  # whose features never lie beside another's: any one file tells
+        for file in sorted((out / "features" / encoder.name).glob("*.h5"))[:1]:
+            check_encoder(encoder, file)
     sweep(out)
     run = _Run(
         ProcessedSlides(out),

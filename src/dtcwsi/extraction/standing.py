@@ -70,14 +70,16 @@ class Folder:
         known = _fingerprint_noted(job, seen)
         wanted = job.digests(spacing_um, known)
         there = {"patches": job.slide_id in self._patches, "features": job.slide_id in self._features}
-        encoded = there["features"] and read_digest(job.features_file) == wanted.get("features")
-        cut = there["patches"] and read_digest(job.patches_file) == wanted.get("patches")
-        stands = {"tissue": seen.get("digest") == wanted["tissue"], "patches": cut, "features": encoded}
-        todo = tuple(step for step in wanted if not stands[step])
-        if there["features"] and "features" in todo:
-            check_encoder(job)
-        n_patches = _counted(job.patches_file) if cut and "features" in todo else None
-        replaces = any(there.get(step, False) for step in todo)
+        told = {  # None where there is no file, or a damaged one
+            "tissue": seen.get("digest"),
+            "patches": read_digest(job.patches_file) if there["patches"] else None,
+            "features": read_digest(job.features_file) if there["features"] else None,
+        }
+        todo = tuple(step for step, made in wanted.items() if told[step] != made)
+        if there["features"] and "features" in todo and job.encoder is not None:
+            check_encoder(job.encoder, job.features_file)
+        n_patches = _counted(job.patches_file) if "features" in todo and "patches" not in todo else None
+        replaces = any(told[step] is not None for step in todo if step != "tissue")
         return Standing(todo, n_patches, slide_read=known is None, replaces=replaces)
 
 

@@ -76,7 +76,8 @@ class OpenSlideReader(SampledReader):
             rgba = np.asarray(self._slide.read_region(top_left_level0, level, level_size))
         except (openslide.OpenSlideError, OSError) as error:
             raise SlideError(
-                f"{self._info.path.name!r} cannot be decoded near level-0 pixel {top_left_level0} ({error}); "
+                f"{self._info.path.name!r} cannot be decoded in the {level_size[0]} x {level_size[1]} px of level "
+                f"{level} from level-0 pixel {top_left_level0} on ({error}); "
                 "the file is damaged or cut off: copy it again"
             ) from error
         rgb = np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), np.uint8)

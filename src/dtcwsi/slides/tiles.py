@@ -18,8 +18,9 @@ __all__ = ["DoubtfulTileError", "TiledPages", "decodes_straight"]
 
 _RGB, _YCBCR = 2, 6
 _JPEG, _APERIO_JP2K_RGB = 7, 33005
+_JPEG_2000 = (33003, 33004, _APERIO_JP2K_RGB, 34712)
 _Decoded = NDArray[np.uint8]
-_END_OF_JPEG, _NOT_REACHED, _BLOCK_PX = b"\xff\xd9", 128, 8
+_END, _NOT_REACHED, _BLOCK_PX = b"\xff\xd9", 128, 8
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it has to say comes in the error's sentence
 
@@ -34,7 +35,8 @@ class TiledPages:
     JPEG tiles go straight to libjpeg-turbo, Aperio's RGB JPEG 2000 to OpenJPEG, all else through tifffile. Memory: that
     of `Blocks`; patches that share a tile decode it once.
     With ``doubts`` a JPEG tile without an end, or whose last block is the grey of what was not reached, raises
-    DoubtfulTileError, for a reader to decide that knows better.
+    DoubtfulTileError, for a reader to decide that knows better. A JPEG 2000 tile without an end is refused, unless the
+    page's first one has none either: OpenJPEG shows what it finds and is content.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class TiledPages:
         self._doubts = doubts
         self._name, self._file, self._pages = path.name, tiff.filehandle, pages
         self._decode = [_decoder_of(page) for page in pages]
+        self._must_end = [page.compression in _JPEG_2000 and self._ends(page) for page in pages]
         sizes = [(page.imagewidth, page.imagelength, page.chunks[1], page.chunks[0]) for page in pages]
         self._blocks = Blocks([BlockedLevel(*size) for size in sizes], self._decoded)
 
@@ -57,11 +60,9 @@ class TiledPages:
         page = self._pages[number]
         index = row * -(-page.imagewidth // page.chunks[1]) + column
         try:
-            start, length = page.dataoffsets[index], page.databytecounts[index]  # tifffile may read to know them
-            self._file.seek(start)
-            stored = self._file.read(length)
-            if len(stored) < length:
-                raise ValueError("the file ends early")
+            stored = self._stored(page, index)
+            if self._must_end[number] and stored and not stored.rstrip(b"\0").endswith(_END):
+                raise ValueError("its code stream has no end")
             tile = self._decode[number](stored, index)
             if tile is not None and self._doubts and page.compression == _JPEG and _is_doubtful(stored, tile):
                 raise DoubtfulTileError
@@ -76,9 +77,25 @@ class TiledPages:
             ) from error
         return tile
 
+    def _stored(self, page: tifffile.TiffPage, index: int) -> bytes:
+        start, length = page.dataoffsets[index], page.databytecounts[index]  # tifffile may read to know them
+        self._file.seek(start)
+        stored: bytes = self._file.read(length)
+        if len(stored) < length:
+            raise ValueError("the file ends early")
+        return stored
+
+    def _ends(self, page: tifffile.TiffPage) -> bool:
+        """Whether the first tile that is stored ends as the standard says."""
+        first = next((index for index, length in enumerate(page.databytecounts) if length), None)
+        try:
+            return first is not None and self._stored(page, first).rstrip(b"\0").endswith(_END)
+        except ValueError:
+            return False
+
 
 def _is_doubtful(stored: bytes, tile: _Decoded) -> bool:
-    cut_off = not stored.rstrip(b"\0").endswith(_END_OF_JPEG)
+    cut_off = not stored.rstrip(b"\0").endswith(_END)
     return cut_off or bool((tile[-_BLOCK_PX:, -_BLOCK_PX:] == _NOT_REACHED).all())
 
 
