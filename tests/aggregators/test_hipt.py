@@ -139,18 +139,22 @@ def test_slices_computed_again_have_the_gradient_of_one_slice(monkeypatch):
     run = hipt.RegionVit._of
     monkeypatch.setattr(hipt.RegionVit, "_of", lambda *given: count.append(1) or run(*given))
 
-    def gradient(rows):
+    def gradient(rows, kept):
         monkeypatch.setattr(hipt, "_ROWS", rows)
+        monkeypatch.setattr(hipt, "_KEPT", kept)
         count.clear()
         model.zero_grad()
         gate = torch.zeros(200, requires_grad=True)
         torch.nn.functional.cross_entropy(model(tokens_of(bag, gate=gate)).logits, torch.tensor([1])).backward()
         return [gate.grad, *(weight.grad for weight in model.parameters())], len(count)
 
-    whole, once = gradient(10_000)
-    parts, often = gradient(60)
+    whole, once = gradient(10_000, 10_000)
+    sliced, few = gradient(60, 10_000)
+    parts, often = gradient(60, 199)
     assert once == 1
-    assert often > 8
+    assert few > 4
+    assert often == 2 * few
+    torch.testing.assert_close(sliced, whole, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-4)
     assert whole[0].abs().gt(0).all()
 

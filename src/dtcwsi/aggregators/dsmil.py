@@ -7,6 +7,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, linear, one_ho
 
 from dtcwsi.errors import OptionError
 from dtcwsi.nn.attention import predicted_map
+from dtcwsi.nn.chunks import passes
 from dtcwsi.nn.segment import segment_argmax, segment_ids, segment_pool, segment_softmax
 from dtcwsi.options import check_share, check_switch, check_whole_number
 from dtcwsi.recipe import TrainingRecipe
@@ -81,13 +82,17 @@ class Dsmil(nn.Module):
         self, rows: Float[Tensor, "tokens dim"], critical: Float[Tensor, "bags classes dim"], tokens: CompressedBags
     ) -> Float[Tensor, "tokens classes"]:
         """Multiply every token's query by those of its bag's critical instances."""
-        queries: Tensor = self.query(rows)
         wanted: Tensor = self.query(critical)
-        root: float = queries.shape[1] ** 0.5
-        if tokens.n_bags == 1:
-            return queries @ wanted[0].T / root
-        ids = segment_ids(tokens.offsets, len(rows))
-        return torch.stack([(queries * one[ids]).sum(dim=1) for one in wanted.unbind(1)], dim=1) / root
+        bag = None if tokens.n_bags == 1 else segment_ids(tokens.offsets, len(rows))
+
+        def products(part: slice) -> Tensor:
+            queries: Tensor = self.query(rows[part])
+            if bag is None:
+                return queries @ wanted[0].T
+            return torch.stack([(queries * one[bag[part]]).sum(dim=1) for one in wanted.unbind(1)], dim=1)
+
+        root: float = wanted.shape[2] ** 0.5
+        return torch.cat([products(part) for part in passes(rows)]) / root
 
     def _nothing(self, tokens: CompressedBags) -> Float[Tensor, "bags classes"]:
         return tokens.features.new_zeros(tokens.n_bags, self.instance_head.out_features)

@@ -21,7 +21,7 @@ from dtcwsi.types import Aggregated, CompressedBags
 __all__ = ["Hipt", "RegionVit"]
 
 _SIDE, _STORED_SIDE = 16, 14
-_ROWS = 16 * (_SIDE * _SIDE + 1)
+_ROWS, _KEPT = 16 * (_SIDE * _SIDE + 1), 8192
 _LEAST = 1e-30
 
 
@@ -133,8 +133,8 @@ class RegionVit(nn.Module):
     """Linear + GELU, a class token, positions, pre-norm blocks, LayerNorm: a vector for each region.
 
     Positions are stored for 14 x 14 cells, the crops of its published pretraining, and resized to 16 x 16. Regions
-    are taken in slices of bounded size; where there are several, training computes each again in its backward pass
-    instead of keeping what was between.
+    are taken in slices of bounded size; of more than 8,192 cells training computes each slice again in its backward
+    pass instead of keeping what was between.
     """
 
     def __init__(self, in_dim: int, width: int, *, depth: int, heads: int) -> None:
@@ -157,7 +157,7 @@ class RegionVit(nn.Module):
         first = self.class_token[0] + of_class
         rows = rows + of_cells[regions.place]
         parts = list(regions.slices(_ROWS))
-        again = len(parts) > 1 and torch.is_grad_enabled()
+        again = torch.is_grad_enabled() and len(rows) > _KEPT
         vectors, shares = [rows.new_zeros(0, rows.shape[1])], torch.zeros_like(cells.bias)
         for part in parts:
             given = (rows, first, cells.bias, part)

@@ -149,14 +149,14 @@ class _Prior:
         """Say whose each token is, then fit the mixture to them; squares exist for a chunk of tokens at a time."""
         total, seen = mixture[0].new_full(mixture[0].shape, self.weight), self.weight * self.means
         seen_squares = self.weight * (self.variances + self.means**2)
-        owners = [rows.new_empty(0, len(self.means))]
+        owners, (constant, of_row, of_square) = [rows.new_empty(0, len(self.means))], _densities(*mixture)
         for part in chunks(rows.shape[0], rows.shape[1], rows.device):
             centred = rows[part] - self.middle
             squares = centred * centred
-            owners.append(_responsibilities(centred, squares, *mixture))
+            owners.append(torch.addmm(torch.addmm(constant, centred, of_row), squares, of_square).softmax(dim=1))
             shares = owners[-1] * weight[part, None]
             total = total + shares.sum(dim=0)
-            seen, seen_squares = seen + shares.T @ centred, seen_squares + shares.T @ squares
+            seen, seen_squares = torch.addmm(seen, shares.T, centred), torch.addmm(seen_squares, shares.T, squares)
         mean = seen / total[:, None]
         least = self.weight * self.variances / total[:, None]  # what the prior alone leaves
         variance = (seen_squares / total[:, None] - mean**2).maximum(least)
@@ -208,17 +208,16 @@ class _PrototypeHead(nn.Module):
         return torch.einsum("bph,cph->bpc", said, self.linear.weight.reshape(-1, *said.shape[1:]))
 
 
-def _responsibilities(
-    rows: Float[Tensor, "tokens dim"],
-    squares: Float[Tensor, "tokens dim"],
-    share: Float[Tensor, "prototypes"],
-    mean: Float[Tensor, "prototypes dim"],
-    variance: Float[Tensor, "prototypes dim"],
-) -> Float[Tensor, "tokens prototypes"]:
-    """Normalise the densities of diagonal Gaussians over prototypes; what is equal for all is left out."""
+def _densities(
+    share: Float[Tensor, "prototypes"], mean: Float[Tensor, "prototypes dim"], variance: Float[Tensor, "prototypes dim"]
+) -> tuple[Float[Tensor, "prototypes"], Float[Tensor, "dim prototypes"], Float[Tensor, "dim prototypes"]]:
+    """Give what diagonal Gaussians' log densities are made of: a constant, and maps of a row and of its squares.
+
+    What is equal for all prototypes is left out.
+    """
     precision = 1 / variance
     constant = share.log() - 0.5 * (variance.log() + mean**2 * precision).sum(dim=1)
-    return (constant + rows @ (mean * precision).T - 0.5 * (squares @ precision.T)).softmax(dim=1)
+    return constant, (mean * precision).T, (-0.5 * precision).T
 
 
 def _maps(

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dtcwsi.errors import OptionError
 from dtcwsi.nn.attention import AttentionScores
-from dtcwsi.nn.chunks import chunks
+from dtcwsi.nn.chunks import passes
 from dtcwsi.nn.fixed_grid import fitted
 from dtcwsi.nn.grid import Cells, cells_of, laid_out, weighed
 from dtcwsi.nn.place_layers import FirstLayer, PlaceLayers
@@ -138,9 +138,7 @@ class PatchGd(nn.Module):
         cells: int,
     ) -> Float[Tensor, "cells width"]:
         """Average the latents of each cell's tokens, scaled by their gates; without gradient a chunk at a time."""
-        weight, (count, dim) = share * gate.exp(), features.shape
-        parts = [] if torch.is_grad_enabled() else list(chunks(count, dim, features.device))
-        first, *others = parts or [slice(0, count)]
+        weight, (first, *others) = share * gate.exp(), passes(features)
         rows: Tensor = self.encoder(features[first])
         made = rows.new_zeros(cells, rows.shape[1])
         made.index_add_(0, of_token[first], rows * weight[first, None].to(rows.dtype))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-__all__ = ["chunks", "in_chunks"]
+__all__ = ["chunks", "in_chunks", "passes"]
 
 _CACHED, _LAUNCHED = 1 << 19, 1 << 24
 
@@ -24,13 +24,24 @@ def chunks(rows: int, row_numbers: int, device: torch.device) -> Iterator[slice]
         yield slice(start, min(rows, start + step))
 
 
+def passes(rows: Tensor) -> list[slice]:
+    """Cut ``rows`` (rows, dim) as `chunks` does, but not at all where gradients will need what is computed of them.
+
+    There is one part at least, an empty one of no rows.
+    """
+    whole = slice(0, rows.shape[0])
+    if torch.is_grad_enabled():
+        return [whole]
+    return list(chunks(rows.shape[0], rows.shape[1], rows.device)) or [whole]
+
+
 def in_chunks(layer: nn.Module, rows: Tensor) -> Tensor:
     """Apply a map of single rows; without gradients a chunk at a time, so that no hidden layer stands in memory whole.
 
     ``rows`` (rows, dim) and the result (rows, any). A layer without weights has nothing in between.
     """
-    parts = list(chunks(rows.shape[0], rows.shape[1], rows.device))
-    if torch.is_grad_enabled() or len(parts) < 2 or next(layer.parameters(), None) is None:
+    parts = passes(rows)
+    if len(parts) < 2 or next(layer.parameters(), None) is None:
         whole: Tensor = layer(rows)
         return whole
     first = layer(rows[parts[0]])
