@@ -1,11 +1,13 @@
 """The peak of a block is its own."""
 
+import os
+import platform
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dtcwsi.memory import watch_memory
+from dtcwsi.memory import give_back, watch_memory
 
 BLOCK, LEAST = 1000 * 2**20, 700 * 2**20  # the process may let go of some of its own meanwhile
 
@@ -34,3 +36,19 @@ def test_what_the_system_does_not_tell_is_none(monkeypatch, tmp_path):
     with watch_memory() as peak:
         pass
     assert peak.process_bytes is None
+
+
+def _resident():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries keep nothing")
+def test_what_lies_free_between_what_is_in_use_is_given_back():
+    pieces = [np.ones(64 * 2**10, np.uint8) for _ in range(4000)]
+    kept = pieces[::50]
+    pieces.clear()
+    before = _resident()
+    give_back()
+    assert before - _resident() > 100 * 2**20
+    assert all(piece.all() for piece in kept)

@@ -1,5 +1,7 @@
-"""How much memory a stretch of work took at most."""
+"""How much memory a stretch of work took at most, and giving back what it left."""
 
+import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,11 +9,18 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["PeakMemory", "watch_memory"]
+__all__ = ["PeakMemory", "give_back", "watch_memory"]
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # proc(5): the peak becomes what is resident now
 _watched: "list[PeakMemory]" = []
+
+
+def give_back() -> None:
+    """Let the system have what was freed, which glibc keeps, in ever more pieces, as slide follows slide."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 @dataclass(eq=False)  # two blocks may have the same peaks

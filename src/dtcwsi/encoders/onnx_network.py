@@ -41,8 +41,6 @@ class OnnxNetwork(nn.Module):
             what = str(error).partition("\n")[0]
             raise EncoderError(f"{path} cannot be read ({what}); expected an ONNX file") from error
         self._session: Any = session
-        self._largest, self._giving_back = 0, onnxruntime.RunOptions()
-        self._giving_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._input, shape = session.get_inputs()[0].name, session.get_inputs()[0].shape
         self._size = shape[0] if isinstance(shape[0], int) else None
         self.input_px = shape[-1] if isinstance(shape[-1], int) else None
@@ -56,13 +54,8 @@ class OnnxNetwork(nn.Module):
         return torch.cat([self._run(_filled_up(chunk, self._size))[: len(chunk)] for chunk in chunks])
 
     def _run(self, batch: Tensor) -> Tensor:
-        (rows, *_) = self._session.run(None, {self._input: batch.numpy()}, self._how(len(batch)))
+        (rows, *_) = self._session.run(None, {self._input: batch.numpy()})
         return torch.from_numpy(rows)
-
-    def _how(self, images: int) -> Any:
-        """Let a batch smaller than others, as each slide's last one, give back what it took: sizes differ for ever."""
-        self._largest = max(self._largest, images)
-        return self._giving_back if images < self._largest else None
 
 
 def _filled_up(images: Tensor, size: int) -> Tensor:

@@ -10,6 +10,7 @@ from dtcwsi.encoders import Encoder
 from dtcwsi.errors import DtcwsiError, StoreError
 from dtcwsi.extraction.failure import failure_sentence
 from dtcwsi.extraction.table import ProcessedSlides
+from dtcwsi.memory import give_back
 from dtcwsi.patches import GridParameters, QualityParameters, RegionChoice
 from dtcwsi.pipeline import SlideJob, SlideResult, check_encoder, extract_slide
 from dtcwsi.store.atomic import sweep, try_lock
@@ -139,6 +140,7 @@ def run_extraction(
                 time.sleep(_WAIT_S)
             continue
         turned_away = 0
+        give_back()
         if isinstance(outcome, SlideResult):
             summary.results[path.stem] = outcome
         else:
