@@ -1,6 +1,7 @@
 """How much memory a stretch of work took at most, and giving back what it left."""
 
 import ctypes
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ _watched: "list[PeakMemory]" = []
 
 
 def give_back() -> None:
-    """Let the system have what was freed, which glibc keeps, in ever more pieces, as slide follows slide."""
+    """Collect garbage, and let the system have what was freed: glibc keeps it in ever more pieces."""
+    gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:
         trim(0)
