@@ -20,6 +20,7 @@ from dtcwsi.tissue import TissueParameters
 __all__ = ["Extraction", "Summary", "run_extraction"]
 
 _WAIT_S = 0.5
+_GIVE_BACK_S = 5.0  # it takes a tenth of a second, more than a finished slide does
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def run_extraction(
     run.failed.begin()
     run.empty.begin()
     summary = Summary()
-    waiting, turned_away = deque(slides.values()), 0
+    waiting, turned_away, given_back = deque(slides.values()), 0, time.monotonic()
     while waiting:
         path = waiting.popleft()
         outcome = run.locked(replace(extraction.job(path), on_patches=on_patches))
@@ -140,7 +141,9 @@ def run_extraction(
                 time.sleep(_WAIT_S)
             continue
         turned_away = 0
-        give_back()
+        if time.monotonic() - given_back > _GIVE_BACK_S:
+            give_back()
+            given_back = time.monotonic()
         if isinstance(outcome, SlideResult):
             summary.results[path.stem] = outcome
         else:
