@@ -1,4 +1,4 @@
-"""The peak of a block is its own."""
+"""The peak of a block is its own, and what is freed goes back to the system."""
 
 import os
 import platform

@@ -94,16 +94,16 @@ def extract_slide(job: SlideJob) -> SlideResult:
     """
     job.begin("open")
     check_file(job.path)
-    file, seconds = fingerprint(job.path), dict[str, float]()
+    checksum, seconds = fingerprint(job.path), dict[str, float]()
     seen = read_provenance(job.contours_file)
     spacing_um = job.likely_spacing(seen)
-    todo = list(_unfinished(job, spacing_um, file)) if spacing_um is not None else ["tissue"]
+    todo = list(_unfinished(job, spacing_um, checksum)) if spacing_um is not None else ["tissue"]
     if todo:
         with closing(open_slide(job.path, spacing_um=job.spacing_um, override=job.override_spacing)) as slide:
             try:
-                todo = _do(job, slide, _unfinished(job, slide.info.spacing_um, file), seconds)
+                todo = _do(job, slide, _unfinished(job, slide.info.spacing_um, checksum), seconds)
             except SlideError:
-                _check_same(job, file)  # a file that is written to looks damaged
+                _check_same(job, checksum)  # a file that is written to looks damaged
                 raise
             seen = read_provenance(job.contours_file)
     n_patches = None if job.grid is None else count_patches(job.patches_file)
@@ -119,16 +119,16 @@ def extract_slide(job: SlideJob) -> SlideResult:
     )
 
 
-def _unfinished(job: SlideJob, spacing_um: float, file: str) -> dict[str, _Made]:
+def _unfinished(job: SlideJob, spacing_um: float, checksum: str) -> dict[str, _Made]:
     """The steps whose files are not as the job wants them, and what they must say of what made them."""
-    stored, wanted = job.stored_digests(), job.digests(spacing_um, file)
-    return {step: _Made(digest, file) for step, digest in wanted.items() if stored[step] != digest}
+    stored, wanted = job.stored_digests(), job.digests(spacing_um, checksum)
+    return {step: _Made(digest, checksum) for step, digest in wanted.items() if stored[step] != digest}
 
 
-def _check_same(job: SlideJob, file: str) -> None:
+def _check_same(job: SlideJob, checksum: str) -> None:
     """Make sure that what was read is of the file with this checksum.  Raises: SlideError if it may not be."""
     try:
-        same = fingerprint(job.path) == file
+        same = fingerprint(job.path) == checksum
     except OSError as error:
         raise SlideError(
             f"{job.path.name!r} could be read no longer when all of it was read ({error.strerror}); restore it and run "

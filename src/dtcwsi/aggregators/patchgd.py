@@ -139,12 +139,15 @@ class PatchGd(nn.Module):
     ) -> Float[Tensor, "cells width"]:
         """Average the latents of each cell's tokens, scaled by their gates; without gradient a chunk at a time."""
         weight, (first, *others) = share * gate.exp(), passes(features)
-        rows: Tensor = self.encoder(features[first])
-        made = rows.new_zeros(cells, rows.shape[1])
-        made.index_add_(0, of_token[first], rows * weight[first, None].to(rows.dtype))
+
+        def scaled(part: slice) -> Tensor:
+            rows: Tensor = self.encoder(features[part])
+            return rows * weight[part, None].to(rows.dtype)
+
+        rows = scaled(first)
+        made = rows.new_zeros(cells, rows.shape[1]).index_add_(0, of_token[first], rows)
         for part in others:
-            rows = self.encoder(features[part])
-            made.index_add_(0, of_token[part], rows * weight[part, None].to(rows.dtype))
+            made.index_add_(0, of_token[part], scaled(part))
         return made
 
     def _inner_steps(

@@ -12,6 +12,7 @@ from dtcwsi.encoders.conv_stem import ConvStem
 from dtcwsi.encoders.layouts import LAYOUTS, State
 from dtcwsi.encoders.pooling import AttentionPooling, Pooled
 from dtcwsi.encoders.positions import resampled
+from dtcwsi.encoders.weights import mismatch
 from dtcwsi.errors import EncoderError
 
 __all__ = ["build", "fill"]
@@ -80,21 +81,10 @@ def _resized(card: EncoderCard, state: dict[str, Tensor], wanted: Mapping[str, T
 
 
 def _check(card: EncoderCard, state: State, wanted: Mapping[str, Tensor], origin: str) -> None:
-    missing = [name for name in wanted if name not in state]
-    unknown = [name for name in state if name not in wanted]
-    differing = [name for name in wanted if name in state and state[name].shape != wanted[name].shape]
-    if not (missing or unknown or differing):
+    told = mismatch(state, wanted)
+    if not told:
         return
-    told = [
-        f"{len(names)} {what} (first: {names[0]})"
-        for what, names in (("missing", missing), ("unknown", unknown))
-        if names
-    ]
-    if differing:
-        first = differing[0]
-        got, expected = tuple(state[first].shape), tuple(wanted[first].shape)
-        told.append(f"{len(differing)} of another shape (first: {first}, got {got}, expected {expected})")
     raise EncoderError(
-        f"{origin} holds weights of another model than {card.name}: of {len(wanted)} tensors {', '.join(told)}; "
+        f"{origin} holds weights of another model than {card.name}: {told}; "
         f"name the encoder that they belong to, or get those of {card.name} at {card.page}"
     )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dtcwsi.encoders.hub import asking_the_hub, why_not_fetched
 from dtcwsi.encoders.network import NetworkEncoder
-from dtcwsi.encoders.weights import find_weights, read_weights
+from dtcwsi.encoders.weights import find_weights, mismatch, read_weights
 from dtcwsi.errors import EncoderError
 
 _TOLD = 240  # characters of an error of timm's or torch's
@@ -79,24 +79,12 @@ def _wrap(name: str, network: Any, device: str) -> NetworkEncoder:
 def _fill(network: Any, state: dict[str, Tensor], path: Path) -> None:
     """Load a state dict; a classifier head that the encoder does not use is left out."""
     wanted = network.state_dict()
-    extra = [name for name in state if name not in wanted]
     head = (network.pretrained_cfg or {}).get("classifier") or "head"
     heads = (head,) if isinstance(head, str) else tuple(head)
-    unknown = [name for name in extra if not name.startswith(heads)]
     counters = {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked")}
-    state = {**counters, **state}  # older files lack them, and nothing reads them
-    missing = [name for name in wanted if name not in state]
-    if missing or unknown:
-        told = [
-            f"{len(names)} {what} (first: {names[0]})"
-            for what, names in (("missing", missing), ("unknown", unknown))
-            if names
-        ]
-        raise EncoderError(
-            f"{path} holds weights of another model: of {len(wanted)} tensors {', '.join(told)}; name the timm model "
-            "that they belong to"
-        )
-    try:
-        network.load_state_dict({name: state[name] for name in wanted})
-    except RuntimeError as error:
-        raise EncoderError(f"the weights {path} do not fit: {str(error).splitlines()[-1].strip()}") from error
+    known = {name: tensor for name, tensor in state.items() if name in wanted or not name.startswith(heads)}
+    state = {**counters, **known}  # older files lack counters, and nothing reads them
+    told = mismatch(state, wanted)
+    if told:
+        raise EncoderError(f"{path} holds weights of another model: {told}; name the timm model that they belong to")
+    network.load_state_dict(state)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dtcwsi.errors import EncoderError
 
-__all__ = ["find_weights", "read_weights"]
+__all__ = ["find_weights", "mismatch", "read_weights"]
 
 _USUAL = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 _INSIDE = ("state_dict", "model", "teacher", "module")
@@ -62,6 +62,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not found or not all(isinstance(tensor, Tensor) for tensor in found.values()):
         raise EncoderError(f"the weights {path} hold no table of tensors; expected a plain state dict")
     return {str(name).removeprefix("module."): tensor for name, tensor in found.items()}
+
+
+def mismatch(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """Say how tensors differ from those that a network wants, by name and shape; nothing where they do not."""
+    missing = [name for name in wanted if name not in state]
+    unknown = [name for name in state if name not in wanted]
+    told = [
+        f"{len(names)} {what} (first: {names[0]})"
+        for what, names in (("missing", missing), ("unknown", unknown))
+        if names
+    ]
+    differing = [name for name in wanted if name in state and state[name].shape != wanted[name].shape]
+    if differing:
+        first = differing[0]
+        got, expected = tuple(state[first].shape), tuple(wanted[first].shape)
+        told.append(f"{len(differing)} of another shape (first: {first}, got {got}, expected {expected})")
+    return f"of {len(wanted)} tensors {', '.join(told)}" if told else ""
 
 
 def _opened(path: Path) -> Any:
