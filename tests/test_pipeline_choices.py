@@ -105,6 +105,11 @@ def test_regions_redo_the_patches_by_their_content_and_classes(job, outline):
     assert extract_slide(job).n_patches == whole
 
 
+def test_a_slide_smaller_than_a_patch_says_so(job):
+    small = extract_slide(replace(job, grid=GridParameters(patch_size_px=2048)))
+    assert (small.n_patches, small.no_patches) == (0, "1024 x 1024 px are less than a patch of 2048 level-0 px a side")
+
+
 def _penned(path, write_slide, tissue_picture):
     picture = tissue_picture(1024, [(500, 520, 400)])
     picture[:, 448:512] = picture[:, 448:512] * np.array([0.2, 0.62, 0.36])

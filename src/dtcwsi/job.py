@@ -33,7 +33,8 @@ class SlideJob:
     that was trained at another um/px than that of the patches is refused. ``on_step`` hears what begins (open, tissue,
     patches, features), ``on_patches`` how many more patches are encoded. ``tissue_from`` is a folder of outlines or
     masks named after slides, or this slide's file, which stand in for the segmentation; ``regions`` says where on the
-    tissue patches are cut, ``quality`` that they are scored, and which are kept.
+    tissue patches are cut, ``quality`` that they are scored, and which are kept. ``workers`` processes read patches,
+    0 this one; a script of its own needs the usual ``if __name__ == "__main__":`` for them.
     """
 
     path: Path
@@ -44,7 +45,7 @@ class SlideJob:
     spacing_um: float | None = None
     override_spacing: bool = False
     any_spacing: bool = True
-    workers: int = 1
+    workers: int = 0
     on_step: Callable[[str], None] | None = None
     on_patches: Callable[[int], None] | None = None
     tissue_from: Path | OutlineFile | None = None

@@ -200,8 +200,14 @@ def _cut(job: SlideJob, info: SlideInfo, parameters: GridParameters, made: _Made
             _check_same(job, made.slide)
             attributes |= dropped
         if not len(grid):
-            attributes["no_patches"] = _why_none(job, mask, region, outlines, attributes)
+            attributes["no_patches"] = _too_small(info, grid) or _why_none(job, mask, region, outlines, attributes)
         write_patches(job.patches_file, grid, attributes, scores)
+
+
+def _too_small(info: SlideInfo, grid: PatchGrid) -> str:
+    """Say that a slide cannot hold a patch, if it cannot."""
+    side, size = grid.patch_size_level0, (info.width_px, info.height_px)
+    return f"{size[0]} x {size[1]} px are less than a patch of {side} level-0 px a side" if min(size) < side else ""
 
 
 def _why_none(

@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dtcwsi.bags.cohort import class_names_of, read_cohort, read_labels
+from dtcwsi.bags.cohort import class_names_of, overlooked_columns, read_cohort, read_labels
 from dtcwsi.errors import CohortError, UsageError
 
 
@@ -178,3 +178,32 @@ def test_leaving_further_slides_out(table, features):
 def test_classes_are_ordered_as_numbers_if_they_are():
     assert class_names_of(("10", "9", "2")) == ("2", "9", "10")
     assert class_names_of(("10", "9", "b")) == ("10", "9", "b")
+
+
+def test_slides_that_need_no_label_may_have_none(table):
+    rows = read_labels(table("slide_id,spacing_um\na,0.25\nb,\n"), labelled=False)
+    assert [(row.label, row.spacing_um) for row in rows] == [("", 0.25), ("", None)]
+    assert read_labels(table("slide_id,label\na,x\nb,\n"), labelled=False)[1].label == ""
+    with pytest.raises(CohortError, match="lacks the column 'slide_id'; got label; expected slide_id and optional"):
+        read_labels(table("label\nx\n"), labelled=False)
+
+
+@pytest.mark.parametrize("cell", ["0", "-0.25"])
+def test_a_resolution_is_above_0(table, cell):
+    with pytest.raises(CohortError, match=f"row 2 has spacing_um '{cell}'; expected um/px above 0"):
+        read_labels(table(f"slide_id,label,spacing_um\na,x,{cell}\n"))
+
+
+@pytest.mark.parametrize(
+    ("header", "overlooked"),
+    [
+        ("slide_id,label,Spacing_um", {"Spacing_um": "spacing_um"}),
+        ("slide_id,label,MPP,Patient ID", {"MPP": "spacing_um", "Patient ID": "patient_id"}),
+        ("slide_id,label,patients,Site", {"patients": "patient_id", "Site": "site"}),
+        ("slide_id,label,case_id,patient,spacing_um,mpp", {}),
+        ("slide_id,label,patient_id,age,stain,grade,patient_age", {}),
+    ],
+)
+def test_columns_that_look_mistyped_are_named(table, header, overlooked):
+    path = table(header + "\n" + ",".join("1" for _ in header.split(",")) + "\n")
+    assert overlooked_columns(path) == overlooked

@@ -121,10 +121,16 @@ def test_a_clean_run_leaves_empty_tables(run, slides, tmp_path):
         (["extract", "nowhere", "--out", "out"], "nowhere does not exist; expected a slide file or a folder"),
         (["extract", "--out", "out"], "no slides were named"),
         (["extract", "SLIDES", "--out", "out", "--encoder", "effnet-lite0"], "near names: efficientnet-lite0"),
-        (["extract", "SLIDES", "--out", "out", "--patch-size", "2"], "patch_size_px is 2; expected at least 8"),
+        (["extract", "SLIDES", "--out", "out", "--patch-size", "2"], "--patch-size is 2; expected at least 8"),
+        (
+            ["extract", "SLIDES", "--out", "out", "--patch-size", "100000"],
+            "--patch-size is 100000; expected at least 8",
+        ),
+        (["extract", "SLIDES", "--out", "out", "--seg-spacing", "1e9"], "--seg-spacing is 1e+09; expected 0.05 to 200"),
+        (["extract", "SLIDES", "--out", "out", "--max-pen", "2"], "--max-pen is 2; expected a share"),
         (
             ["extract", "SLIDES", "--out", "out", "--saturation", "300"],
-            "saturation_threshold is 300; expected 0 to 255",
+            "--saturation is 300; expected 0 to 255",
         ),
         (["extract", "SLIDES", "--out", "file"], "cannot write to"),
         (
@@ -157,6 +163,18 @@ def test_spacing_column_of_the_cohort_replaces_what_the_slide_records(run, slide
     assert run("patch", "--cohort", table, "--out", tmp_path / "out").status == 0
     spacing = {row["slide_id"]: float(row["spacing_um"]) for row in rows_of(tmp_path / "out/slides.csv")}
     assert spacing == {"one": 0.25, "two": 0.5}
+
+
+def test_a_cohort_of_extract_needs_no_labels_and_says_what_it_does_not_use(run, slides, tmp_path):
+    table = tmp_path / "cohort.csv"
+    table.write_text("slide_id,MPP\none,0.25\ntwo,\n")
+    done = run("segment", slides, "--cohort", table, "--out", tmp_path / "out")
+    assert done.status == 0
+    told = f"warning: the column 'MPP' of {table} is not used; if it is meant as 'spacing_um', rename it"
+    assert told in done.err
+    table.write_text("slide_id,spacing_um\none,0.25\ntwo,\n")
+    assert "warning" not in run("segment", slides, "--cohort", table, "--out", tmp_path / "out").err
+    assert {row["spacing_um"] for row in rows_of(tmp_path / "out/slides.csv")} == {"0.25", "0.5"}
 
 
 def test_rows_of_the_cohort_that_no_slide_has_are_told_of(run, slides, tmp_path):

@@ -109,6 +109,12 @@ def test_a_file_that_does_not_do_is_one_sentence(tmp_path, spoil, told):
         ('{"spacing_um": 0.25}', r"a.json has spacing_um 0.25; expected a list of numbers, such as \[0.5\]"),
         ('{"mean": 0.5}', "a.json has mean 0.5; expected a list of numbers"),
         ('{"input_px": "224"}', "a.json has input_px '224'; expected a whole number"),
+        ('{"input_px": 0}', "a.json has input_px 0; expected a whole number of pixels, 1 to 4,096"),
+        ('{"resize_px": 1000000}', "a.json has resize_px 1000000; expected a whole number of pixels, 1 to 4,096"),
+        ('{"mean": [0.5]}', r"a.json has mean \[0.5\]; expected 3 numbers, a colour each, such as \[0.485"),
+        ('{"mean": [NaN, 0, 0]}', r"a.json has mean \[nan, 0, 0\]; expected finite numbers"),
+        ('{"std": [0, 0, 0]}', r"a.json has std \[0, 0, 0\]; expected numbers above 0"),
+        ('{"spacing_um": [-1]}', r"a.json has spacing_um \[-1\]; expected numbers above 0, such as \[0.5\]"),
     ],
 )
 def test_settings_that_say_nothing_are_refused(tmp_path, text, told):

@@ -125,3 +125,9 @@ def test_folders_that_do_not_do(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(EncoderError, match=r"cannot be loaded \(.+\); expected a folder as timm saves it"):
         load_encoder(str(tmp_path))
+
+
+def test_patches_are_resized_as_the_model_asks(tmp_path, network):
+    encoder = load_encoder(f"{NAME}:{_saved(tmp_path, network, 'pth')}")
+    assert timm.data.resolve_model_data_config(network)["interpolation"] == "bicubic"
+    assert (encoder.prepare.how, encoder.prepare.px, encoder.prepare.crop_px) == ("bicubic", 160, 160)

@@ -12,6 +12,13 @@ from dtcwsi.store.digest import fingerprint
 
 zarr = pytest.importorskip("zarr")
 
+
+def test_a_folder_without_arrays_is_no_slide(tmp_path):
+    (tmp_path / "a.zarr").mkdir()
+    with pytest.raises(SlideError, match="'a.zarr' .*expected a whole OME-Zarr"):
+        open_slide(tmp_path / "a.zarr")
+
+
 AXES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 
 

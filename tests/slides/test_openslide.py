@@ -1,7 +1,9 @@
 import numpy as np
 import openslide
 import pytest
+import tifffile
 
+from dtcwsi.errors import SlideError
 from dtcwsi.slides import open_slide
 
 
@@ -22,6 +24,17 @@ def test_levels_have_their_real_downsample_and_the_pixels_of_the_level(write_sli
     assert slide.info.level_downsamples == (1.0, 2.0, 4.0)
     reference = np.asarray(openslide.OpenSlide(str(path)).read_region((256, 256), 1, (128, 128)).convert("RGB"))
     np.testing.assert_array_equal(slide.read((256, 256), (256, 256), (128, 128)), reference)
+
+
+def test_a_tiff_of_grey_levels_is_refused_whoever_reads_it(tmp_path, tissue_picture):
+    grey, how = (
+        tissue_picture(600, [(300, 300, 200)])[..., 1],
+        {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"},
+    )
+    tifffile.imwrite(tmp_path / "a.tif", grey, tile=(256, 256), photometric="minisblack", **how)
+    assert openslide.OpenSlide.detect_format(str(tmp_path / "a.tif")) == "generic-tiff"
+    with pytest.raises(SlideError, match="'a.tif' holds uint8 with 1 channel a pixel; expected interleaved 8-bit RGB"):
+        open_slide(tmp_path / "a.tif")
 
 
 def test_outside_the_slide_it_is_white(write_slide, tissue_picture, tmp_path):

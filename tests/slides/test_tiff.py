@@ -88,7 +88,7 @@ def test_strips_are_read_where_openslide_cannot(picture, tmp_path, compression):
 @pytest.mark.parametrize(
     ("picture", "photometric", "got"),
     [
-        (np.zeros((300, 300), np.uint8), "minisblack", "uint8 with 1 channels"),
+        (np.zeros((300, 300), np.uint8), "minisblack", "uint8 with 1 channel"),
         (np.zeros((300, 300, 3), np.uint16), "rgb", "uint16 with 3 channels"),
         (np.zeros((300, 300, 4), np.uint8), "separated", "uint8 with 4 channels"),
     ],

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from dtcwsi.errors import SlideError
 from dtcwsi.patches import GridParameters, make_grid
@@ -106,5 +107,49 @@ def test_overlapping_outlines_are_tissue_where_they_overlap(tmp_path, read):
     (tmp_path / "a.geojson").write_text(json.dumps([box(0, 1024), box(512, 2048)]))
     found = read()
     assert [piece.outer[:, 0].max() for piece in found.polygons] == [2048, 1024]
-    assert found.area_um2 == pytest.approx((1024 + 1536) * 1024 * 0.25)
+    assert found.area_um2 == pytest.approx(2048 * 1024 * 0.25)
     assert len(make_grid(INFO, found, GridParameters(256, 0.5, 1.0))) == 8 * 4
+
+
+def test_a_ring_that_crosses_itself_has_the_area_that_its_patches_see(tmp_path, read):
+    ring = [[0, 0], [2048, 2048], [2048, 0], [0, 2048], [0, 0]]
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    found = read()
+    assert found.area_um2 == pytest.approx(2048 * 1024 * 0.25)
+    assert make_grid(INFO, found, GridParameters(32, 0.5, 0.5)).tissue_fraction.sum() == pytest.approx(2048, rel=0.05)
+
+
+def _indexed(path, mask, colours, alphas=None):
+    picture = Image.fromarray(mask)
+    picture.putpalette(colours)
+    picture.save(path / "a.png", **({} if alphas is None else {"transparency": bytes(alphas)}))
+
+
+@pytest.mark.parametrize(
+    ("colours", "alphas"),
+    [
+        ([255, 255, 255, 200, 0, 0], None),  # QuPath's labels on white
+        ([0, 0, 0, 200, 0, 0], None),
+        ([255, 255, 255, 200, 0, 0], [0, 255]),
+        ([200, 0, 0, 200, 0, 0], None),
+    ],
+)
+def test_of_an_indexed_picture_the_index_counts(tmp_path, read, colours, alphas):
+    _indexed(tmp_path, _mask(), colours, alphas)
+    assert read().area_um2 == pytest.approx(19_000 * 10 * 3201 / 320 * 0.25)
+
+
+@pytest.mark.parametrize(
+    ("colours", "alphas"), [([255, 255, 255, 0, 0, 0], None), ([255, 255, 255, 200, 0, 0], [255, 0])]
+)
+def test_an_indexed_picture_whose_colours_say_the_opposite_is_refused(tmp_path, read, colours, alphas):
+    _indexed(tmp_path, _mask(), colours, alphas)
+    with pytest.raises(SlideError, match=r"'a.png' is an indexed picture whose .*save it in grey levels$"):
+        read()
+
+
+def test_a_shape_in_transparency_alone_is_refused(tmp_path, read):
+    mask = _mask()
+    cv2.imwrite(str(tmp_path / "a.png"), np.stack([mask * 0] * 3 + [mask * 255], axis=-1))
+    with pytest.raises(SlideError, match="is black wherever it is not transparent; expected a colour, such as white"):
+        read()

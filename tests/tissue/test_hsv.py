@@ -93,7 +93,8 @@ def test_glass_alone_has_no_tissue():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seg_spacing_um": 0}, "seg_spacing_um is 0; expected a positive number"),
+        ({"seg_spacing_um": 0}, "seg_spacing_um is 0; expected 0.05 to 200 um/px"),
+        ({"seg_spacing_um": 1e9, "median_um": 0}, r"seg_spacing_um is 1e\+09; expected 0.05 to 200 um/px"),
         ({"median_um": float("nan")}, "median_um is nan; expected a positive number"),
         ({"min_tissue_um2": -1}, "min_tissue_um2 is -1; expected a positive number"),
         ({"saturation_threshold": 256}, "saturation_threshold is 256; expected 0 to 255"),

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from dtcwsi.barcodes import barcode_of, patient_of
@@ -10,10 +11,15 @@ from dtcwsi.errors import CohortError, FeaturesError
 from dtcwsi.store.features import FeaturesHeader, feature_files, read_header
 from dtcwsi.store.tables import read_table
 
-__all__ = ["Cohort", "LabelledSlide", "class_names_of", "read_cohort", "read_labels"]
+__all__ = ["Cohort", "LabelledSlide", "class_names_of", "overlooked_columns", "read_cohort", "read_labels"]
 
 _REQUIRED = ("slide_id", "label")
 _OPTIONAL = ("patient_id", "path", "spacing_um", "fold", "site")
+_ALSO_CALLED = {
+    "patient_id": ("patient", "case"),
+    "spacing_um": ("spacing", "mpp", "umpx", "umperpx", "umperpixel", "micronsperpixel", "pixelsize", "pixelsizeum"),
+}
+_ALIKE = 0.85
 
 
 @dataclass(frozen=True)
@@ -112,16 +118,16 @@ class Cohort:
         )
 
 
-def read_labels(path: str | Path) -> tuple[LabelledSlide, ...]:
+def read_labels(path: str | Path, *, labelled: bool = True) -> tuple[LabelledSlide, ...]:
     """Read a labels table: ``slide_id,label`` and optional ``patient_id,case_id,site,path,spacing_um,fold``, in commas.
 
-    Everything is text, so that an id such as 007 stays one; a byte-order mark and other columns are ignored.
-    Messages count rows as an editor counts lines.
+    Everything is text, so that an id such as 007 stays one; a byte-order mark and other columns are ignored. If slides
+    need not be ``labelled``, a label that is missing is empty. Messages count rows as an editor counts lines.
     Raises: CohortError if the file is missing or empty, is no CSV, is separated otherwise, lacks a column, or a row
     lacks its label or patient, repeats a slide, or holds no number where one belongs.
     """
-    path = Path(path)
-    slides = tuple(_slide(path, number, row) for number, row in _rows(path))
+    path, needed = Path(path), _REQUIRED if labelled else _REQUIRED[:1]
+    slides = tuple(_slide(path, number, row, needed) for number, row in _rows(path, needed))
     repeated = [slide for slide, count in Counter(slide.slide_id for slide in slides).items() if count > 1]
     if repeated:
         raise CohortError(f"{path} lists slide {repeated[0]!r} more than once; keep one row a slide")
@@ -129,6 +135,23 @@ def read_labels(path: str | Path) -> tuple[LabelledSlide, ...]:
     if with_fold not in (0, len(slides)):
         raise CohortError(f"{path} gives a fold in {with_fold} of {len(slides)} rows; give it in all rows or in none")
     return slides
+
+
+def overlooked_columns(path: str | Path) -> dict[str, str]:
+    """Name the columns of a labels table that are ignored and look like one that would not be, with its name.
+
+    What the table has by its name is not looked for under another.  Raises: CohortError as `read_labels` does.
+    """
+    header = read_table(Path(path), expected="slide_id and one row a slide").header
+    there = {*header, *(("patient_id",) if "case_id" in header else ())}
+    found = {}
+    for column in header:
+        bare = "".join(letter for letter in column.lower() if letter.isalnum())
+        for meant in _OPTIONAL:
+            names = (meant.replace("_", ""), *_ALSO_CALLED.get(meant, ()))
+            if meant not in there and column != "case_id" and get_close_matches(bare, names, 1, _ALIKE):
+                found[column] = meant
+    return found
 
 
 def read_cohort(labels: str | Path, features: str | Path) -> Cohort:
@@ -176,21 +199,21 @@ def class_names_of(labels: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+def _rows(path: Path, needed: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
     """Read the table: the number of each row's first line, and its cells by column."""
-    table = read_table(path, expected="slide_id,label and one row a slide")
-    _check_header(path, table.header)
+    table = read_table(path, expected=f"{','.join(needed)} and one row a slide")
+    _check_header(path, table.header, needed)
     return table.rows
 
 
-def _check_header(path: Path, header: list[str]) -> None:
-    missing = [column for column in _REQUIRED if column not in header]
+def _check_header(path: Path, header: list[str], needed: tuple[str, ...]) -> None:
+    missing = [column for column in needed if column not in header]
     if missing:
         other = next((mark for mark in (";", "\t", "|") if len(header) == 1 and mark in header[0]), None)
         if other:
             raise CohortError(f"{path} is separated by {other!r}; expected commas; export it as comma-separated")
         raise CohortError(
-            f"{path} lacks the column {missing[0]!r}; got {', '.join(header)}; expected slide_id,label "
+            f"{path} lacks the column {missing[0]!r}; got {', '.join(header)}; expected {','.join(needed)} "
             f"and optional {','.join(_OPTIONAL)}"
         )
     repeated = [column for column, count in Counter(header).items() if count > 1]
@@ -198,9 +221,9 @@ def _check_header(path: Path, header: list[str]) -> None:
         raise CohortError(f"{path} has the column {repeated[0]!r} more than once; keep one")
 
 
-def _slide(path: Path, number: int, row: dict[str, str]) -> LabelledSlide:
+def _slide(path: Path, number: int, row: dict[str, str], needed: tuple[str, ...]) -> LabelledSlide:
     owner = "case_id" if "patient_id" not in row else "patient_id"
-    for column in ("slide_id", "label", owner):
+    for column in (*needed, owner):
         if column in row and _missing(row[column]):
             raise CohortError(
                 f"{path} row {number} has no {column} (got {row[column]!r}); fill it in or take the row out"
@@ -211,10 +234,10 @@ def _slide(path: Path, number: int, row: dict[str, str]) -> LabelledSlide:
         raise CohortError(f"{path} row {number} has fold {row['fold']!r}; expected a whole number")
     return LabelledSlide(
         slide_id=row["slide_id"],
-        label=row["label"],
+        label=row.get("label", ""),
         patient_id=row.get(owner) or patient_of(row["slide_id"]),
         path=None if slide_file is None else path.parent / slide_file,
-        spacing_um=_number(path, number, row, "spacing_um"),
+        spacing_um=_spacing(path, number, row),
         fold=None if fold is None else int(fold),
         site=_site(row),
     )
@@ -225,6 +248,13 @@ def _site(row: dict[str, str]) -> str | None:
     if not _missing(told):
         return told
     return None if barcode is None else barcode.site
+
+
+def _spacing(path: Path, number: int, row: dict[str, str]) -> float | None:
+    value = _number(path, number, row, "spacing_um")
+    if value is not None and value <= 0:
+        raise CohortError(f"{path} row {number} has spacing_um {row['spacing_um']!r}; expected um/px above 0")
+    return value
 
 
 def _number(path: Path, number: int, row: dict[str, str], column: str) -> float | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dtcwsi.cli.console import Progress, count, print_json, print_table, some
+from dtcwsi.cli.labels import tell_overlooked
 from dtcwsi.cli.options import Json
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def run(
     found = read_splits(splits)
     if labels is not None:
         table = read_labels(labels)
+        tell_overlooked(labels)
         patients = {row.slide_id: row.patient_id for row in table}
         classes = {row.slide_id: row.label for row in table}
         sites = {row.slide_id: row.site for row in table if row.site is not None}

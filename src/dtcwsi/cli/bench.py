@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dtcwsi.cli.console import command_line, print_json, say
+from dtcwsi.cli.labels import tell_overlooked
 from dtcwsi.cli.options import Device, Epochs, Folds, Group, Json, MaxTokens, Recipe, Splits, pick_device
 from dtcwsi.errors import UsageError
 
@@ -104,6 +105,7 @@ def run(
     if cohort is None or not features:
         labels, made_of, name = _made(cohort, source, out)
         features = [made_of]
+    tell_overlooked(labels)
     at_once = jobs_wanted(jobs, used)
     on: dict[str, Any] = {"device": device or "auto", "devices": devices, "cache_bytes": DEFAULT_CACHE_BYTES // at_once}
     shelves = [

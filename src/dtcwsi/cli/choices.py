@@ -1,11 +1,13 @@
 """Options of ``extract`` and its steps that say where tissue comes from and which patches of it count."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dtcwsi.errors import UsageError
+from dtcwsi.errors import OptionError, UsageError
 
 if TYPE_CHECKING:
     from dtcwsi.patches import GridParameters, QualityParameters, RegionChoice
@@ -29,6 +31,20 @@ __all__ = [
     "pick_tissue",
     "tissue_parameters",
 ]
+
+_OPTION_OF = {
+    "seg_spacing_um": "--seg-spacing",
+    "saturation_threshold": "--saturation",
+    "median_um": "--median",
+    "closing_um": "--closing",
+    "min_tissue_um2": "--min-area",
+    "min_hole_um2": "--min-hole",
+    "patch_size_px": "--patch-size",
+    "patch_spacing_um": "--patch-spacing",
+    "min_tissue_fraction": "--min-tissue",
+    "min_sharpness": "--min-sharpness",
+    "max_pen": "--max-pen",
+}
 
 TissueFrom = Annotated[
     Path | None,
@@ -112,7 +128,8 @@ def pick_quality(measure: bool, min_sharpness: float | None, max_pen: float | No
     if not measure and min_sharpness is None and max_pen is None:
         return None
     least, most = 0.0 if min_sharpness is None else min_sharpness, 1.0 if max_pen is None else max_pen
-    return QualityParameters(min_sharpness=least, max_pen=most)
+    with _called_as_typed():
+        return QualityParameters(min_sharpness=least, max_pen=most)
 
 
 def pick_stain(method: str | None, target: Path | None) -> "StainNormaliser | None":
@@ -130,14 +147,28 @@ def tissue_parameters(
     """The segmentation that the options ask for.  Raises: OptionError if a value makes no sense."""
     from dtcwsi.tissue import TissueParameters
 
-    return TissueParameters(seg_spacing, saturation, median, closing, min_area, min_hole)
+    with _called_as_typed():
+        return TissueParameters(seg_spacing, saturation, median, closing, min_area, min_hole)
 
 
 def grid_parameters(patch_size: int, patch_spacing: float, min_tissue: float) -> "GridParameters":
     """The grid that the options ask for.  Raises: OptionError if a value makes no sense."""
     from dtcwsi.patches import GridParameters
 
-    return GridParameters(patch_size, patch_spacing, min_tissue)
+    with _called_as_typed():
+        return GridParameters(patch_size, patch_spacing, min_tissue)
+
+
+@contextmanager
+def _called_as_typed() -> Iterator[None]:
+    """Let errors of parameters name the options that set them."""
+    try:
+        yield
+    except OptionError as error:
+        text = str(error)
+        for parameter, option in _OPTION_OF.items():
+            text = text.replace(parameter, option)
+        raise OptionError(text) from error
 
 
 def _folder(option: str, folder: Path) -> Path:

@@ -9,6 +9,7 @@ import typer
 
 from dtcwsi.cli.console import complain, count, print_json, print_table, say, some
 from dtcwsi.cli.judges import judges_of
+from dtcwsi.cli.labels import tell_overlooked
 from dtcwsi.cli.options import Json
 from dtcwsi.cli.train import metrics_table
 from dtcwsi.errors import CohortError, DtcwsiError, UsageError
@@ -61,6 +62,7 @@ def _external(run: Path, features: Path, labels: Path, *, as_json: bool) -> int:
     from dtcwsi.inference import load_run, predict_file
 
     trained, cohort = load_run(run), read_cohort(labels, features)
+    tell_overlooked(labels)
     strangers = sorted(set(cohort.labels) - set(trained.class_names))
     if strangers:
         known = ", ".join(trained.class_names)

@@ -9,6 +9,7 @@ import typer
 from dtcwsi.cli import choices
 from dtcwsi.cli.console import count, say, some
 from dtcwsi.cli.extract_run import extract_slides
+from dtcwsi.cli.labels import tell_overlooked
 from dtcwsi.cli.options import (
     DEFAULT_ENCODER,
     DEFAULT_WORKERS,
@@ -223,7 +224,7 @@ def _plan(
     from dtcwsi.extraction import Extraction
     from dtcwsi.slides import find_slides
 
-    rows = read_labels(cohort) if cohort else ()
+    rows = read_labels(cohort, labelled=False) if cohort else ()
     for row in rows:
         if row.path is not None and row.path.stem != row.slide_id:
             raise CohortError(
@@ -235,6 +236,7 @@ def _plan(
         raise UsageError("no slides were named; expected slide files or folders, or --cohort with a path column")
     found = find_slides(places)
     if cohort is not None:
+        tell_overlooked(cohort)
         _tell_unmatched(cohort, {row.slide_id for row in rows}, set(found))
     own = {row.slide_id: row.spacing_um for row in rows if row.spacing_um is not None}
     return found, Extraction(out=out, spacing_um=spacing, spacing_by_slide=own)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dtcwsi.cli.console import Progress, command_line, complain, count, print_json, print_table, say, some
+from dtcwsi.cli.labels import tell_overlooked
 from dtcwsi.cli.options import Json, Out
 from dtcwsi.errors import DtcwsiError, UsageError
 
@@ -51,7 +52,8 @@ def run(
     _check_same(trained, others)
     files = feature_files(features)
     patients = None if labels is None else {slide.slide_id: slide.patient_id for slide in read_labels(labels)}
-    if patients is not None:
+    if labels is not None and patients is not None:
+        tell_overlooked(labels)
         files = {slide_id: path for slide_id, path in files.items() if slide_id in patients}
         if not files:
             raise UsageError(f"no slide of {labels} has a feature file in {features}; name the folder of its features")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dtcwsi.cli.console import command_line, complain, print_json, print_table, say
+from dtcwsi.cli.labels import tell_overlooked
 from dtcwsi.cli.options import Epochs, Folds, Group, Json, MaxTokens, Recipe, Splits
 from dtcwsi.cli.train_settings import KNOWN, assignments, read_config, required, search_of, texts, trackers_of
 
@@ -79,6 +80,7 @@ def run(
     space = {**from_file.get("search", {}), **texts("search", search or [])}
     wanted = search_of(space, settings.pop("trials", None))
     cohort = read_cohort(where["labels"], where["features"])
+    tell_overlooked(where["labels"])
     tracking = Tracking(trackers, where["out"], complain)
 
     def hear(event: "TrainingEvent") -> None:

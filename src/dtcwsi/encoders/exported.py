@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import warnings
 import zipfile
 from pathlib import Path
@@ -24,7 +25,7 @@ _SETTINGS: dict[str, Any] = {  # of ImageNet's networks
     "resize_px": None,
     "spacing_um": [],
 }
-_USUAL_PX = 224
+_USUAL_PX, _MOST_PX = 224, 4096
 _LISTS = {"mean": _SETTINGS["mean"], "std": _SETTINGS["std"], "spacing_um": [0.5]}
 
 
@@ -91,14 +92,20 @@ def _settings(path: Path) -> dict[str, Any]:
     if unknown:
         raise EncoderError(f"{path} holds {unknown[0]}; expected any of {', '.join(_SETTINGS)}")
     settings = {**_SETTINGS, **given}
-    for name in ("mean", "std", "spacing_um"):
-        if not isinstance(settings[name], list) or not all(isinstance(one, int | float) for one in settings[name]):
-            raise EncoderError(
-                f"{path} has {name} {settings[name]!r}; expected a list of numbers, such as {_LISTS[name]}"
-            )
+    for name, usual in _LISTS.items():
+        numbers = settings[name]
+        if not isinstance(numbers, list) or not all(isinstance(one, int | float) for one in numbers):
+            raise EncoderError(f"{path} has {name} {numbers!r}; expected a list of numbers, such as {usual}")
+        if name != "spacing_um" and len(numbers) != 3:
+            raise EncoderError(f"{path} has {name} {numbers!r}; expected 3 numbers, a colour each, such as {usual}")
+        least = -math.inf if name == "mean" else 0.0
+        if not all(least < one < math.inf for one in numbers):
+            what = "finite numbers" if name == "mean" else "numbers above 0"
+            raise EncoderError(f"{path} has {name} {numbers!r}; expected {what}, such as {usual}")
     for name in ("input_px", "resize_px"):
-        if not isinstance(settings[name], int | None):
-            raise EncoderError(f"{path} has {name} {settings[name]!r}; expected a whole number")
+        side = settings[name]
+        if side is not None and (not isinstance(side, int) or not 1 <= side <= _MOST_PX):
+            raise EncoderError(f"{path} has {name} {side!r}; expected a whole number of pixels, 1 to {_MOST_PX:,}")
     return settings
 
 

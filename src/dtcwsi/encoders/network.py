@@ -138,7 +138,10 @@ class NetworkEncoder:
                 f"encoder {self.name!r} gave {type(rows).__name__}; expected one tensor, a vector a patch"
             )
         if rows.ndim != 2:
-            raise EncoderError(f"encoder {self.name!r} gave shape {tuple(rows.shape)}; expected one vector a patch")
+            raise EncoderError(
+                f"encoder {self.name!r} gave shape {tuple(rows.shape)}; expected one vector a patch, (N, width): let "
+                "the network pool what it makes"
+            )
         return rows.float()
 
 

@@ -9,9 +9,9 @@ from torch.nn.functional import interpolate
 
 from dtcwsi.errors import EncoderError
 
-__all__ = ["Resize"]
+__all__ = ["RESIZES", "Resize"]
 
-_WAYS = ("bilinear", "bicubic")
+RESIZES = ("bilinear", "bicubic")
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Resize:
     how: str = "bilinear"
 
     def __post_init__(self) -> None:
-        if self.px < self.crop_px or self.how not in _WAYS:
+        if self.px < self.crop_px or self.how not in RESIZES:
             raise EncoderError(
                 f"got resize_px={self.px}, input_px={self.crop_px} and resize={self.how!r}; expected a resize_px of "
-                f"at least input_px, and one of {', '.join(_WAYS)}"
+                f"at least input_px, and one of {', '.join(RESIZES)}"
             )
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dtcwsi.encoders.hub import asking_the_hub, why_not_fetched
 from dtcwsi.encoders.network import NetworkEncoder
+from dtcwsi.encoders.preparation import RESIZES
 from dtcwsi.encoders.weights import find_weights, mismatch, read_weights
 from dtcwsi.errors import EncoderError
 
@@ -73,7 +74,9 @@ def _page(name: str) -> str:
 def _wrap(name: str, network: Any, device: str) -> NetworkEncoder:
     config = timm.data.resolve_model_data_config(network)
     size, mean, std = config["input_size"][-1], tuple(config["mean"]), tuple(config["std"])
-    return NetworkEncoder(name.replace("/", "-"), network, input_px=size, mean=mean, std=std, device=device)
+    resize = config["interpolation"] if config["interpolation"] in RESIZES else RESIZES[0]
+    name = name.replace("/", "-")
+    return NetworkEncoder(name, network, input_px=size, mean=mean, std=std, resize=resize, device=device)
 
 
 def _fill(network: Any, state: dict[str, Tensor], path: Path) -> None:

@@ -40,7 +40,7 @@ class Extraction:
     spacing_by_slide: dict[str, float] = field(default_factory=dict)
     as_recorded: bool = False
     any_spacing: bool = True
-    workers: int = 1
+    workers: int = 0
     tissue_from: Path | None = None
     regions: RegionChoice | None = None
     quality: QualityParameters | None = None

@@ -15,6 +15,7 @@ __all__ = ["GridParameters", "make_grid"]
 
 _SAMPLES = 8
 _MAX_ENLARGEMENT = 1.25
+_MOST_PX = 16_384
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,10 @@ class GridParameters:
     min_tissue_fraction: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.patch_size_px < 8:
-            raise OptionError(f"patch_size_px is {self.patch_size_px}; expected at least 8 pixels")
+        if not 8 <= self.patch_size_px <= _MOST_PX:
+            raise OptionError(
+                f"patch_size_px is {self.patch_size_px}; expected at least 8 pixels, at most {_MOST_PX:,}"
+            )
         if not 0.05 <= self.patch_spacing_um <= 20:
             raise OptionError(f"patch_spacing_um is {self.patch_spacing_um:g}; expected 0.05 to 20 um/px")
         if not 0 < self.min_tissue_fraction <= 1:

@@ -46,9 +46,11 @@ def open_slide(path: Path, *, spacing_um: float | None = None, override: bool = 
                 refused = refused or error
             else:
                 return opened
+    reader, what = "OpenSlide or tifffile", "file of a slide scanner"
+    if _is_zarr(path):
+        reader, what = "zarr", "OME-Zarr folder"
     raise refused or SlideError(
-        f"{path.name!r} is no slide that OpenSlide or tifffile can read; expected a whole file of a slide scanner: "
-        "copy it again or leave it out"
+        f"{path.name!r} is no slide that {reader} can read; expected a whole {what}: copy it again or leave it out"
     )
 
 

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from dtcwsi.errors import SlideError
 from dtcwsi.slides.sampling import SampledReader
 from dtcwsi.slides.spacing import resolve_spacing
+from dtcwsi.slides.tiff import check_colours
 from dtcwsi.slides.tiles import DoubtfulTileError, TiledPages, decodes_straight
 from dtcwsi.types import SlideInfo
 
 __all__ = ["OpenSlideReader"]
 
-_STRAIGHT = ("aperio", "generic-tiff")
+_ANY_TIFF = "generic-tiff"
+_STRAIGHT = ("aperio", _ANY_TIFF)
 _BETWEEN_PX = 1 / 256
 _UM_PER_UNIT = {"centimeter": 10_000.0, "inch": 25_400.0}
 
@@ -27,7 +29,7 @@ class OpenSlideReader(SampledReader):
 
     Of Aperio's files and generic TIFFs the tiles that need no more than their own bytes are decoded by `TiledPages`,
     which gives the same pixels several times faster; OpenSlide reads all else, and boxes between a level's pixels.
-    Raises: SlideError if the file is cut off or damaged; SpacingError if no um/px is known.
+    Raises: SlideError if the file is cut off or damaged, or a TIFF of grey levels; SpacingError if no um/px is known.
     """
 
     def __init__(self, path: Path, *, spacing_um: float | None = None, override: bool = False) -> None:
@@ -37,13 +39,16 @@ class OpenSlideReader(SampledReader):
             raise SlideError(
                 f"{path.name!r} cannot be opened ({error}); expected a whole slide: copy it again"
             ) from error
+        vendor = self._slide.properties.get(openslide.PROPERTY_NAME_VENDOR)
         try:
+            if vendor == _ANY_TIFF:
+                check_colours(path)
             spacing = resolve_spacing(path.name, _recorded(self._slide.properties), spacing_um, override=override)
         except SlideError:
             self._slide.close()
             raise
         self._straight: _Straight | None = None
-        self._tries_straight = self._slide.properties.get(openslide.PROPERTY_NAME_VENDOR) in _STRAIGHT
+        self._tries_straight = vendor in _STRAIGHT
         width, height = self._slide.dimensions
         self._info = SlideInfo(
             slide_id=path.stem,

@@ -15,13 +15,13 @@ from dtcwsi.slides.spacing import resolve_spacing
 from dtcwsi.slides.tiles import TiledPages
 from dtcwsi.types import SlideInfo
 
-__all__ = ["TiffReader"]
+__all__ = ["TiffReader", "check_colours"]
 
 _UM_PER_OME_UNIT = {
     "µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "pm": 1e-6, "Å": 1e-4, "mm": 1e3, "cm": 1e4, "m": 1e6, "in": 25_400.0
 }  # fmt: skip
 _UM_PER_TIFF_UNIT = {2: 25_400.0, 3: 10_000.0}
-_RGB, _YCBCR = 2, 6
+_WHITE_IS_0, _BLACK_IS_0, _RGB, _YCBCR = 0, 1, 2, 6
 
 
 class TiffReader(SampledReader):
@@ -63,8 +63,7 @@ class TiffReader(SampledReader):
         page = self._levels[0]
         interleaved = page.samplesperpixel in (3, 4) and page.planarconfig == 1 and page.photometric in (_RGB, _YCBCR)
         if page.dtype != np.uint8 or not interleaved:
-            got = f"{page.dtype} with {page.samplesperpixel} channels a pixel"
-            raise SlideError(f"{path.name!r} holds {got}; expected interleaved 8-bit RGB: convert it to RGB")
+            raise _no_rgb(path, page)
         _check_whole(path, self._levels)
         recorded = _ome_spacing(self._tiff, page) or _tag_spacing(page)
         return SlideInfo(
@@ -84,6 +83,23 @@ class TiffReader(SampledReader):
         left = round(top_left_level0[0] * page.imagewidth / whole.imagewidth)
         top = round(top_left_level0[1] * page.imagelength / whole.imagelength)
         return self._tiles.read(level, left, top, *level_size)
+
+
+def check_colours(path: Path) -> None:
+    """Make sure that a TIFF which OpenSlide opens as it opens any has colours.  Raises: SlideError if it is grey."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages.first
+            grey = page.photometric in (_WHITE_IS_0, _BLACK_IS_0)
+    except Exception:  # noqa: BLE001 - whatever tifffile does not understand, OpenSlide did
+        return
+    if grey:
+        raise _no_rgb(path, page)
+
+
+def _no_rgb(path: Path, page: Any) -> SlideError:
+    got = f"{page.dtype} with {page.samplesperpixel} channel{'s' * (page.samplesperpixel != 1)} a pixel"
+    return SlideError(f"{path.name!r} holds {got}; expected interleaved 8-bit RGB: convert it to RGB")
 
 
 def _check_listed(path: Path, tiff: tifffile.TiffFile) -> None:

@@ -29,7 +29,10 @@ def stain_like(method: str, target: Path | None = None) -> StainNormaliser:
     try:
         picture = cv2.imdecode(np.fromfile(target, np.uint8), cv2.IMREAD_COLOR)
     except (OSError, cv2.error) as error:
-        raise UsageError(f"the stain target {target} cannot be read; expected a picture of H&E tissue") from error
+        what = getattr(error, "strerror", None) or "no picture"
+        raise UsageError(
+            f"the stain target {target} cannot be read ({what}); expected a picture of H&E tissue"
+        ) from error
     if picture is None:
         raise UsageError(f"the stain target {target} is no picture that can be decoded; expected a PNG, JPEG or TIFF")
     try:

@@ -90,7 +90,10 @@ class FeatureRows:
     def append(self, rows: NDArray[np.float32]) -> None:
         """Add rows (N, dim).  Raises: FeaturesError if a number is not finite."""
         if not np.isfinite(rows).all():
-            raise FeaturesError(f"the encoder gave NaN or infinite features for {self._slide_id}; nothing was written")
+            raise FeaturesError(
+                f"the encoder gave NaN or infinite features for {self._slide_id}; nothing was written: check its "
+                "weights and how its input is normalised"
+            )
         rows = np.asarray(rows, np.float32)
         self._stored[self._count : self._count + len(rows)] = rows
         self._checksum = _crc32(rows, self._checksum)

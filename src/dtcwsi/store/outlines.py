@@ -77,7 +77,7 @@ def read_outlines(file: OutlineFile, info: SlideInfo) -> list[Outline]:
         ) from error
     if entries and not outlines:
         raise SlideError(
-            f"{name!r} has {len(entries)} entries and no polygon; expected areas: export the outlines again"
+            f"{name!r} has no polygon among its entries ({len(entries)}); expected areas: export the outlines again"
         )
     _check_scale(name, outlines, info)
     return outlines

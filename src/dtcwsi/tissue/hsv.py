@@ -14,6 +14,7 @@ from dtcwsi.types import Polygon, TissueMask
 __all__ = ["TissueParameters", "segment_tissue"]
 
 _WIDEST_FILTER_PX = 200
+_SPACINGS_UM = (0.05, 200.0)
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,11 @@ class TissueParameters:
     def __post_init__(self) -> None:
         for name in ("seg_spacing_um", "median_um", "closing_um", "min_tissue_um2", "min_hole_um2", "max_holes"):
             value = getattr(self, name)
-            if not 0 <= value < float("inf") or (name == "seg_spacing_um" and value < 0.05):
+            if not 0 <= value < float("inf"):
                 raise OptionError(f"{name} is {value:g}; expected a positive number: correct the option or the table")
+        least, most = _SPACINGS_UM
+        if not least <= self.seg_spacing_um <= most:
+            raise OptionError(f"seg_spacing_um is {self.seg_spacing_um:g}; expected {least:g} to {most:g} um/px")
         for name in ("median_um", "closing_um"):
             width_px = getattr(self, name) / self.seg_spacing_um
             if width_px > _WIDEST_FILTER_PX:

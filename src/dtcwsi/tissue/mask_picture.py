@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from PIL.PngImagePlugin import PngImageFile
 
 from dtcwsi.errors import SlideError
 from dtcwsi.store.outlines import OutlineFile, check_unchanged
@@ -15,16 +16,19 @@ __all__ = ["read_mask"]
 
 _TOLERANCE_PX = 2.0
 _MOST_PIXELS = 64_000_000
+_INDEXED, _COLOUR_TYPE_AT = 3, 25  # as a PNG's header has it
 
 
 def read_mask(file: OutlineFile, info: SlideInfo) -> TissueMask:
     """Outline the tissue of a PNG or TIFF that shows the whole slide, non-zero where tissue is.
 
-    Where it has colours any of them counts, transparent pixels do not. Of a pyramid the finest level of at most 64
-    megapixels is read; a larger picture is halved until it has no more.
+    Where it has colours any of them counts, transparent pixels do not. Of an indexed picture, such as QuPath's labels,
+    the index counts, whatever colour it is shown in. Of a pyramid the finest level of at most 64 megapixels is read; a
+    larger picture is halved until it has no more.
     Memory: 5 bytes a pixel of the mask.
-    Raises: SlideError if the file cannot be decoded, or its sides differ by more than 2 pixels from those that the
-    slide would have at its scale.
+    Raises: SlideError if the file cannot be decoded, its sides differ by more than 2 pixels from those that the slide
+    would have at its scale, indices and colours say the opposite of each other, or it is black and of some shape in
+    its transparency alone.
     """
     check_unchanged(file)
     tissue = _pixels(file.path)
@@ -67,15 +71,39 @@ def _pixels(path: Path) -> NDArray[np.uint8]:
     colours = picture.shape[2] - (picture.shape[2] in (2, 4))
     seen = np.asarray((picture[..., :colours] != 0).any(axis=2))
     if colours < picture.shape[2]:
-        seen &= picture[..., colours] != 0
+        opaque = np.asarray(picture[..., colours] != 0)
+        if not seen.any() and opaque.any() and not opaque.all():
+            raise SlideError(
+                f"{path.name!r} is black wherever it is not transparent; expected a colour, such as white, where "
+                "tissue is: export it again"
+            )
+        seen &= opaque
     return seen.astype(np.uint8)
 
 
 def _png(path: Path) -> NDArray[np.generic]:
-    picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    content = np.fromfile(path, np.uint8)
+    picture = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    if picture is not None and content[_COLOUR_TYPE_AT] == _INDEXED:
+        return _labelled(path)
     if picture is None:
         raise SlideError(f"{path.name!r} is no picture that can be decoded; expected a PNG: export it again")
     return np.asarray(picture)
+
+
+def _labelled(path: Path) -> NDArray[np.bool_]:
+    """Where an indexed picture has another index than 0.  Raises: SlideError if its colours say the opposite."""
+    with PngImageFile(path) as picture:
+        index = np.asarray(picture)
+        shown = np.array(picture.getpalette("RGBA"), np.uint8).reshape(-1, 4)
+    used = np.flatnonzero(np.bincount(index.ravel(), minlength=256))
+    seen = (shown[used, :3] != 0).any(axis=1) & (shown[used, 3] != 0)
+    if not seen.all() and (seen != (used != 0)).any():
+        raise SlideError(
+            f"{path.name!r} is an indexed picture whose index 0 is not its black one; expected both outside tissue, or "
+            "no black at all: save it in grey levels"
+        )
+    return np.asarray(index != 0)
 
 
 def _tiff(path: Path) -> NDArray[np.generic]:
