@@ -208,3 +208,10 @@ def test_holm_corrects_as_the_worked_example_says():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_p_of_few_patients_is_no_less_than_exchanging_the_models_could_give():
+    labels = np.arange(10) % 2
+    sure, unsure = np.eye(2)[labels], np.full((10, 2), 0.5)
+    found = difference(AUC, labels, sure, unsure, [str(number // 2) for number in range(10)], draws=2000)
+    assert (found.value, found.low, found.patients, found.p) == (0.5, 0.5, 5, 2.0**-4)

@@ -49,13 +49,15 @@ class Metric:
 class Difference:
     """A metric of one model minus that of another on the same slides, with its 95 % interval.
 
-    ``p`` is two-sided: twice the share of draws in which the difference is 0 or of the rarer sign, at most 1.
+    ``p`` is two-sided: twice the share of draws in which the difference is 0 or of the rarer sign, at most 1, at least
+    2^(1 - ``patients``), the least that exchanging the models patient by patient could give.
     """
 
     value: float
     low: float
     high: float
     p: float
+    patients: int
 
 
 def metrics_for(class_names: Sequence[str]) -> dict[str, Metric]:
@@ -117,8 +119,9 @@ def difference(
     low, high = _middle(drawn)
     if np.isnan(low):
         return None
-    rarer = min((drawn <= 0).sum(), (drawn >= 0).sum())
-    return Difference(value, low, high, p=min(1.0, 2 * (1 + int(rarer)) / (1 + len(drawn))))
+    rarer, drawn_from = int(min((drawn <= 0).sum(), (drawn >= 0).sum())), len(set(patients))
+    p = min(1.0, max(2 * (1 + rarer) / (1 + len(drawn)), 2.0 ** (1 - drawn_from)))
+    return Difference(value, low, high, p, drawn_from)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

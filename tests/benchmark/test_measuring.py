@@ -3,7 +3,7 @@ import torch
 
 from dtcwsi.benchmark.cost import slide_cost
 from dtcwsi.benchmark.measuring import Peak, measure, seconds_a_patch
-from dtcwsi.errors import OptionError
+from dtcwsi.errors import DtcwsiError, OptionError
 from dtcwsi.models import create_model
 
 
@@ -20,6 +20,11 @@ def test_products_are_those_of_the_cost_model_and_time_and_memory_are_told(name,
 def test_a_wrong_option_is_told_from_the_other_process():
     with pytest.raises(OptionError, match="got hidden=0"):
         measure("abmil", {"hidden": 0}, in_dim=8, patches=10)
+
+
+def test_a_slide_that_memory_does_not_hold_is_told():
+    with pytest.raises(DtcwsiError, match=r"mean could not be run on 10,000,000,000,000 patches on cpu \(.*; measure"):
+        measure("mean", {}, in_dim=8, patches=10**13)
 
 
 def test_a_peak_is_seen_though_it_is_gone():
@@ -40,3 +45,13 @@ def test_seconds_a_patch_come_from_the_table_of_extract(tmp_path):
     (tmp_path / "slides.csv").write_text("\n".join(rows) + "\n")
     assert seconds_a_patch(features) == pytest.approx({"read": 0.005, "encode": 0.02})
     assert seconds_a_patch(tmp_path) == seconds_a_patch(features)
+
+
+def test_seconds_of_another_encoder_do_not_count(tmp_path):
+    rows = ["slide_id,patches,seconds_read,seconds_encode,encoder", "a,100,1.0,5.0,lite0", "b,300,1.0,3.0,other"]
+    (tmp_path / "slides.csv").write_text("\n".join([*rows, "c,100,1.0,1.0,"]) + "\n")
+    (tmp_path / "features" / "lite0").mkdir(parents=True)
+    found = seconds_a_patch(tmp_path / "features" / "lite0", "lite0")
+    assert found == pytest.approx({"read": 0.01, "encode": 0.03})
+    (tmp_path / "slides.csv").write_text("\n".join(rows) + "\n")
+    assert seconds_a_patch(tmp_path, "third") == {}

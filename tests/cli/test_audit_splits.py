@@ -53,3 +53,20 @@ def test_features_of_other_slides_end_with_2(split, tmp_path, capsys):
         file["features"] = np.zeros((3, 4), np.float32)
     assert status_of(["audit-splits", str(split), "--features", str(tmp_path)]) == 2
     assert "none of the 4 slides has a file in" in capsys.readouterr().err
+
+
+def test_patients_of_the_labels_table_win_over_slides_that_a_run_took_for_patients(tmp_path, capsys):
+    rows = ["s1,s1,x,0", "s2,s2,y,0", "s3,s3,x,1", "s4,s4,y,1"]
+    (tmp_path / "folds.csv").write_text("\n".join(["slide_id,patient_id,label,fold", *rows]) + "\n")
+    for fold, parts in enumerate(("test test train val", "train val test test")):
+        (tmp_path / f"fold{fold}").mkdir()
+        told = [f"s{number},{part}" for number, part in enumerate(parts.split(), start=1)]
+        (tmp_path / f"fold{fold}" / "split.csv").write_text("\n".join(["slide_id,part", *told]) + "\n")
+    assert status_of(["audit-splits", str(tmp_path)]) == 0
+    labels = tmp_path / "labels.csv"
+    labels.write_text("slide_id,label,patient_id\ns1,x,p\ns2,y,q\ns3,x,p\ns4,y,r\n")
+    assert status_of(["audit-splits", str(tmp_path), "--labels", str(labels)]) == 1
+    assert "1 patient with slides in both" in capsys.readouterr().out
+    labels.write_text("slide_id,label\ns1,x\ns2,y\ns3,x\ns4,y\n")  # no patients: the run's stay
+    (tmp_path / "folds.csv").write_text("\n".join(["slide_id,patient_id,label,fold", "s1,p,x,0", "s3,p,x,1"]) + "\n")
+    assert status_of(["audit-splits", str(tmp_path), "--labels", str(labels)]) == 1

@@ -73,7 +73,7 @@ def test_a_cohort_that_cannot_be_split_is_told_once_before_any_work(run, cohort,
 def test_options_of_training_are_those_of_train():
     """The very same definitions, so that one cannot drift from the other."""
     of_bench, of_train = (inspect.signature(command.run).parameters for command in (bench, train))
-    for name in ("folds", "splits", "group", "recipe", "epochs", "max_tokens"):
+    for name in ("folds", "splits", "group", "recipe", "epochs", "batch_size", "class_weights", "max_tokens"):
         assert of_bench[name].annotation is of_train[name].annotation
 
 
@@ -88,12 +88,16 @@ def test_partitions_of_files_and_whole_sites_are_protocols_too(run, cohort, trai
     rows = (cohort / "labels.csv").read_text().splitlines()
     labels.write_text("\n".join([f"{rows[0]},site", *(f"{row},h{row.split('p')[1][-2:]}" for row in rows[1:])]))
     more = ["--group", "site", "--folds", "2", "--max-tokens", "60", "--out", tmp_path / "sites"]
+    more += ["--batch-size", "3", "--class-weights", "balanced"]
     done = run(*where, "--cohort", labels, *more)
     assert done.status == 0
-    assert "2 folds, whole sites, one seed" in done.out
+    assert (
+        "2 folds, whole sites, one seed, the common recipe, 1 epochs at most, batches of 3 slides, classes" in done.out
+    )
     assert json.loads((tmp_path / "sites" / "table7.json").read_text())["protocol"]["max_tokens"] == 60
     for settings in (tmp_path / "sites").glob("runs/*/settings.json"):
-        assert json.loads(settings.read_text())["group"] == "site"
+        told = json.loads(settings.read_text())
+        assert (told["group"], told["batch_size"], told["class_weights"]) == ("site", 3, "balanced")
 
 
 def test_a_slide_that_is_refused_makes_the_status_one(run, cohort, tmp_path):

@@ -94,7 +94,9 @@ def test_sites_stay_whole_and_are_told(needle_cohort, tmp_path):
     record = cross_validate(cohort, model="mean", out=tmp_path / "run", group="site", folds=2, epochs=1)
     fold_of = {row["patient_id"]: row["fold"] for row in rows_of(record.folder / "folds.csv")}
     assert len({(sites[patient], fold) for patient, fold in fold_of.items()}) == 5
-    assert json.loads((record.folder / "settings.json").read_text())["group"] == "site"
+    settings = json.loads((record.folder / "settings.json").read_text())
+    assert settings["group"] == "site"
+    assert [slide[-1] for slide in settings["slides"]] == [slide.site for slide in cohort.slides]
     site_of = {slide.slide_id: slide.site for slide in cohort.slides}
     for fold in (0, 1):
         parts = {}
@@ -447,6 +449,17 @@ def test_a_failing_fold_does_not_end_the_others(needle_cohort, tmp_path, monkeyp
     assert {row["fold"] for row in rows_of(tmp_path / "run" / "predictions.csv")} == {"1"}
     monkeypatch.undo()
     assert cross_validate(cohort, out=tmp_path / "run", **QUICK).complete
+
+
+def test_a_fold_has_its_split_before_its_model(needle_cohort, tmp_path, monkeypatch):
+    def full(model, folder, **_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Classifier, "save", full)
+    record = cross_validate(needle_cohort(slides=24), out=tmp_path / "run", **QUICK)
+    assert set(record.failed_folds) == {0, 1}
+    assert len(list((tmp_path / "run").glob("fold*/split.csv"))) == 2
+    assert not list((tmp_path / "run").glob("fold*/card.json"))
 
 
 def test_the_seed_decides_everything(needle_cohort, tmp_path):

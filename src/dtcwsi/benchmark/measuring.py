@@ -17,7 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dtcwsi.bags.packing import pack
-from dtcwsi.errors import DtcwsiError
+from dtcwsi.errors import DtcwsiError, first_line
 from dtcwsi.models import create_model
 from dtcwsi.store.features import extraction_of
 from dtcwsi.store.tables import read_rows
@@ -82,8 +82,8 @@ def measure(
 ) -> Measured:
     """Build a model in a process of its own and run one slide of random features on a square grid through it.
 
-    Raises: what `create_model` raises for the model or its options; DtcwsiError if the process was ended, as for want
-    of memory.
+    Raises: what `create_model` raises for the model or its options; DtcwsiError if the model cannot be run on so many
+    patches, or the process was ended, as for want of memory.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         work = pool.submit(_measured, model, dict(options), in_dim, n_classes, patches, device, repeats)
@@ -93,17 +93,26 @@ def measure(
             raise DtcwsiError(
                 f"the process that measured {model} on {patches:,} patches was ended, perhaps for want of memory"
             ) from error
+        except (RuntimeError, MemoryError) as error:  # torch's out of memory is a RuntimeError
+            raise DtcwsiError(
+                f"{model} could not be run on {patches:,} patches on {device} ({first_line(error)}); measure fewer, or "
+                "on another device"
+            ) from error
 
 
-def seconds_a_patch(features: Path) -> dict[str, float]:
+def seconds_a_patch(features: Path, encoder: str | None = None) -> dict[str, float]:
     """Find what reading and encoding took a patch, by the table that `extract` left beside the features.
 
-    Returns: ``read`` and ``encode``; nothing if there is no such table, as beside the features of other tools.
+    Rows of another ``encoder`` do not count: the table has the seconds of the one that came last.
+    Returns: ``read`` and ``encode``; nothing if there is no such table or row, as beside the features of other tools.
     """
     folder = extraction_of(features)
     rows = [] if folder is None else read_rows(folder / "slides.csv")
     told = [
-        row for row in rows if all(_number(row.get(name)) for name in ("patches", "seconds_read", "seconds_encode"))
+        row
+        for row in rows
+        if all(_number(row.get(name)) for name in ("patches", "seconds_read", "seconds_encode"))
+        and (encoder is None or row.get("encoder") in (None, "", encoder))
     ]
     patches = sum(float(row["patches"]) for row in told)
     return {step: sum(float(row[f"seconds_{step}"]) for row in told) / patches for step in _STEPS} if patches else {}

@@ -1,6 +1,6 @@
 """``dtcwsi audit-splits``: does a split leak, recur or lean?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,7 +30,7 @@ def run(
         ),
     ],
     labels: Annotated[
-        Path | None, typer.Option("--labels", help="Labels table, for classes and patients that the splits lack.")
+        Path | None, typer.Option("--labels", help="Labels table, for patients, and for classes that the splits lack.")
     ] = None,
     features: Annotated[
         Path | None, typer.Option("--features", help="Feature files, to find near-duplicate slides.")
@@ -46,14 +46,20 @@ def run(
     if labels is not None:
         table = read_labels(labels)
         tell_overlooked(labels)
-        patients = {row.slide_id: row.patient_id for row in table}
+        patients = {slide: slide for slide in found.slides} | _told(found.patients)
+        patients |= _told({row.slide_id: row.patient_id for row in table})
         classes = {row.slide_id: row.label for row in table}
         sites = {row.slide_id: row.site for row in table if row.site is not None}
-        found = replace(found, patients=patients | found.patients, labels=classes | found.labels, sites=sites)
+        found = replace(found, patients=patients, labels=classes | found.labels, sites=sites)
     not_compared: list[str] = []
     audit = audit_splits(found, _alike(found, features, not_compared) if features is not None else ())
     _tell(audit, not_compared, as_json=as_json)
     return 1 if audit.leaks else 0
+
+
+def _told(patients: Mapping[str, str]) -> dict[str, str]:
+    """Keep the patients that are known: one called as its slide stands for none."""
+    return {slide: patient for slide, patient in patients.items() if patient != slide}
 
 
 def _alike(splits: "Splits", folder: Path, not_compared: list[str]) -> "Iterator[NearDuplicate]":

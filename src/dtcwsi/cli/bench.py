@@ -10,12 +10,24 @@ import typer
 
 from dtcwsi.cli.console import command_line, print_json, say
 from dtcwsi.cli.labels import tell_overlooked
-from dtcwsi.cli.options import Device, Epochs, Folds, Group, Json, MaxTokens, Recipe, Splits, pick_device
+from dtcwsi.cli.options import (
+    BatchSize,
+    ClassWeights,
+    Device,
+    Epochs,
+    Folds,
+    Group,
+    Json,
+    MaxTokens,
+    Recipe,
+    Splits,
+    pick_device,
+)
 from dtcwsi.errors import UsageError
 
 __all__ = ["run"]
 
-_DIM, _BESIDE = 512, "tcga-nsclc"
+_DIM = 512
 _UNTRAINED = {
     "claims": "claims are held against the tables in --out, and take nothing else",
     "efficiency": "efficiency trains nothing, its slides are random features; it takes --model, --patches and --device",
@@ -39,14 +51,20 @@ def run(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A tiny drawn cohort: every step, no meaning.")] = False,
     beside: Annotated[
-        str, typer.Option("--beside", help="Column of the paper: tcga-nsclc, tcga-brca, tcga-rcc or panda.")
-    ] = _BESIDE,
+        str | None,
+        typer.Option(
+            "--beside",
+            help="Column of the paper: tcga-nsclc, tcga-brca, tcga-rcc or panda (that of your classes, or the first).",
+        ),
+    ] = None,
     folds: Folds = None,
     splits: Splits = None,
     group: Group = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Times to repeat all folds.")] = 1,
     recipe: Recipe = None,
     epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    class_weights: ClassWeights = None,
     max_tokens: MaxTokens = None,
     patches: Annotated[
         list[int] | None,
@@ -65,17 +83,29 @@ def run(
     from dtcwsi.benchmark.tables.jobs import jobs_wanted
     from dtcwsi.benchmark.tables.making import make_table
     from dtcwsi.benchmark.tables.page import write_table_files
-    from dtcwsi.benchmark.tables.paper import COHORTS
+    from dtcwsi.benchmark.tables.paper import COHORTS, column_of
     from dtcwsi.benchmark.tables.shelf import Protocol, Shelf
     from dtcwsi.options import one_of
     from dtcwsi.store.atomic import check_writable
     from dtcwsi.training.data import DEFAULT_CACHE_BYTES
 
     one_of("TABLE", table, (*TABLES, *_UNTRAINED))
-    of_training = (cohort, source, features, folds, splits, group, recipe, epochs, max_tokens)
+    of_training = (
+        cohort,
+        source,
+        features,
+        folds,
+        splits,
+        group,
+        recipe,
+        epochs,
+        batch_size,
+        class_weights,
+        max_tokens,
+    )
     trains = quick or any(one not in (None, []) for one in of_training) or (seeds, devices, jobs) != (1, 1, 1)
     if table in _UNTRAINED:
-        if trains or beside != _BESIDE or (table == "claims" and (model or patches or device)):
+        if trains or beside or (table == "claims" and (model or patches or device)):
             raise UsageError(_UNTRAINED[table])
         if table == "claims":
             return _claims(out, as_json=as_json)
@@ -83,10 +113,13 @@ def run(
     chosen = TABLES[table]
     if model or len(patches or []) > 1:
         raise UsageError(f"{table} takes one --patches and no --model; these are for efficiency")
-    one_of("beside", beside, COHORTS)
+    if beside is not None:
+        one_of("beside", beside, COHORTS)
     given: dict[str, Any] = {
         "folds": folds,
         "epochs": epochs,
+        "batch_size": batch_size,
+        "class_weights": class_weights,
         "recipe": recipe,
         "group": group,
         "max_tokens": max_tokens,
@@ -101,16 +134,20 @@ def run(
         raise UsageError(f"got {len(features)} feature folders; {table} takes {kinds}")
     used = _checked_device(device, devices, jobs)
     check_writable(out)
-    labels, name = Path(cohort or ""), Path(cohort or "").stem
+    labels = Path(cohort or "")
+    name = f"{labels.resolve().parent.name}/{labels.name}"
     if cohort is None or not features:
         labels, made_of, name = _made(cohort, source, out)
         features = [made_of]
     tell_overlooked(labels)
     at_once = jobs_wanted(jobs, used)
     on: dict[str, Any] = {"device": device or "auto", "devices": devices, "cache_bytes": DEFAULT_CACHE_BYTES // at_once}
-    shelves = [
-        Shelf(out / "runs", read_cohort(labels, folder), protocol, seconds_a_patch(folder), **on) for folder in features
-    ]
+    shelves = []
+    for folder in features:
+        read = read_cohort(labels, folder)
+        took = seconds_a_patch(folder, read.made_by.get("encoder"))
+        shelves.append(Shelf(out / "runs", read, protocol, took, **on))
+    beside = beside or column_of(shelves[0].cohort.class_names)
     for shelf in shelves:
         protocol.choice.of(shelf.cohort, seed=0)  # told once, before any work
     write = partial(write_table_files, folder=out, command=command_line())

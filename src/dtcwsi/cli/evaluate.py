@@ -115,6 +115,7 @@ def _tell_of_training(trained: "Run", cohort: "Cohort", labels: Path) -> None:
         say(
             f"warning: {count(len(held_out), 'slide')} of {labels} were in this run's training ({some(held_out)}); "
             "each is scored by the model of the fold that held it out, not by all"
+            + ("; the thresholds were chosen on these scores" if len(trained.class_names) == 2 else "")
         )
     known = [slide_id for slide_id in slides if not trained.not_trained_on(slide_id)]
     if known:

@@ -9,6 +9,8 @@ import typer
 from dtcwsi.errors import UsageError
 
 __all__ = [
+    "BatchSize",
+    "ClassWeights",
     "DEFAULT_ENCODER",
     "DEFAULT_WORKERS",
     "Device",
@@ -85,6 +87,10 @@ Recipe = Annotated[
     str | None, typer.Option("--recipe", help="common: one protocol for all models; published: the model's own.")
 ]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Most epochs a fold.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Slides an optimiser step.")]
+ClassWeights = Annotated[
+    str | None, typer.Option("--class-weights", help="none, or balanced: rare classes count as much as common ones.")
+]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Patches computed at once.")]
 Table = Annotated[str, typer.Option("--table", help="csv or parquet: the table of patches.")]
 Gzip = Annotated[bool, typer.Option("--gzip", help="Compress GeoJSON; QuPath reads it as it is.")]

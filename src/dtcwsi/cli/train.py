@@ -7,7 +7,7 @@ import typer
 
 from dtcwsi.cli.console import command_line, complain, print_json, print_table, say
 from dtcwsi.cli.labels import tell_overlooked
-from dtcwsi.cli.options import Epochs, Folds, Group, Json, MaxTokens, Recipe, Splits
+from dtcwsi.cli.options import BatchSize, ClassWeights, Epochs, Folds, Group, Json, MaxTokens, Recipe, Splits
 from dtcwsi.cli.train_settings import KNOWN, assignments, read_config, required, search_of, texts, trackers_of
 
 if TYPE_CHECKING:
@@ -30,15 +30,12 @@ def run(
     recipe: Recipe = None,
     epochs: Epochs = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Fixes folds and weights (0).")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Slides an optimiser step.")] = None,
+    batch_size: BatchSize = None,
     retention: Annotated[float | None, typer.Option("--retention", help="Final share of tokens (0.4).")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Adam's learning rate (0.001).")] = None,
     weight_decay: Annotated[float | None, typer.Option("--weight-decay", help="Adam's weight decay (0).")] = None,
     patience: Annotated[int | None, typer.Option("--patience", help="Epochs without a better validation loss.")] = None,
-    class_weights: Annotated[
-        str | None,
-        typer.Option("--class-weights", help="none, or balanced: rare classes count as much as common ones."),
-    ] = None,
+    class_weights: ClassWeights = None,
     max_tokens: MaxTokens = None,
     pretrain_steps: Annotated[
         int | None, typer.Option("--pretrain-steps", help="Self-supervised steps before labels: spt (0).")

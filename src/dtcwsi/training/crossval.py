@@ -228,9 +228,9 @@ def _train_fold(run: _Run, fold: int) -> dict[str, Any]:
     tested = evaluate(model.to(device), features, split.test, max_tokens=recipe.max_tokens, device=device)
     model = model.cpu()
     notes = {"fold": fold, "seed": plan.seed, "best_epoch": module.best_epoch, "recipe": asdict(recipe), **found}
-    model.save(run.folder.fold(fold), features=cohort.made_by, **notes)
-    run.folder.write_split(fold, cohort, split)
+    run.folder.write_split(fold, cohort, split)  # first: a model whose slides nobody knows would judge them
     run.folder.write_history(fold, module.history)
+    model.save(run.folder.fold(fold), features=cohort.made_by, **notes)
     record = _fold_record(plan, fold, split, tested)
     record |= {"best_epoch": module.best_epoch, "epochs": len(module.history), "train_seconds": train_seconds, **found}
     record["train_peak"] = asdict(peak)

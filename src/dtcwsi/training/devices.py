@@ -37,9 +37,11 @@ class Place:
 
     def trainer_options(self, device: torch.device) -> dict[str, Any]:
         """Tell Lightning's Trainer of the processes that are there: it is not to start any."""
-        if self.world == 1:
-            return {"devices": 1 if device.index is None else [device.index]}
+        from lightning.pytorch.plugins.environments import LightningEnvironment
         from lightning.pytorch.strategies import DDPStrategy
+
+        if self.world == 1:  # whatever Slurm says of the job: else it would start, check and requeue for us
+            return {"devices": 1 if device.index is None else [device.index], "plugins": [LightningEnvironment()]}
 
         backend = "nccl" if device.type == "cuda" else "gloo"
         strategy = DDPStrategy(process_group_backend=backend, broadcast_buffers=False)

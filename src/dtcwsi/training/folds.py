@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from dtcwsi.bags.cohort import Cohort
+from dtcwsi.bags.cohort import Cohort, LabelledSlide
 from dtcwsi.bags.split_files import read_splits
 from dtcwsi.bags.splits import Split, assign_folds, given_splits, make_split
 from dtcwsi.errors import OptionError
@@ -33,6 +33,10 @@ class FoldChoice:
         if self.files:
             return {"splits": [[list(split.train), list(split.val), list(split.test)] for split in splits]}
         return {} if self.group == "patient" else {"group": self.group, "validation": "by site"}
+
+    def seen_of(self, slide: LabelledSlide) -> tuple[str | None, ...]:
+        """What of a slide decides, beside label and patient, where it goes."""
+        return () if self.group == "patient" else (slide.site,)
 
     def shared_sites(self, cohort: Cohort, split: Split) -> tuple[str, ...]:
         """List the sites that are in training and in validation though whole ones were asked for."""

@@ -114,7 +114,7 @@ class TrainingPlan:
         """Tell all that the results depend on; what few runs use is told only where it is used."""
         tested_in = self.tested_in
         slides = [
-            [slide.slide_id, slide.label, slide.patient_id, tested_in.get(row), seen]
+            [slide.slide_id, slide.label, slide.patient_id, tested_in.get(row), seen, *self.choice.seen_of(slide)]
             for row, (slide, seen) in enumerate(zip(self.cohort.slides, self.features.fingerprints, strict=True))
         ]
         made = {

@@ -68,6 +68,15 @@ class RunFolder:
         starts = (_read_json(path / _STARTS) or {}).get("starts", [])
         return any(start.get("jobs", 1) > 1 for start in starts)
 
+    @staticmethod
+    def ended(path: Path) -> bool:
+        """Tell whether a run came to its end and no fold of it failed."""
+        try:
+            metrics = _read_json(path / "metrics.json")
+        except UsageError:
+            return False
+        return metrics is not None and not metrics.get("failed_folds")
+
     def whole(self, folds: int) -> bool:
         """Tell whether the run is one of these settings and all its ``folds`` are finished."""
         known = _read_json(self.path / _SETTINGS)

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from dtcwsi.benchmark.tables import claims
 from dtcwsi.benchmark.tables.claims import CLAIMS, Falling, judge_claims
 from dtcwsi.benchmark.tables.definitions import TABLES
 from dtcwsi.cli.main import status_of
@@ -33,7 +34,7 @@ def folder(tmp_path):
     eight[3]["failed"] = "fold 1: lost"
     protocol = {"recipe": "published", "seeds": 3, "epochs": 20}
     for number, rows in ((2, two), (5, five), (8, eight)):
-        told = {"rows": rows, "cohort": "tiny", "slides": 60, "protocol": protocol}
+        told = {"rows": rows, "cohort": "tiny", "slides": 60, "patients": 30, "protocol": protocol}
         (tmp_path / f"table{number}.json").write_text(json.dumps(told))
     return tmp_path
 
@@ -77,6 +78,21 @@ def test_figures_are_judged_by_what_was_claimed(folder):
     assert (falls.verdict, falls.value) == ("does not hold", 10)
 
 
+def test_of_few_patients_no_difference_is_told(folder, monkeypatch):
+    monkeypatch.setattr(claims, "FEW_PATIENTS", 31)
+    drop = judged_in(folder)["table8", "r = 0.4 over r = 0.3"]
+    assert (drop.verdict, drop.reason) == ("cannot be told", "30 patients are too few")
+    assert drop.low > 5
+
+
+def test_nothing_is_a_multiple_of_nothing(folder):
+    told = json.loads((folder / "table2.json").read_text())
+    next(row for row in told["rows"] if row["row"] == "r = 0.4")["ours_gflop"] = 0.0
+    (folder / "table2.json").write_text(json.dumps(told))
+    flops = judged_in(folder)["table2", "FLOPs at r = 0.4"]
+    assert (flops.verdict, flops.reason, flops.value) == ("cannot be told", "r = 0.4 has 0", None)
+
+
 def test_a_claim_that_is_the_other_way_round_does_not_hold(folder):
     told = json.loads((folder / "table8.json").read_text())
     first, second = told["rows"][:2]
@@ -96,7 +112,7 @@ def test_the_command_writes_three_files_that_say_the_same(folder, capsys):
     assert status_of(["bench", "claims", "--out", str(folder)]) == 0
     shown = capsys.readouterr().out
     assert shown == (folder / "claims.md").read_text()
-    assert "* Table 8: tiny, 60 slides, published recipe, 20 epochs at most, seeds: 3\n" in shown
+    assert "* Table 8: tiny, 60 slides of 30 patients, published recipe, 20 epochs at most, seeds: 3\n" in shown
     assert "| r = 0.4 over r = 0.3 | Appendix B: a sharp drop | 8 | > 5 | +" in shown
     assert "| not run (r = 0.8 failed) |" in shown
     with (folder / "claims.csv").open(newline="") as file:

@@ -56,7 +56,7 @@ def test_runs_that_tested_other_slides_or_other_folds_are_not_compared(tmp_path)
 
 
 def test_p_values_are_corrected_for_all_rows_that_could_be_compared():
-    one = Compared("r", 0.0, 0.0, 0.0, 0.01, 0.01)
+    one = Compared("r", 0.0, 0.0, 0.0, 0.01, 0.01, 30)
     told = corrected({"A": one, "B": None, "C": replace(one, p=0.03, p_holm=0.03)})
     assert told["B"] is None
     assert (told["A"].p_holm, told["C"].p_holm) == (0.02, 0.03)
@@ -93,3 +93,4 @@ def test_comparisons_stand_on_all_three_files(shelf, tmp_path):
     assert f"| {one.value:+.1f} [{one.low:+.1f}, {one.high:+.1f}] |" in page
     assert "| reference | - |" in page
     assert "patients drawn with replacement" in page
+    assert "8 patients are too few for intervals: these are too narrow" in page

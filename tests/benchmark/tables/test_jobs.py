@@ -66,6 +66,20 @@ def test_jobs_make_the_table_that_one_after_the_other_makes(quick, tmp_path):
     assert not active_children()
 
 
+def test_threads_are_those_of_the_jobs_asked_for_however_few_runs_are_left(shelf):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        with jobs.trained_ahead([shelf], [(0, ROWS["A"])], 2):
+            assert torch.get_num_threads() == 2
+            record = shelf.train(ROWS["A"], 0)
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(threads)
+    (start,) = json.loads((record.folder / "environment.json").read_text())["starts"]
+    assert start["jobs"] == 2
+
+
 def test_seconds_of_runs_beside_others_are_left_out(shelf):
     timed = Table("Seconds", {"A": ROWS["A"], "B": ROWS["B"]}, {"A": {}, "B": {}}, metrics=("acc", "epoch_s", "ms"))
     made = make_table("table9", timed, [shelf], beside="panda", cohort="tiny", jobs=2)
@@ -93,7 +107,7 @@ def test_gpus_are_taken_in_turns_by_names_that_training_knows(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     found = [device_of(jobs._device_of(number, "auto")) for number in range(3)]
     assert found == [torch.device("cuda:0"), torch.device("cuda:1"), torch.device("cuda:0")]
-    assert Place().trainer_options(found[1]) == {"devices": [1]}
+    assert Place().trainer_options(found[1])["devices"] == [1]
     assert jobs._device_of(1, "cuda:0") == "cuda:0"
     assert (jobs_wanted(0, "cuda"), jobs_wanted(0, "cuda:1")) == (2, 1)
     with pytest.raises(OptionError, match="device 'cuda:2' is not available"):

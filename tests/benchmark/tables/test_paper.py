@@ -3,7 +3,7 @@ import re
 import pytest
 
 from dtcwsi.benchmark.tables.definitions import TABLES
-from dtcwsi.benchmark.tables.paper import COHORTS, TABLE_1, TABLE_4, TABLE_5, TABLE_8
+from dtcwsi.benchmark.tables.paper import COHORTS, TABLE_1, TABLE_4, TABLE_5, TABLE_8, column_of
 from dtcwsi.models import create_model
 
 
@@ -12,6 +12,14 @@ def test_every_row_of_the_paper_has_a_model_that_can_be_made(table):
     assert list(table.rows) == list(table.paper)
     for what in table.rows.values():
         assert create_model(what.model, in_dim=16, n_classes=2, **what.options).n_classes == 2
+
+
+def test_the_column_of_the_paper_is_that_of_the_classes():
+    assert [column_of(names) for names in (("ILC", "idc"), ("LUAD", "LUSC"), ("a", "b"))] == [
+        "tcga-brca",
+        "tcga-nsclc",
+        "tcga-nsclc",
+    ]
 
 
 def test_numbers_are_the_papers():

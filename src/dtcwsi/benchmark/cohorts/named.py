@@ -17,7 +17,7 @@ from dtcwsi.slides import find_slides
 from dtcwsi.slides.synthetic import write_cohort
 from dtcwsi.store.atomic import write_json
 
-__all__ = ["NAMED", "Named", "make_named"]
+__all__ = ["NAMED", "Named", "extract_all", "make_named"]
 
 _ENCODER = "efficientnet-lite0"
 _NEEDLES = 120
@@ -86,8 +86,13 @@ def _mil_set(path: Path | None, out: Path) -> None:
 
 
 def _extract(out: Path) -> None:
+    extract_all(out, Extraction(out=out, encoder=load_encoder(_ENCODER), workers=1))
+
+
+def extract_all(out: Path, extraction: Extraction) -> None:
+    """Extract the slides of a cohort that was made.  Raises: DtcwsiError if one of them fails."""
     slides = find_slides([out / "slides"])
-    summary = run_extraction(slides, Extraction(out=out, encoder=load_encoder(_ENCODER), workers=1))
+    summary = run_extraction(slides, extraction)
     if summary.failed:
         slide_id, step, reason = summary.failed[0]
         raise DtcwsiError(

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dtcwsi.benchmark.tables.comparing import compare_runs
+from dtcwsi.benchmark.tables.comparing import FEW_PATIENTS, compare_runs
 from dtcwsi.benchmark.tables.definitions import TABLES
 from dtcwsi.errors import UsageError
 from dtcwsi.metrics import holm
@@ -62,7 +62,7 @@ class Judged:
 
     ``claimed`` is the least that was claimed, ``value`` what was found: points of accuracy, with ``low`` to ``high``
     the 95 % interval and ``p_holm`` the p of no difference, corrected for all of the page; or a ratio, or the largest
-    step of a column that should fall. ``reason`` says why a claim was not run.
+    step of a column that should fall. ``reason`` says why a claim was not run, or why it cannot be told.
     """
 
     text: str
@@ -170,7 +170,8 @@ def judge_claims(folder: Path) -> Claims:
     """Hold every claim against ``table1.json`` to ``table8.json`` in a folder, and the runs that they name.
 
     A difference holds if its whole interval is above what was claimed, does not if it is below, and cannot be told
-    otherwise, see `compare_runs`; likeness holds within and does not hold beyond. Ratios and falls have no interval.
+    otherwise, nor of fewer than `FEW_PATIENTS`, see `compare_runs`; likeness holds within and does not hold beyond.
+    Ratios and falls have no interval.
     Raises: UsageError if the folder holds no table, or a file that is none.
     """
     tables = {name: _read(folder / f"{name}.json") for name in TABLES if (folder / f"{name}.json").is_file()}
@@ -198,7 +199,7 @@ def _about(told: Mapping[str, Any]) -> str:
     protocol = told.get("protocol", {})
     parts = [
         told.get("cohort"),
-        told.get("slides") and f"{told['slides']} slides",
+        told.get("slides") and f"{told['slides']} slides of {told.get('patients', 'unknown')} patients",
         protocol.get("recipe") and f"{protocol['recipe']} recipe",
         protocol.get("epochs") and f"{protocol['epochs']} epochs at most",
         protocol.get("seeds") and f"seeds: {protocol['seeds']}",
@@ -226,7 +227,9 @@ def _judged(claim: Difference | Ratio | Falling, rows: Mapping[str, Any] | None,
         return replace(blank, reason="not measured")
     sums = [sum(row) for row in values]
     if isinstance(claim, Ratio):
-        value = sums[1] / sums[0] if sums[0] else 0.0
+        if not sums[0]:
+            return replace(blank, verdict=OPEN, reason=f"{claim.one} has 0")
+        value = sums[1] / sums[0]
         return replace(blank, value=value, verdict=HOLDS if value >= claim.least else FAILS)
     largest = max(after - before for before, after in zip(sums, sums[1:], strict=False))
     return replace(blank, value=largest, verdict=HOLDS if largest < 0 else FAILS)
@@ -253,8 +256,11 @@ def _difference(claim: Difference, blank: Judged, rows: Sequence[Mapping[str, An
         fails = told.low > claim.least or told.high < -claim.least
     else:
         holds, fails = told.low > claim.least, told.high < claim.least
-    verdict = HOLDS if holds else FAILS if fails else OPEN
-    return replace(blank, verdict=verdict, value=told.value, low=told.low, high=told.high, p_holm=told.p)
+    verdict, reason = HOLDS if holds else FAILS if fails else OPEN, ""
+    if told.patients < FEW_PATIENTS:
+        verdict, reason = OPEN, f"{told.patients} patients are too few"
+    figures = {"value": told.value, "low": told.low, "high": told.high, "p_holm": told.p}
+    return replace(blank, verdict=verdict, reason=reason, **figures)
 
 
 def write_claims(claims: Claims, folder: Path, *, command: str) -> tuple[Path, ...]:

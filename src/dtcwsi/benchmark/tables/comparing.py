@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 from dtcwsi.metrics import METRICS, Difference, difference, holm
 from dtcwsi.store.tables import read_rows
 
-__all__ = ["Compared", "compare_runs", "corrected"]
+__all__ = ["FEW_PATIENTS", "Compared", "compare_runs", "corrected"]
+
+FEW_PATIENTS = 20
+"""Below so many the draws are few different ones, and intervals too narrow."""
 
 _DRAWS = 5_000
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A row minus its ``reference``, in points of 100: ``value``, its 95 % interval, ``p``.
+    """A row minus its ``reference``, in points of 100: ``value``, its 95 % interval, ``p``, of how many ``patients``.
 
     ``p_holm`` is p corrected for all comparisons of the table.
     """
@@ -28,6 +31,7 @@ class Compared:
     high: float
     p: float
     p_holm: float
+    patients: int
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def corrected(compared: Mapping[str, Compared | None]) -> dict[str, Compared | N
 
 def _in_points(reference: str, found: Difference) -> Compared:
     value, low, high = (100 * number for number in (found.value, found.low, found.high))
-    return Compared(reference, value, low, high, p=found.p, p_holm=found.p)
+    return Compared(reference, value, low, high, p=found.p, p_holm=found.p, patients=found.patients)
 
 
 def _read(run: Path) -> _OutOfFold:

@@ -152,6 +152,7 @@ TABLES: dict[str, Table] = {
         },
         TABLE_4,
         reference="Dynamic Merge + Prune",
+        remark="Random Pruning ranks patches at random: it is the random sampling of Table 1.",
     ),
     "table5": Table(
         "Multi-stage retention schedules",

@@ -43,27 +43,38 @@ def trained_ahead(
 ) -> Iterator[None]:
     """Train the runs of ``wanted``, a shelf's number and a configuration each, ``jobs`` at a time, in their order.
 
-    Meanwhile `Shelf.train` waits for a run that is on its way. Processes share the threads of this one evenly, and the
-    GPUs in turns; each reads its own slides. If one is ended from outside, the runs that are left are trained in this
-    process. When the block is left, or this process ends, all end: what they have finished is kept, fold by fold.
+    Meanwhile `Shelf.train` waits for a run that is on its way. Processes share the threads of this one evenly, however
+    few runs are left, as sums depend on them, and the GPUs in turns; each reads its own slides. If one is ended from
+    outside, the others end, and the runs that are left are trained in this process, with as many threads as they. When
+    the block is left, or this process ends, all end: what they have finished is kept, fold by fold.
     A script that asks for several needs its ``__main__`` guarded.
     """
     runs = [(number, what, seed) for number, what in wanted for seed in range(shelves[number].protocol.seeds)]
     places = dict.fromkeys(shelves[number].place(what, seed) for number, what, seed in runs)
-    jobs = min(jobs, len(places))
-    if jobs <= 1:
+    if jobs <= 1 or not places:
         yield
         return
+    all_threads, processes = torch.get_num_threads(), min(jobs, len(places))
+    threads = max(1, all_threads // jobs)
     context = get_context("spawn")  # a fork would copy the locks of threads that libraries have started
     devices: Queue[str] = context.Queue()
-    for number in range(jobs):
+    for number in range(processes):
         devices.put(_device_of(number, shelves[0].device))
-    threads = max(1, torch.get_num_threads() // jobs)
     before = set(active_children())
     given = (shelves, devices, threads, jobs, sys.orig_argv)
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=given)
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=given)
     futures: dict[Path, Future[Trained]] = {}
-    waiter = _Waiter(tell)
+
+    def end() -> None:
+        ours = set(active_children()) - before
+        for child in ours:
+            child.terminate()
+        for child in ours:
+            child.join(_SECONDS_TO_END)
+            child.kill()
+
+    waiter = _Waiter(tell, end)
+    torch.set_num_threads(threads)
     try:
         for number, what, seed in runs:
             place = shelves[number].place(what, seed)
@@ -72,21 +83,18 @@ def trained_ahead(
             shelves[number].ahead[place] = partial(waiter, futures[place])
         yield
     finally:
+        torch.set_num_threads(all_threads)
         pool.shutdown(wait=False, cancel_futures=True)
-        ours = set(active_children()) - before
-        for child in ours:
-            child.terminate()
-        for child in ours:
-            child.join(_SECONDS_TO_END)
+        end()
         for shelf in shelves:
             shelf.ahead.clear()
 
 
 class _Waiter:
-    """Waits for runs; what was said of a fold is handed on once, and so is that a process was ended."""
+    """Waits for runs; what was said of a fold is handed on once, and so is that a process was ended: all end then."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell, self._known, self._ended = tell, set[Future[Trained]](), False
+    def __init__(self, tell: Callable[[str], None], end: Callable[[], None]) -> None:
+        self._tell, self._end, self._known, self._ended = tell, end, set[Future[Trained]](), False
 
     def __call__(self, future: "Future[Trained]") -> Trained | None:
         """Wait for a run; None if nobody trains it any more."""
@@ -95,6 +103,7 @@ class _Waiter:
         except BrokenProcessPool:
             if not self._ended:
                 self._tell(_ENDED)
+                self._end()  # which may hold the run that is trained next
             self._ended = True
             return None
         known = future in self._known

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dtcwsi.benchmark.tables.comparing import FEW_PATIENTS
 from dtcwsi.benchmark.tables.definitions import TIMED
 from dtcwsi.benchmark.tables.making import MadeTable
 from dtcwsi.benchmark.tables.rows import MadeRow
@@ -33,6 +34,7 @@ _WORDS = {
     "aggregate_ms": "aggregate ms",
 }
 _DIGITS = {"tokens": 2, "mil_gib": 3, "full_gib": 1, "epoch_s": 2}
+_SIGNIFICANT = 6  # digits
 _COMPARED = (
     "Compared: {metric} of all out-of-fold predictions together minus those of the reference on the same slides, "
     "in points, with its 95 % interval, patients drawn with replacement; p two-sided, by Holm for all rows of the page."
@@ -66,10 +68,14 @@ def _plain(made: MadeTable, row: MadeRow) -> dict[str, Any]:
         told[f"paper_{metric}"] = row.paper.get(metric)
         if f"{metric}_std" in row.paper:
             told[f"paper_{metric}_std"] = row.paper[f"{metric}_std"]
-        told[f"ours_{metric}"] = round(row.ours[metric], 3) if metric in row.ours else _NOT_RUN
-        told[f"ours_{metric}_std"] = round(row.ours_std[metric], 3) if metric in row.ours_std else None
+        told[f"ours_{metric}"] = _rounded(row.ours[metric]) if metric in row.ours else _NOT_RUN
+        told[f"ours_{metric}_std"] = _rounded(row.ours_std[metric]) if metric in row.ours_std else None
     told["ours_std"] = told[f"ours_{made.table.metrics[0]}_std"]
     return {**told, **_compared(made, row), "runs": list(row.runs), "failed": row.failed}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_SIGNIFICANT}g}")
 
 
 def _compared(made: MadeTable, row: MadeRow) -> dict[str, Any]:
@@ -129,6 +135,8 @@ def _about(made: MadeTable, command: str) -> list[str]:
     protocol = made.protocol
     seeds = "one seed" if protocol["seeds"] == 1 else f"{protocol['seeds']} seeds"
     length = "" if protocol["epochs"] is None else f", {protocol['epochs']} epochs at most"
+    length += "" if protocol["batch_size"] is None else f", batches of {protocol['batch_size']} slides"
+    length += "" if protocol["class_weights"] in (None, "none") else ", classes weighted"
     used = "; of the second features ".join(dict.fromkeys(map(str, made.uses)))
     told = [
         f"Ours: {made.cohort}, {used}, {_folds(protocol)}, {seeds}, the "
@@ -147,6 +155,9 @@ def _about(made: MadeTable, command: str) -> list[str]:
         told += ["", "Seconds of runs that were trained beside others (--jobs) are left out."]
     if any(row.compared for row in made.rows):
         told += ["", _COMPARED.format(metric=_WORDS[made.table.compared_by].removesuffix(" (%)"))]
+    few = min((row.compared.patients for row in made.rows if row.compared), default=FEW_PATIENTS)
+    if few < FEW_PATIENTS:
+        told += ["", f"{few} patients are too few for intervals: these are too narrow, and nothing is told by them."]
     return [*told, "", made.table.remark] if made.table.remark else told
 
 

@@ -1,6 +1,6 @@
 """What the paper's tables say, number by number."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from dtcwsi.cohorts.definitions import COHORTS as DEFINED
 
@@ -15,6 +15,7 @@ __all__ = [
     "TABLE_7",
     "TABLE_8",
     "Published",
+    "column_of",
 ]
 
 COHORTS = tuple(DEFINED)
@@ -22,6 +23,13 @@ COHORTS = tuple(DEFINED)
 
 Published = Mapping[str, Mapping[str, Mapping[str, float]]]
 """By row and cohort: ``acc`` and ``auc`` in percent, ``acc_std`` and ``auc_std`` where they are told."""
+
+
+def column_of(class_names: Sequence[str]) -> str:
+    """Name the paper's cohort that has these classes, else the first, of which the paper tells most."""
+    names = {name.casefold() for name in class_names}
+    same = (name for name, one in DEFINED.items() if {each.label.casefold() for each in one.classes} == names)
+    return next(same, COHORTS[0])
 
 
 def _read(text: str) -> Published:

@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
+from dtcwsi.benchmark.cohorts.named import extract_all
 from dtcwsi.encoders import load_encoder
-from dtcwsi.extraction import Extraction, run_extraction
-from dtcwsi.slides import find_slides
+from dtcwsi.extraction import Extraction
 from dtcwsi.slides.synthetic import write_cohort
 from dtcwsi.store.atomic import check_writable
 
@@ -26,10 +26,10 @@ def cache_folder() -> Path:
 def quick_cohort(folder: Path | None = None, *, slides: int = 24) -> tuple[Path, Path]:
     """Draw slides and extract them, or find it done.  Returns: labels table, feature folder.
 
-    Raises: UsageError if the folder cannot be written.
+    Raises: UsageError if the folder cannot be written; DtcwsiError if a slide fails.
     """
     out = folder or cache_folder() / "quick-1"
     check_writable(out)
     write_cohort(out, slides=slides, side_px=1024, difficulty=0.2, workers=1)
-    run_extraction(find_slides([out / "slides"]), Extraction(out=out, encoder=load_encoder(_ENCODER), workers=0))
+    extract_all(out, Extraction(out=out, encoder=load_encoder(_ENCODER)))
     return out / "labels.csv", out / "features" / _ENCODER

@@ -1,7 +1,7 @@
 """Runs kept by what made them, so that tables share what they have in common and nothing is trained twice."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ from dtcwsi.benchmark.tables.definitions import Configuration
 from dtcwsi.catalog import needs_whole_batches
 from dtcwsi.errors import DtcwsiError
 from dtcwsi.options import check_whole_number, one_of
+from dtcwsi.recipe import COMMON
 from dtcwsi.store.digest import digest
 from dtcwsi.training.crossval import DEFAULT_MAX_TOKENS, RunRecord, TrainingEvent, cross_validate
 from dtcwsi.training.data import DEFAULT_CACHE_BYTES
 from dtcwsi.training.folds import FoldChoice
 from dtcwsi.training.plan import RECIPES
+from dtcwsi.training.run_folder import RunFolder
 from dtcwsi.training.slides import CohortSlides
 
 __all__ = ["CohortUse", "Protocol", "Shelf", "Trained"]
@@ -28,8 +30,9 @@ Trained = tuple[RunRecord | DtcwsiError, Sequence[TrainingEvent]]
 class Protocol:
     """How every model of a table is trained: the paper's five folds, once or with several ``seeds``.
 
-    ``recipe`` is common, the same for all, or published, each model's own; ``epochs`` changes its length. ``splits``
-    and ``group`` deal the cohort out otherwise, ``max_tokens`` patches are computed at once: see `cross_validate`.
+    ``recipe`` is common, the same for all, or published, each model's own; ``epochs`` changes its length,
+    ``batch_size`` the slides of a step, ``class_weights`` what rare classes count. ``splits`` and ``group`` deal the
+    cohort out otherwise, ``max_tokens`` patches are computed at once: see `cross_validate`.
     """
 
     folds: int | None = None
@@ -39,14 +42,21 @@ class Protocol:
     splits: tuple[Path, ...] = ()
     group: str = "patient"
     max_tokens: int = DEFAULT_MAX_TOKENS
+    batch_size: int | None = None
+    class_weights: str | None = None
 
     def check(self) -> None:
         """Look at every setting before any work.  Raises: OptionError for one that is none or contradicts another."""
         one_of("recipe", self.recipe, RECIPES)
         check_whole_number("max_tokens", self.max_tokens)
-        if self.epochs is not None:
-            check_whole_number("epochs", self.epochs)
+        replace(COMMON, **self._changes)  # a trial of each number
         FoldChoice(self.folds, self.group, self.splits)
+
+    @property
+    def _changes(self) -> dict[str, Any]:
+        """What is changed of a recipe."""
+        changes = {"epochs": self.epochs, "batch_size": self.batch_size, "class_weights": self.class_weights}
+        return {name: value for name, value in changes.items() if value is not None}
 
     @property
     def choice(self) -> FoldChoice:
@@ -61,7 +71,7 @@ class Protocol:
     @property
     def made(self) -> dict[str, Any]:
         """Tell what a run follows from beside slides, model and seed; what few use is told only where it is used."""
-        told: dict[str, Any] = {"folds": self.folds, "recipe": self.recipe, "epochs": self.epochs}
+        told: dict[str, Any] = {"folds": self.folds, "recipe": self.recipe, "epochs": None, **self._changes}
         if self.group != "patient":
             told["group"] = self.group
         if self.splits:
@@ -126,7 +136,7 @@ class Shelf:
         self._use: CohortUse | None = None
         self._said: set[str] = set()
         slides = [
-            [slide.slide_id, slide.label, slide.patient_id, slide.fold, seen]
+            [slide.slide_id, slide.label, slide.patient_id, slide.fold, seen, *protocol.choice.seen_of(slide)]
             for slide, seen in zip(cohort.slides, self._slides.features.fingerprints, strict=True)
         ]
         self._made = digest(slides=slides, **protocol.made)
@@ -147,12 +157,18 @@ class Shelf:
         limit = self.protocol.max_tokens
         bounds_batches = limit != DEFAULT_MAX_TOKENS and needs_whole_batches(what.model)
         further = {"max_tokens": limit} if bounds_batches else {}
+        if self._devices_of(what) > 1:
+            further["devices"] = self.devices
         made = digest(self._made, model=what.model, options=dict(what.options), seed=seed, **further)
         return self.folder / f"{what.model}-{made[:10]}"
 
+    def _devices_of(self, what: Configuration) -> int:
+        """One device for a model whose slides depend on each other in training."""
+        return 1 if needs_whole_batches(what.model) else self.devices
+
     def holds(self, what: Configuration) -> bool:
         """Tell whether a configuration's runs came to their end; whether they are whole still, `train` finds out."""
-        return all((self.place(what, seed) / "metrics.json").is_file() for seed in range(self.protocol.seeds))
+        return all(RunFolder.ended(self.place(what, seed)) for seed in range(self.protocol.seeds))
 
     def train(
         self, what: Configuration, seed: int, on_event: Callable[[TrainingEvent], None] | None = None
@@ -193,10 +209,12 @@ class Shelf:
             group=protocol.group,
             recipe=protocol.recipe,
             epochs=protocol.epochs,
+            batch_size=protocol.batch_size,
+            class_weights=protocol.class_weights,
             max_tokens=protocol.max_tokens,
             seed=seed,
             device=self.device,
-            devices=self.devices,
+            devices=self._devices_of(what),
             on_event=lambda event: self._tell(event, on_event),
         )
 
