@@ -44,6 +44,41 @@ def test_every_published_recipe_builds_its_optimiser(name):
     assert optimizer.param_groups[0]["weight_decay"] == recipe.weight_decay
 
 
+def test_vectors_need_not_decay():
+    matrix, vector = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))
+    recipe = TrainingRecipe(optimizer="adamw", lr=0.1, weight_decay=0.5, decay_vectors=False)
+    optimizer = recipe.optimizer_of(iter([vector, matrix]))
+    matrix.grad, vector.grad = torch.zeros(2, 2), torch.zeros(2)
+    optimizer.step()
+    assert (matrix < 1).all()
+    assert (vector == 1).all()
+
+
+PUBLISHED = {  # slides a step, rate, weight decay, epochs; from the files that each recipe names
+    "abmil": (1, 5e-4, 1e-4, 20),
+    "clam-sb": (1, 2e-4, 1e-5, 200),
+    "clam-mb": (1, 2e-4, 1e-5, 200),
+    "dsmil": (1, 1e-4, 1e-3, 50),
+    "hipt": (1, 2e-4, 32 * 1e-5, 20),
+    "longformer": (None, 5e-4, 0.05, 300),
+    "mhim-abmil": (1, 2e-4, 1e-5, 200),
+    "mhim-transmil": (1, 2e-4, 1e-5, 200),
+    "panther": (64, 1e-4, 1e-5, 50),
+    "transmil": (2, 2e-4, 1e-5, 200),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_recipes_are_those_that_were_published(name):
+    recipe = AGGREGATORS.get(name).recipe
+    found = (recipe.batch_size, recipe.lr, recipe.weight_decay, recipe.epochs)
+    assert found == pytest.approx(PUBLISHED[name])
+    assert (recipe.class_weights == "balanced") == (name in {"clam-sb", "clam-mb", "hipt"})
+    assert recipe.decay_vectors == (name != "transmil")
+    assert recipe.warm_up_epochs == {"panther": 1, "longformer": 5}.get(name, 0)
+    assert recipe.patience == {"mhim-abmil": 30, "mhim-transmil": 30}.get(name, recipe.patience)
+
+
 def test_lookahead_needs_timm(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm.optim", None)
     recipe = TrainingRecipe(optimizer="lookahead-radam")

@@ -15,7 +15,6 @@ from dtcwsi.bags.patch_sample import Bags, sample_patches
 from dtcwsi.catalog import model_text
 from dtcwsi.compressors import Compressor
 from dtcwsi.compressors.doubt import Doubt
-from dtcwsi.compressors.provenance import patch_stages
 from dtcwsi.errors import FeaturesError, OptionError, UsageError
 from dtcwsi.model_folder import write_model
 from dtcwsi.nn.segment import segment_ids
@@ -95,7 +94,7 @@ class Classifier(nn.Module):
             tokens_out=tokens.offsets.diff(),
             patch_to_token=tokens.patch_to_token,
             tokens_by_stage=tokens.tokens_by_stage,
-            patch_stage=patch_stages(tokens.tokens_by_stage, tokens.patch_offsets),
+            patch_stage=tokens.patch_stage,
             offsets=tokens.patch_offsets,
             losses=self._terms(tokens, aggregated) if self.training else {},
             attention_by_class=None if by_class is None else _to_patches(by_class, tokens),

@@ -23,7 +23,8 @@ class TrainingRecipe:
     """A protocol of training; the defaults are the common one, the same for all models.
 
     ``batch_size`` slides make an optimiser step, None leaves it to the cohort's size. ``optimizer`` is one of
-    `OPTIMIZERS`, with rate ``lr``, ``weight_decay`` and ``betas``. ``schedule`` is one of `SCHEDULES`: the rate rises
+    `OPTIMIZERS`, with rate ``lr``, ``weight_decay``, of matrices alone unless ``decay_vectors`` (biases and what scales
+    norms), and ``betas``. ``schedule`` is one of `SCHEDULES`: the rate rises
     linearly from 0 over ``warm_up_epochs``, then stays or falls to ``lr_end`` by the last of the ``epochs``.
     ``patience`` counts epochs without a better validation loss, from the end of the compression curriculum on, of plain
     models too. ``class_weights`` is one of `CLASS_WEIGHTS`: balanced weighs every slide, in training and for the
@@ -36,6 +37,7 @@ class TrainingRecipe:
     optimizer: str = "adam"
     lr: float = 1e-3
     weight_decay: float = 0.0
+    decay_vectors: bool = True
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: str = "constant"
     lr_end: float = 0.0
@@ -76,18 +78,26 @@ class TrainingRecipe:
         Raises: OptionError if it is lookahead-radam and timm is not installed.
         """
         given: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay, "betas": self.betas}
+        groups = self._groups(list(parameters))
         if self.optimizer == "adam":
-            return torch.optim.Adam(parameters, **given)
+            return torch.optim.Adam(groups, **given)
         if self.optimizer == "adamw":
-            return torch.optim.AdamW(parameters, **given)
+            return torch.optim.AdamW(groups, **given)
         try:
             from timm.optim import Lookahead  # type: ignore[import-not-found, unused-ignore]
         except ImportError as error:
             raise OptionError(
                 "lookahead-radam comes from timm, which is not installed; run: pip install 'dtcwsi[encoders]'"
             ) from error
-        ahead: torch.optim.Optimizer = Lookahead(torch.optim.RAdam(parameters, **given, decoupled_weight_decay=True))
+        ahead: torch.optim.Optimizer = Lookahead(torch.optim.RAdam(groups, **given, decoupled_weight_decay=True))
         return ahead
+
+    def _groups(self, parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
+        """Part what decays from what does not."""
+        if self.decay_vectors:
+            return [{"params": parameters}]
+        vectors, matrices = ([one for one in parameters if (one.ndim < 2) == few] for few in (True, False))
+        return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
 
 
 def balanced_weights(shares: Sequence[float]) -> list[float]:

@@ -267,9 +267,10 @@ class CompressedBags:
     ``score`` (tokens,), ``coords`` (tokens, 2) or None; ``patch_size_level0`` and ``step_level0`` are the bags'.
     Aggregators add ``bias`` to attention logits, sizes included if ``size_bias``.
     Patches, in the order given: ``patch_offsets`` (bags + 1,), ``patch_to_token`` (patches,) index of its token within
-    the bag or -1, ``tokens_by_stage`` (stages, patches) the same after each stage, ``patch_weight`` (patches,) its
-    share in its token, 0 once pruned, ``importance`` (patches,) its share of first-stage importance, which sums to 1 in
-    each bag; None if the compressor does not score patches.
+    the bag or -1, ``tokens_by_stage`` (stages, patches) the same after each stage, ``patch_stage`` (patches,) where it
+    stopped being a token alone, ``patch_weight`` (patches,) its share in its token, 0 once pruned, ``importance``
+    (patches,) its share of first-stage importance, which sums to 1 in each bag; None if the compressor does not score
+    patches.
     """
 
     features: Float[Tensor, "tokens dim"]
@@ -293,6 +294,18 @@ class CompressedBags:
     def n_bags(self) -> int:
         """How many bags are packed."""
         return len(self.offsets) - 1
+
+    @property
+    def patch_stage(self) -> Int[Tensor, "patches"]:
+        """The stage, counted from 1, at which each patch stopped being a token alone; 0 if it never did."""
+        offsets, (n_stages, n_patches) = self.patch_offsets, self.tokens_by_stage.shape
+        there = self.tokens_by_stage >= 0
+        first = torch.repeat_interleave(offsets[:-1], offsets.diff(), output_size=n_patches)
+        first = first + n_patches * torch.arange(n_stages, device=offsets.device)[:, None]
+        key = torch.where(there, self.tokens_by_stage + first, n_stages * n_patches)
+        inside = torch.bincount(key.flatten(), minlength=n_stages * n_patches + 1)
+        alone_stages = (there & (inside[key] == 1)).sum(dim=0)
+        return torch.where(alone_stages == n_stages, 0, alone_stages + 1)
 
     @property
     def size_prior(self) -> Float[Tensor, "tokens"]:

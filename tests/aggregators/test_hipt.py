@@ -7,6 +7,7 @@ from dtcwsi.aggregators import create_aggregator, hipt
 from dtcwsi.bags.packing import pack
 from dtcwsi.compressors import create_compressor
 from dtcwsi.errors import FeaturesError, OptionError
+from dtcwsi.models import create_model
 from dtcwsi.types import Bag
 
 DIM = 5
@@ -185,6 +186,13 @@ def test_a_given_region_of_n_patches_weighs_as_n_regions_and_needs_no_coordinate
     batch = model(tokens_of(Bag(rows), Bag(rows[:0]), Bag(rows[:1])))
     torch.testing.assert_close(batch.logits[2], model(tokens_of(Bag(rows[:1]))).logits[0], atol=1e-5, rtol=0)
     assert torch.isfinite(batch.logits).all()
+
+
+def test_coordinates_are_needed_for_the_grid_alone():
+    needs = [
+        create_model("hipt", in_dim=DIM, n_classes=2, regions=regions).needs_places for regions in ("grid", "given")
+    ]
+    assert needs == [True, False]
 
 
 def test_attention_drowned_by_the_class_token_still_sums_to_one():

@@ -146,6 +146,12 @@ def test_the_gate_lowers_a_keys_weight_and_learns():
     assert gate.grad.abs().gt(0).all()
 
 
+def test_attention_drowned_by_the_global_token_goes_by_the_bias():
+    gate = torch.full((20,), -1e4).index_fill(0, torch.tensor([3]), -1e4 + 1)
+    out = aggregator()(with_bias(tokens_of(bag_of(20)), torch.zeros(20), gate))
+    torch.testing.assert_close(out.attention, gate.softmax(dim=0))
+
+
 def test_order_changes_nothing_but_places_do():
     model, bag = aggregator(), bag_of(40)
     mixed = torch.randperm(40, generator=torch.Generator().manual_seed(1))

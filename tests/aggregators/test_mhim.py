@@ -73,7 +73,7 @@ def test_fewer_of_the_highest_are_hidden_towards_the_end():
     for progress in (0.4, 0.5, 0.99):
         model.set_progress(progress)
         hidden.append(int((model(packed).attention == 0).sum()))
-    assert hidden == [33, 25, 1]  # 50 x (1 + cos(pi progress)) / 2, rounded up
+    assert hidden == [50, 47, 1]  # 50 x (1 + cos(pi (progress - 0.4) / 0.6)) / 2, rounded up
 
 
 def test_a_state_dict_has_no_teacher_and_the_published_number_of_parameters():

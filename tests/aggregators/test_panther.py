@@ -196,3 +196,14 @@ def test_attention_of_few_patches_is_finite_in_float16():
     for count in (1, 2):
         attention = model(3 * torch.randn(count, 16)).attention
         assert float(attention.sum()) == pytest.approx(1, abs=0.01)
+
+
+def test_a_16_bit_model_adds_up_large_slides():
+    generator = torch.Generator().manual_seed(2)
+    rows = (torch.randn(9000, DIM, generator=generator) + 4).half()
+    model = fitted()
+    expected = model(tokens_of(rows.float()))
+    made = model.half()(tokens_of(rows))
+    assert made.logits.dtype == torch.float16
+    torch.testing.assert_close(made.logits.float(), expected.logits, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(made.attention.float(), expected.attention, atol=1e-5, rtol=0.1)

@@ -353,6 +353,8 @@ def test_without_coordinates_patches_fill_a_square_in_the_order_given():
     torch.testing.assert_close(model(batch).logits[0], model(alone).logits[0], atol=1e-5, rtol=1e-5)
     one = model(tokens_of(Bag(rows[:1]))).logits[0]
     torch.testing.assert_close(model(batch).logits[2], one, atol=1e-5, rtol=1e-5)
+    sized = tokens_of(Bag(rows, patch_size_level0=256.0))  # a size without places is no grid
+    torch.testing.assert_close(model(sized).logits[0], model(alone).logits[0], atol=1e-5, rtol=1e-5)
 
 
 def test_a_batch_of_bags_with_coordinates_and_without_is_refused():

@@ -234,3 +234,16 @@ def test_options_out_of_range_are_told(name, options):
         options = {option: 0}
     with pytest.raises(OptionError, match=f"got {option}={value}; expected"):
         aggregator(name, **options)
+
+
+def test_where_the_class_token_takes_from_no_token_transmils_attention_goes_by_the_bias(monkeypatch):
+    model, gate = aggregator("transmil"), [0.0, -1.0, 0.5]
+    of_first = model.second.of_first
+
+    def negative(rows, bias):
+        found, shares = of_first(rows, bias)
+        return found, -shares.abs()
+
+    monkeypatch.setattr(model.second, "of_first", negative)
+    out = model(with_bias(tokens_of(torch.randn(3, DIM)), [0.0] * 3, gate))
+    torch.testing.assert_close(out.attention, torch.tensor(gate).softmax(dim=0))

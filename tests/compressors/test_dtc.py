@@ -191,6 +191,15 @@ def test_the_threshold_has_a_term_that_pulls_its_mean_down(preset, make_bags):
     assert made.importance.last.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_the_term_of_the_threshold_is_the_mean_of_each_bag_s_own(preset, make_bags):
+    made = compressor(preset=preset, schedule=None, retention=0.05, budget="threshold").train()
+    bags = make_bags([60, 9], 0)
+    alone = [made(pack([bag])).losses["sparsity"] for bag in bags]
+    assert alone[0].item() != pytest.approx(alone[1].item(), rel=0.01)
+    torch.testing.assert_close(made(pack(bags)).losses["sparsity"], torch.stack(alone).mean())
+
+
 def test_the_threshold_keeps_as_many_as_lie_above_it(make_bags):
     made = compressor(budget="threshold", stages=1, tau=0.3, gamma=50.0).eval()
     tokens = made(pack(make_bags([400], 0)))

@@ -9,6 +9,7 @@ from dtcwsi.errors import OptionError
 from dtcwsi.nn.attention import predicted_map
 from dtcwsi.nn.chunks import passes
 from dtcwsi.nn.segment import segment_argmax, segment_ids, segment_pool, segment_softmax
+from dtcwsi.nn.starting import start
 from dtcwsi.options import check_share, check_switch, check_whole_number
 from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.types import Aggregated, CompressedBags
@@ -24,6 +25,7 @@ class Dsmil(nn.Module):
     from all B by one linear map a class. The logits are the bag stream's; a bag's loss is the mean of the binary
     cross-entropies of both streams, averaged over the classes.
     ``queries`` is the width of q; ``values`` adds a Linear + ReLU for v, else v = h; ``dropout`` acts in front of it.
+    Weights begin orthogonal, biases at 0, as published.
     Raises: OptionError if an option is out of range.
     Source: Li et al. 2021 (binli123/dsmil-wsi). Adaptations: a token's log size and gate are added to its attention
     logit, and the gate scales it in the instance stream; published logits are sigmoids a class, here read by softmax.
@@ -53,6 +55,7 @@ class Dsmil(nn.Module):
             raise OptionError(f"got dropout={dropout} without values; add values=True or leave it out")
         self.value = nn.Sequential(nn.Dropout(rate), nn.Linear(in_dim, in_dim), nn.ReLU()) if given else nn.Identity()
         self.head = nn.Conv1d(n_classes, n_classes, kernel_size=in_dim)
+        start(self, nn.init.orthogonal_)
 
     def forward(self, tokens: CompressedBags) -> Aggregated:
         """Pool each bag once a class.  ``attention`` is the predicted class's of ``attention_by_class``."""

@@ -97,7 +97,8 @@ class Longformer(nn.Module):
         token_rows = windows.of_cell.index_select(0, cells.of_token)
         attention = cells.spread(segment_softmax(scores, windows.offsets, bias).mean(dim=1)[windows.of_cell])
         teacher = self._ungated(scores.detach(), token_rows, windows, tokens)
-        attention, teacher = (segment_shares(shares, tokens.offsets) for shares in (attention, teacher))
+        by_bias = segment_softmax(tokens.bias.detach(), tokens.offsets)  # where the global token takes from none
+        attention, teacher = (segment_shares(shares, tokens.offsets, by_bias) for shares in (attention, teacher))
         return Aggregated(self.head(self.norm(token)), attention, teacher)
 
     @staticmethod

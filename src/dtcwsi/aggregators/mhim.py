@@ -5,9 +5,7 @@ by the teacher's attention, fewer of the most attended along a cosine, and adds 
 over channels of the teacher's bag vector and the student's. Prediction sees all tokens.
 
 Training needs to hear of its steps by `Classifier.set_progress`; without it the model stays plain.
-Source: DearCaat/MHIM-MIL, branch v1; the defaults are those for CAMELYON16. Adaptation: there the teacher begins as a
-model trained before, and the student anew but for the projection; here both come from one training, whose first part
-is the baseline's.
+Source: DearCaat/MHIM-MIL, branch v1; the defaults are those for CAMELYON16.
 """
 
 import torch
@@ -19,6 +17,7 @@ from dtcwsi.aggregators.transmil import TransMil
 from dtcwsi.nn.nystrom import normed_behind_pad
 from dtcwsi.nn.projection import projection_of
 from dtcwsi.nn.segment import segment_softmax
+from dtcwsi.nn.starting import start
 from dtcwsi.nn.teaching import Teaching
 from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.types import Aggregated, CompressedBags
@@ -32,8 +31,8 @@ _RECIPE = TrainingRecipe(
     lr=2e-4,
     weight_decay=1e-5,
     schedule="cosine",
-    patience=20,
-    source="DearCaat/MHIM-MIL, branch v1, main.py",
+    patience=30,
+    source="DearCaat/MHIM-MIL, branch v1, main.py, as for CAMELYON16",
 )
 
 
@@ -42,9 +41,11 @@ class MhimAbmil(Abmil):
 
     ``warm_up`` share of training before the teacher, a running mean of memory ``ema``; ``hide_random``, ``hide_low``,
     ``hide_high`` shares of a bag hidden in training, the last of most attention, ``high_drawn`` of its candidates;
-    ``agreement`` weighs the comparison of bag vectors at ``temperature``.
+    ``agreement`` weighs the comparison of bag vectors at ``temperature``. Weights begin as Xavier's normal numbers.
     Raises: OptionError if an option is out of range.
-    Source: Tang et al. 2023; adaptations as the module says.
+    Source: Tang et al. 2023 (DearCaat/MHIM-MIL, branch v1; there weights of a gated attention are dropped in silence,
+    here they count). Adaptation: there the teacher begins as a model trained before, and the student anew but for the
+    projection; here both come from one training, whose first part is the baseline's.
     """
 
     recipe = _RECIPE
@@ -79,6 +80,7 @@ class MhimAbmil(Abmil):
             attention_bias=attention_bias,
             dropout=dropout,
         )
+        start(self, nn.init.xavier_normal_)
         self.teaching: Teaching[Abmil] = Teaching(
             warm_up=warm_up,
             ema=ema,
@@ -119,9 +121,12 @@ class MhimTransMil(TransMil):
     behind each attention, ``projection_dropout`` on the projected tokens; squares have at least 7 x 7 places, filled
     with zeros. ``warm_up`` share of training before the teacher, a running mean of memory ``ema``; ``hide_random``,
     ``hide_low``, ``hide_high`` shares of a bag hidden in training, the last of most attention, ``high_drawn`` of its
-    candidates; ``agreement`` weighs the comparison of bag vectors at ``temperature``.
+    candidates; ``agreement`` weighs the comparison of bag vectors at ``temperature``. Weights begin as Xavier's normal
+    numbers.
     Raises: OptionError if an option is out of range.
-    Source: Tang et al. 2023; adaptations as the module says.
+    Source: Tang et al. 2023 (DearCaat/MHIM-MIL, branch v1). Adaptation: there the teacher begins as a model trained
+    before, and the student anew but for the projection; here both come from one training, whose first part is the
+    baseline's.
     """
 
     recipe = _RECIPE
@@ -150,6 +155,7 @@ class MhimTransMil(TransMil):
             in_dim, n_classes, width=width, heads=heads, landmarks=landmarks, iterations=iterations, dropout=dropout
         )
         self.projection, _ = projection_of(in_dim, width, projection_dropout)
+        start(self, nn.init.xavier_normal_)
         self.teaching: Teaching[MhimTransMil] = Teaching(
             warm_up=warm_up,
             ema=ema,

@@ -45,8 +45,9 @@ class Panther(nn.Module):
         lr=1e-4,
         weight_decay=1e-5,
         schedule="cosine",
+        warm_up_epochs=1,
         patience=50,
-        source="mahmoodlab/PANTHER, src/scripts",
+        source="mahmoodlab/PANTHER, src/scripts/classification/panther.sh",
     )
 
     def __init__(
@@ -112,16 +113,21 @@ class Panther(nn.Module):
     def _fitted(
         self, rows: Float[Tensor, "tokens dim"], weight: Float[Tensor, "tokens"], offsets: Int[Tensor, "bags_plus_one"]
     ) -> tuple[list[Tensor], Float[Tensor, "tokens prototypes"]]:
-        """Take the steps of EM bag by bag: the mixtures, and whose each token was in the last step."""
-        middle = self.prototypes.mean(dim=0)  # variances of what is far from 0 would be differences of large numbers
-        variances = self.prior_variance * softplus(self.raw_variance)
-        prior = _Prior(self.prototypes - middle, variances, self.prior_weight, middle)
+        """Take the steps of EM bag by bag: the mixtures, and whose each token was in the last step.
+
+        Sums over a bag's tokens have 32 bits at least: in float16 those of squares soon pass its largest number.
+        """
+        wide, kind = torch.promote_types(self.prototypes.dtype, torch.float32), self.prototypes.dtype
+        prototypes = self.prototypes.to(wide)
+        middle = prototypes.mean(dim=0)  # variances of what is far from 0 would be differences of large numbers
+        variances = self.prior_variance * softplus(self.raw_variance.to(wide))
+        prior = _Prior(prototypes - middle, variances, self.prior_weight, middle)
         mixtures, owners, sizes = [], [], offsets.diff().tolist()
-        for bag, counted in zip(torch.split(rows, sizes), torch.split(weight, sizes), strict=True):
+        for bag, counted in zip(torch.split(rows, sizes), torch.split(weight.to(wide), sizes), strict=True):
             share, mean, variance = prior.start
             for _ in range(self.iterations):
                 (share, mean, variance), owner = prior.step((share, mean, variance), bag, counted)
-            mixtures.append((share, mean + middle, variance))
+            mixtures.append(tuple(part.to(kind) for part in (share, mean + middle, variance)))
             owners.append(owner)
         return [torch.stack(parts) for parts in zip(*mixtures, strict=True)], torch.cat(owners)
 
@@ -149,9 +155,9 @@ class _Prior:
         """Say whose each token is, then fit the mixture to them; squares exist for a chunk of tokens at a time."""
         total, seen = mixture[0].new_full(mixture[0].shape, self.weight), self.weight * self.means
         seen_squares = self.weight * (self.variances + self.means**2)
-        owners, (constant, of_row, of_square) = [rows.new_empty(0, len(self.means))], _densities(*mixture)
+        owners, (constant, of_row, of_square) = [self.means.new_empty(0, len(self.means))], _densities(*mixture)
         for part in chunks(rows.shape[0], rows.shape[1], rows.device):
-            centred = rows[part] - self.middle
+            centred = rows[part].to(self.middle.dtype) - self.middle
             squares = centred * centred
             owners.append(torch.addmm(torch.addmm(constant, centred, of_row), squares, of_square).softmax(dim=1))
             shares = owners[-1] * weight[part, None]

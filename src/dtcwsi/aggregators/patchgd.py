@@ -224,9 +224,7 @@ class PatchGd(nn.Module):
             return segment_softmax(scores[place], offsets, bias)
         weight = segment_softmax(bias, offsets)
         held = torch.zeros_like(scores, dtype=weight.dtype).index_add(0, place, weight)
-        dealt = segment_shares(scores[place] * weight / held[place].clamp_min(_LEAST), offsets)
-        none = segment_sum(dealt, offsets) == 0
-        return torch.where(none[segment_ids(offsets, len(weight))], weight, dealt)
+        return segment_shares(scores[place] * weight / held[place].clamp_min(_LEAST), offsets, weight)
 
 
 @dataclass(frozen=True)

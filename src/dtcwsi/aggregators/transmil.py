@@ -22,7 +22,7 @@ class TransMil(nn.Module):
     what is left of it. ``width`` of the tokens, ``heads``, ``landmarks`` (half the width without), ``iterations`` of
     the pseudo-inverse; ``dropout`` acts behind each attention.
     Attention is what the class token takes from each token in the second layer, a mean over heads, negative parts cut
-    off, repeats added to their originals, scaled to sum to 1.
+    off, repeats added to their originals, scaled to sum to 1; where it takes from none, tokens count by their bias.
     Raises: OptionError if an option is out of range, or the heads do not divide the width.
     Source: Shao et al. 2021 (szc19990412/TransMIL). Adaptations: bags are taken one by one, as published code does
     with its batches of one; a token's log size and gate are added to the attention logits of its key, and the gate
@@ -31,11 +31,12 @@ class TransMil(nn.Module):
 
     recipe = TrainingRecipe(
         epochs=200,
-        batch_size=1,
+        batch_size=2,
         optimizer="lookahead-radam",
         lr=2e-4,
         weight_decay=1e-5,
-        source="szc19990412/TransMIL, Camelyon/TransMIL.yaml",
+        decay_vectors=False,
+        source="szc19990412/TransMIL, Camelyon/TransMIL.yaml (grad_acc: 2), MyOptimizer/optim_factory.py",
     )
 
     def __init__(
@@ -98,7 +99,9 @@ class TransMil(nn.Module):
         found, shares = self.second.of_first(normed_behind_pad(self.second_norm, line), bias)
         shares = shares[1:].clamp_min(0)
         shares = shares[:count] + pad(shares[count:], (0, count - again))
-        return line[1:2] + found, shares / shares.sum().clamp_min(1e-30)
+        total = shares.sum()
+        shares = torch.where(total > 0, shares / total, bias[1 : count + 1].detach().to(shares.dtype).softmax(dim=0))
+        return line[1:2] + found, shares
 
     def _behind_class(self, *rows: Float[Tensor, "_ width"]) -> Float[Tensor, "pad_and_tokens width"]:
         """Put tokens behind the class token, and that behind a row of zeros for the pads of the attention."""

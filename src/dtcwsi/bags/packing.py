@@ -1,5 +1,6 @@
 """Bags to one ragged matrix, without padding."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def _placed(pack: PackedBags) -> bool:
 
 def _pack_one(bag: Bag) -> PackedBags:
     device, step = bag.features.device, _step(bag)
-    given = step if bag.patch_size_level0 else float("nan")
+    given = bag.patch_size_level0 or math.nan
     nowhere = torch.zeros(0, 2, dtype=torch.int64, device=device) if not len(bag) else None  # has nothing to place
     return PackedBags(
         bag.features.contiguous(),  # sums along the rows of another layout have other last bits
@@ -93,9 +94,11 @@ def _pack_one(bag: Bag) -> PackedBags:
 
 
 def _step(bag: Bag) -> float:
+    if bag.coords is None and len(bag):
+        return math.nan  # there is no grid to have a step
     if bag.patch_size_level0:
         return float(bag.patch_size_level0)
-    return float("nan") if bag.coords is None else infer_step(bag.coords.detach().cpu().numpy())
+    return math.nan if bag.coords is None else infer_step(bag.coords.detach().cpu().numpy())
 
 
 def _order(bag: Bag, step: float) -> Int[Tensor, "patches"] | None:

@@ -179,10 +179,8 @@ class DtcCompressor(StagedCompressor):
         scale = torch.sigmoid(self.settings["gamma"] * (before.exp() - self.settings["tau"]))
         features = tokens.features() * scale.to(tokens.patches.dtype)[:, None]
         seen = self.measure(features.detach())
-        row = torch.arange(len(features), device=features.device)
-        return replace(
-            tokens, patches=features, merged=features[:0], row=row, score=seen.score, length=seen.length, view=seen.view
-        )
+        row = torch.arange(len(tokens.patches), len(tokens.patches) + len(features), device=features.device)
+        return replace(tokens, merged=features, row=row, score=seen.score, length=seen.length, view=seen.view)
 
     @property
     def prunes(self) -> bool:

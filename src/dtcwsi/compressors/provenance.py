@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dtcwsi.nn.segment import Segments, segment_ids
+from dtcwsi.nn.segment import Segments
 
-__all__ = ["Provenance", "patch_stages", "start"]
+__all__ = ["Provenance", "start"]
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,3 @@ def start(order: Int[Tensor, "patches"]) -> Provenance:
     """Begin with every patch a token of its own, token m being patch ``order[m]``."""
     token = torch.empty_like(order).index_copy(0, order, torch.arange(len(order), device=order.device))
     return Provenance(token, torch.ones(len(order), device=order.device))
-
-
-def patch_stages(
-    tokens_by_stage: Int[Tensor, "stages patches"], offsets: Int[Tensor, "bags_plus_one"]
-) -> Int[Tensor, "patches"]:
-    """Find the stage, counted from 1, at which each patch stopped being a token alone; 0 if it never did."""
-    n_stages, n_patches = tokens_by_stage.shape
-    there = tokens_by_stage >= 0
-    first = offsets[segment_ids(offsets)] + n_patches * torch.arange(n_stages, device=offsets.device)[:, None]
-    key = torch.where(there, tokens_by_stage + first, n_stages * n_patches)
-    inside = torch.bincount(key.flatten(), minlength=n_stages * n_patches + 1)
-    alone = there & (inside[key] == 1)
-    alone_stages = alone.sum(dim=0)
-    return torch.where(alone_stages == n_stages, 0, alone_stages + 1)

@@ -124,10 +124,14 @@ def segment_order(values: Float[Tensor, "rows"] | Int[Tensor, "rows"], ids: Int[
 
 
 def segment_shares(
-    values: Float[Tensor, "rows *maps"], offsets: Int[Tensor, "segments_plus_one"]
+    values: Float[Tensor, "rows *maps"],
+    offsets: Int[Tensor, "segments_plus_one"],
+    instead: Float[Tensor, "rows *maps"] | None = None,
 ) -> Float[Tensor, "rows *maps"]:
-    """Divide values by the sum of their segment; where it is 0 they stay 0."""
-    return values / to_rows(segment_sum(values, offsets).clamp_min(1e-30), offsets, values.shape[0])
+    """Divide values by the sum of their segment; where it is 0 they stay 0, or are what is given ``instead``."""
+    total = to_rows(segment_sum(values, offsets), offsets, values.shape[0])
+    shares = values / total.clamp_min(1e-30)
+    return shares if instead is None else torch.where(total > 0, shares, instead.to(shares.dtype))
 
 
 def segment_pool(

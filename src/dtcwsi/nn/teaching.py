@@ -22,8 +22,9 @@ class Teaching(Generic[Student]):
     """Copies a student once ``warm_up`` of training is done, and follows it from step to step with memory ``ema``.
 
     Hides ``hide_random`` of a bag's tokens, the ``hide_low`` of least and the ``hide_high`` of most attention, of which
-    a share ``high_drawn`` of the candidates is drawn; this kind falls to 0 along a cosine. ``agreement`` weighs the
-    comparison of bag vectors at ``temperature``. It is no module, so that no state dict holds the teacher.
+    a share ``high_drawn`` of the candidates is drawn; this kind falls to 0 along a cosine once there is a teacher.
+    ``agreement`` weighs the comparison of bag vectors at ``temperature``. It is no module, so that no state dict holds
+    the teacher.
     Raises: OptionError if an option is out of range.
     """
 
@@ -77,7 +78,8 @@ class Teaching(Generic[Student]):
 
         Returns: their rows, and the bags' offsets among them.
         """
-        high = self._hiding.high * 0.5 * (1 + math.cos(math.pi * self._progress))
+        taught = max(0.0, self._progress - self._warm_up) / (1 - self._warm_up)
+        high = self._hiding.high * 0.5 * (1 + math.cos(math.pi * taught))
         now = Hiding(self._hiding.drawn, self._hiding.low, high, self._hiding.high_drawn)
         rows = (~hidden_tokens(looked, offsets, now)).nonzero().squeeze(1)
         ids = segment_ids(offsets, len(looked))
