@@ -26,13 +26,15 @@ def behind_pad(rows: Tensor) -> Tensor:
     return torch.nn.functional.pad(rows, (0, 0, 1, 0))
 
 
-def padded_reference(layer: NystromAttention, rows: Tensor, bias: Tensor) -> Tensor:
-    """Compute every matrix whole, pads as zero rows in front of the sequence."""
+def padded_reference(layer: NystromAttention, rows: Tensor, bias: Tensor, values_of: Tensor | None = None) -> Tensor:
+    """Compute every matrix whole, pads as zero rows in front; ``values_of`` tokens may take the place of values."""
     part = WIDTH // HEADS
     front = -len(rows) % LANDMARKS
     filled = torch.cat([torch.zeros(front, WIDTH, dtype=rows.dtype), rows])
     reach = torch.cat([torch.zeros(front, dtype=rows.dtype), bias])
     queries, keys, values = (filled @ layer.qkv.weight.T).chunk(3, dim=1)
+    if values_of is not None:
+        values = torch.nn.functional.pad(values_of, (front, 0))[:, None].expand(-1, WIDTH)
     found = []
     for head in range(HEADS):
         q, k, v = (wide[:, head * part : (head + 1) * part] for wide in (queries / part**0.5, keys, values))
@@ -73,6 +75,35 @@ def test_exact_algebra_gives_what_the_padded_matrices_give(
     wanted = padded_reference(layer, rows, bias)
     torch.testing.assert_close(layer(behind_pad(rows), bias), wanted, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(layer.of_first(behind_pad(rows), bias)[0], wanted[:1], rtol=1e-10, atol=1e-10)
+
+
+def whole_matrix(layer: NystromAttention, rows: Tensor, bias: Tensor) -> Tensor:
+    """Read off the reference how much tokens attend to each other, a mean over heads: values of 1 in one token."""
+    part, count = WIDTH // HEADS, len(rows)
+    copy = NystromAttention(WIDTH, heads=HEADS, landmarks=LANDMARKS, kernel=5).double()
+    copy.load_state_dict(layer.state_dict())
+    taken = []
+    with torch.no_grad():
+        copy.convolution.weight.zero_()
+        copy.out.weight.copy_(torch.eye(WIDTH))
+        copy.out.bias.zero_()
+        for token in range(count):
+            made = padded_reference(copy, rows, bias, torch.eye(count, dtype=rows.dtype)[:, token])
+            taken.append(made.view(count, HEADS, part)[:, :, 0].mean(dim=1))
+    return torch.stack(taken, dim=1)
+
+
+@pytest.mark.usefixtures("pace")
+@pytest.mark.parametrize("count", [1, 3, 4, 11, 23])
+def test_what_weighed_tokens_take_is_that_of_the_whole_matrix(count: int) -> None:
+    torch.manual_seed(count)
+    layer = NystromAttention(WIDTH, heads=HEADS, landmarks=LANDMARKS, kernel=5).double()
+    rows, bias = torch.randn(count, WIDTH, dtype=torch.float64), torch.randn(count, dtype=torch.float64)
+    over = torch.rand(count, dtype=torch.float64)
+    whole = whole_matrix(layer, rows, bias)
+    torch.testing.assert_close(layer.taken_from(behind_pad(rows), bias, over), over @ whole, rtol=1e-9, atol=1e-9)
+    first = layer.shares_of_first(behind_pad(rows), bias).mean(dim=1)
+    torch.testing.assert_close(first, whole[0], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.usefixtures("pace")

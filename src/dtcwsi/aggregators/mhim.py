@@ -142,6 +142,7 @@ class MhimTransMil(TransMil):
         iterations: int = 6,
         dropout: float = 0.1,
         projection_dropout: float = 0.25,
+        attention: str = "last",
         warm_up: float = 0.5,
         ema: float = 0.9999,
         hide_random: float = 0.0,
@@ -152,7 +153,14 @@ class MhimTransMil(TransMil):
         temperature: float = 0.1,
     ) -> None:
         super().__init__(
-            in_dim, n_classes, width=width, heads=heads, landmarks=landmarks, iterations=iterations, dropout=dropout
+            in_dim,
+            n_classes,
+            width=width,
+            heads=heads,
+            landmarks=landmarks,
+            iterations=iterations,
+            dropout=dropout,
+            attention=attention,
         )
         self.projection, _ = projection_of(in_dim, width, projection_dropout)
         start(self, nn.init.xavier_normal_)

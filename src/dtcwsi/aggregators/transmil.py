@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
 from dtcwsi.nn.nystrom import NystromAttention, normed_behind_pad
-from dtcwsi.options import check_heads, check_share, check_whole_number
+from dtcwsi.options import check_heads, check_share, check_whole_number, one_of
 from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.types import Aggregated, CompressedBags
 
 __all__ = ["TransMil"]
+
+_ATTENTIONS = ("last", "rollout")
 
 
 class TransMil(nn.Module):
@@ -23,6 +25,9 @@ class TransMil(nn.Module):
     the pseudo-inverse; ``dropout`` acts behind each attention.
     Attention is what the class token takes from each token in the second layer, a mean over heads, negative parts cut
     off, repeats added to their originals, scaled to sum to 1; where it takes from none, tokens count by their bias.
+    With ``attention`` "rollout", not "last", what it and the tokens that it takes from took from each token in the
+    first layer is added, by the exact products of both layers' factors; convolutions between tokens are left out
+    (Abnar and Zuidema 2020). That takes more time.
     Raises: OptionError if an option is out of range, or the heads do not divide the width.
     Source: Shao et al. 2021 (szc19990412/TransMIL). Adaptations: bags are taken one by one, as published code does
     with its batches of one; a token's log size and gate are added to the attention logits of its key, and the gate
@@ -49,8 +54,10 @@ class TransMil(nn.Module):
         landmarks: int | None = None,
         iterations: int = 6,
         dropout: float = 0.1,
+        attention: str = "last",
     ) -> None:
         super().__init__()
+        self.rolls_out = one_of("attention", attention, _ATTENTIONS) == "rollout"
         check_heads(width, heads=heads)
         marks = check_whole_number("landmarks", max(1, width // 2) if landmarks is None else landmarks)
         rate = check_share("dropout", dropout)
@@ -94,9 +101,12 @@ class TransMil(nn.Module):
         pads = line[:1]
         bias = torch.cat([bias.new_zeros(1), bias, bias[:again]])
         gate = torch.cat([gate, gate[:again]]).exp().to(rows.dtype)
-        line = self.first(normed_behind_pad(self.first_norm, line), bias).add_(line[1:])
+        given = normed_behind_pad(self.first_norm, line)
+        line = self.first(given, bias).add_(line[1:])
         line = torch.cat([pads, line[:1], self._placed(line[1:] * gate[:, None])])
         found, shares = self.second.of_first(normed_behind_pad(self.second_norm, line), bias)
+        if self.rolls_out:  # each layer hands on its input, too
+            shares = shares + self.first.taken_from(given, bias, torch.cat([shares[:1] + 1, shares[1:]]))
         shares = shares[1:].clamp_min(0)
         shares = shares[:count] + pad(shares[count:], (0, count - again))
         total = shares.sum()

@@ -17,6 +17,9 @@ _LEFT_FOR_ONE = 2  # iterations of the inverse: three cost a training step more 
 _SCORES_AT_ONCE = 1 << 25  # of landmarks and tokens, on a GPU: 128 MiB
 
 
+_Marks = tuple[Tensor, Tensor, Tensor | None, FactoredInverse]
+
+
 class NystromAttention(nn.Module):
     """Attend as softmax(q k~) (softmax(q~ k~))^+ softmax(q~ k) v, where q~ and k~ are means of runs of tokens.
 
@@ -79,25 +82,45 @@ class NystromAttention(nn.Module):
         """Say how much the first token attends to each token, head by head, without gradient."""
         return self._shares(padded, bias)
 
-    def _shares(self, padded: Tensor, bias: Tensor) -> Float[Tensor, "tokens heads"]:
-        """Go from the first token over the landmarks to the tokens; pads have no value, only weight."""
-        of_query, of_key, _ = self._weights()
-        rows, few = padded[1:], _wants_few_launches(padded)
-        reach = self._key_bias(rows, bias)
-        query_marks, key_marks, weights, inverse = self._marks(rows, left=0 if few else _LEFT_FOR_ONE)
-        query = linear(rows[:1], of_query.flatten(0, 1)).view(self.heads, 1, -1) * self.scale
-        near = _softmax(query @ key_marks.mT, weights)
-        over = inverse.behind(near)
-        heads = []
+    @torch.no_grad()
+    def taken_from(
+        self,
+        padded: Float[Tensor, "pad_and_tokens width"],
+        bias: Float[Tensor, "tokens"],
+        over: Float[Tensor, "tokens"],
+    ) -> Float[Tensor, "tokens"]:
+        """Say how much tokens that ``over`` weighs attend to each token, a mean over heads without gradient."""
+        rows, of_query = padded[1:], self._weights()[0]
+        marks = self._marks(rows, left=0)
+        near = []
         for some in self._heads_at_once(rows):
+            queries = self._mapped(rows, of_query[None, some])[0] * self.scale
+            parts = zip(torch.split(queries, _TOKENS_AT_ONCE, dim=1), torch.split(over, _TOKENS_AT_ONCE), strict=True)
+            near.append(sum(part @ _softmax(few @ marks[1][some].mT, marks[2]) for few, part in parts))
+        return self._beyond(padded, bias, torch.cat(near)[:, None], marks).mean(dim=1)
+
+    def _shares(self, padded: Tensor, bias: Tensor) -> Float[Tensor, "tokens heads"]:
+        """Say how much the first token attends to each token."""
+        rows, of_query = padded[1:], self._weights()[0]
+        marks = self._marks(rows, left=0 if _wants_few_launches(rows) else _LEFT_FOR_ONE)
+        query = linear(rows[:1], of_query.flatten(0, 1)).view(self.heads, 1, -1) * self.scale
+        return self._beyond(padded, bias, _softmax(query @ marks[1].mT, marks[2]), marks)
+
+    def _beyond(
+        self, padded: Tensor, bias: Tensor, near: Float[Tensor, "heads 1 landmarks"], marks: _Marks
+    ) -> Float[Tensor, "tokens heads"]:
+        """Go on from the landmarks to the tokens; pads have no value, only weight."""
+        query_marks, _, _, inverse = marks
+        of_key, few = self._weights()[1], _wants_few_launches(padded)
+        reach, over = self._key_bias(padded[1:], bias), inverse.behind(near)
+        heads = []
+        for some in self._heads_at_once(padded[1:]):
             keys = self._mapped(padded, of_key[None, some])[0]
             given = over[some], query_marks[some], keys, reach, keys.shape[1] if few else _KEYS_AT_ONCE
             heads.append(checkpoint(_over_landmarks, *given, use_reentrant=False)[:, 0, 1:])
         return torch.cat(heads).T
 
-    def _marks(
-        self, rows: Float[Tensor, "tokens width"], *, left: int
-    ) -> tuple[Tensor, Tensor, Tensor | None, FactoredInverse]:
+    def _marks(self, rows: Float[Tensor, "tokens width"], *, left: int) -> _Marks:
         """Give the landmarks' queries and keys, of means of groups of tokens; pads of 0 fill the first groups.
 
         Groups of pads alone are one landmark. Also the logs of how many each landmark is, None where all are one, and
