@@ -348,7 +348,7 @@ def test_patches_are_sifted_by_their_quality(run, slides, tmp_path):
         assert len(file["sharpness"]) == len(file["pen"]) == whole
     assert json.loads(run(*common, "--min-sharpness", "1e9").out)["patches"] == 0
     assert json.loads(run(*common, "--max-pen", "0.1").out)["patches"] == whole
-    assert "max_pen is 2; expected a share of pixels" in run(*common, "--max-pen", "2").err
+    assert "--max-pen is 2; expected a share of pixels" in run(*common, "--max-pen", "2").err
 
 
 def test_stain_is_normalised_into_features_of_their_own(run, slides, tmp_path):

@@ -127,7 +127,10 @@ def test_folders_that_do_not_do(tmp_path):
         load_encoder(str(tmp_path))
 
 
-def test_patches_are_resized_as_the_model_asks(tmp_path, network):
-    encoder = load_encoder(f"{NAME}:{_saved(tmp_path, network, 'pth')}")
-    assert timm.data.resolve_model_data_config(network)["interpolation"] == "bicubic"
-    assert (encoder.prepare.how, encoder.prepare.px, encoder.prepare.crop_px) == ("bicubic", 160, 160)
+@pytest.mark.parametrize(("asked", "done"), [("bicubic", "bicubic"), ("bilinear", "bilinear"), ("nearest", "bilinear")])
+def test_patches_are_resized_as_the_model_asks(tmp_path, network, asked, done):
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    config = {"architecture": NAME, "pretrained_cfg": {**network.pretrained_cfg, "interpolation": asked}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    encoder = load_encoder(str(tmp_path))
+    assert (encoder.prepare.how, encoder.prepare.px, encoder.prepare.crop_px) == (done, 160, 160)

@@ -145,7 +145,8 @@ def run(
     shelves = []
     for folder in features:
         read = read_cohort(labels, folder)
-        took = seconds_a_patch(folder, read.made_by.get("encoder"))
+        encoder = read.made_by.get("encoder")
+        took = seconds_a_patch(folder, None if encoder is None else str(encoder))
         shelves.append(Shelf(out / "runs", read, protocol, took, **on))
     beside = beside or column_of(shelves[0].cohort.class_names)
     for shelf in shelves:

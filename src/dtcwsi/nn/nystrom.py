@@ -96,7 +96,8 @@ class NystromAttention(nn.Module):
         for some in self._heads_at_once(rows):
             queries = self._mapped(rows, of_query[None, some])[0] * self.scale
             parts = zip(torch.split(queries, _TOKENS_AT_ONCE, dim=1), torch.split(over, _TOKENS_AT_ONCE), strict=True)
-            near.append(sum(part @ _softmax(few @ marks[1][some].mT, marks[2]) for few, part in parts))
+            seen = [part @ _softmax(few @ marks[1][some].mT, marks[2]) for few, part in parts]
+            near.append(torch.stack(seen).sum(dim=0))
         return self._beyond(padded, bias, torch.cat(near)[:, None], marks).mean(dim=1)
 
     def _shares(self, padded: Tensor, bias: Tensor) -> Float[Tensor, "tokens heads"]:

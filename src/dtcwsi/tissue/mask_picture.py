@@ -95,9 +95,11 @@ def _labelled(path: Path) -> NDArray[np.bool_]:
     """Where an indexed picture has another index than 0.  Raises: SlideError if its colours say the opposite."""
     with PngImageFile(path) as picture:
         index = np.asarray(picture)
-        shown = np.array(picture.getpalette("RGBA"), np.uint8).reshape(-1, 4)
+        colours = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        told = picture.info.get("transparency", b"")  # the one index that is transparent, or an alpha each
     used = np.flatnonzero(np.bincount(index.ravel(), minlength=256))
-    seen = (shown[used, :3] != 0).any(axis=1) & (shown[used, 3] != 0)
+    clear = [told] if isinstance(told, int) else [number for number, alpha in enumerate(told) if not alpha]
+    seen = (colours[used] != 0).any(axis=1) & ~np.isin(used, clear)
     if not seen.all() and (seen != (used != 0)).any():
         raise SlideError(
             f"{path.name!r} is an indexed picture whose index 0 is not its black one; expected both outside tissue, or "

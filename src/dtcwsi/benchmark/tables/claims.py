@@ -259,8 +259,8 @@ def _difference(claim: Difference, blank: Judged, rows: Sequence[Mapping[str, An
     verdict, reason = HOLDS if holds else FAILS if fails else OPEN, ""
     if told.patients < FEW_PATIENTS:
         verdict, reason = OPEN, f"{told.patients} patients are too few"
-    figures = {"value": told.value, "low": told.low, "high": told.high, "p_holm": told.p}
-    return replace(blank, verdict=verdict, reason=reason, **figures)
+    found = replace(blank, value=told.value, low=told.low, high=told.high, p_holm=told.p)
+    return replace(found, verdict=verdict, reason=reason)
 
 
 def write_claims(claims: Claims, folder: Path, *, command: str) -> tuple[Path, ...]:
