@@ -249,23 +249,24 @@ def test_where_the_class_token_takes_from_no_token_transmils_attention_goes_by_t
     torch.testing.assert_close(out.attention, torch.tensor(gate).softmax(dim=0))
 
 
-def test_transmils_rollout_goes_through_both_layers():
-    model, rows = aggregator("transmil"), torch.randn(7, DIM)
-    seen = {}
-    model.first.register_forward_hook(lambda layer, given, _: seen.update(given=given))
-    taken_last = []
-    of_first = model.second.of_first
-    model.second.of_first = lambda *given: taken_last.append(of_first(*given)) or taken_last[-1]
-    plain = model(tokens_of(rows))
-    model.rolls_out = True
+def test_transmils_rollout_goes_through_both_layers(monkeypatch):
+    model, rows, seen = aggregator("transmil"), torch.randn(7, DIM), {}
+    for layer, name in ((model.first, "looked"), (model.second, "of_first")):
+        usual = getattr(layer, name)
+        monkeypatch.setattr(
+            layer,
+            name,
+            lambda *given, usual=usual, name=name: seen.update({name: (given, usual(*given))}) or seen[name][1],
+        )
     rolled = model(tokens_of(rows))
-    torch.testing.assert_close(rolled.logits, plain.logits)
-    last = taken_last[0][1]
-    over = last.clone()
-    over[0] += 1
-    wanted = (last + model.first.taken_from(*seen["given"], over))[1:].clamp_min(0)
+    model.rolls_out = False
+    last = model(tokens_of(rows))
+    torch.testing.assert_close(last.logits, rolled.logits)
+    (given, (_, looked)), shares = seen["looked"], seen["of_first"][1][1]
+    over = shares + torch.eye(len(shares))[0]
+    wanted = (shares + model.first.taken_from(*given, over, looked))[1:].clamp_min(0)
     wanted = wanted[:7] + torch.cat([wanted[7:], torch.zeros(5)])
     torch.testing.assert_close(rolled.attention, wanted / wanted.sum())
-    assert (rolled.attention - plain.attention).abs().max() > 1e-3
+    assert (rolled.attention - last.attention).abs().max() > 1e-3
     with pytest.raises(OptionError, match="got attention='all'; expected one of: last, rollout"):
         aggregator("transmil", attention="all")

@@ -142,7 +142,7 @@ class MhimTransMil(TransMil):
         iterations: int = 6,
         dropout: float = 0.1,
         projection_dropout: float = 0.25,
-        attention: str = "last",
+        attention: str = "rollout",
         warm_up: float = 0.5,
         ema: float = 0.9999,
         hide_random: float = 0.0,

@@ -23,11 +23,11 @@ class TransMil(nn.Module):
     Tokens fill a square row by row in their spatial order, or the order given without coordinates; the first ones fill
     what is left of it. ``width`` of the tokens, ``heads``, ``landmarks`` (half the width without), ``iterations`` of
     the pseudo-inverse; ``dropout`` acts behind each attention.
-    Attention is what the class token takes from each token in the second layer, a mean over heads, negative parts cut
-    off, repeats added to their originals, scaled to sum to 1; where it takes from none, tokens count by their bias.
-    With ``attention`` "rollout", not "last", what it and the tokens that it takes from took from each token in the
-    first layer is added, by the exact products of both layers' factors; convolutions between tokens are left out
-    (Abnar and Zuidema 2020). That takes more time.
+    Attention is rolled out through both layers by the exact products of their factors (Abnar and Zuidema 2020): what
+    the class token takes from each token in the second layer, and what it and the tokens that it takes from took from
+    each token in the first; means over heads, convolutions between tokens left out, negative sums cut off, repeats
+    added to their originals, scaled to sum to 1; where it takes from none, tokens count by their bias. With
+    ``attention`` "last", not "rollout", it is the second layer's alone, which takes less time and says less of a slide.
     Raises: OptionError if an option is out of range, or the heads do not divide the width.
     Source: Shao et al. 2021 (szc19990412/TransMIL). Adaptations: bags are taken one by one, as published code does
     with its batches of one; a token's log size and gate are added to the attention logits of its key, and the gate
@@ -54,7 +54,7 @@ class TransMil(nn.Module):
         landmarks: int | None = None,
         iterations: int = 6,
         dropout: float = 0.1,
-        attention: str = "last",
+        attention: str = "rollout",
     ) -> None:
         super().__init__()
         self.rolls_out = one_of("attention", attention, _ATTENTIONS) == "rollout"
@@ -102,11 +102,12 @@ class TransMil(nn.Module):
         bias = torch.cat([bias.new_zeros(1), bias, bias[:again]])
         gate = torch.cat([gate, gate[:again]]).exp().to(rows.dtype)
         given = normed_behind_pad(self.first_norm, line)
-        line = self.first(given, bias).add_(line[1:])
+        made, looked = self.first.looked(given, bias)
+        line = made.add_(line[1:])
         line = torch.cat([pads, line[:1], self._placed(line[1:] * gate[:, None])])
         found, shares = self.second.of_first(normed_behind_pad(self.second_norm, line), bias)
         if self.rolls_out:  # each layer hands on its input, too
-            shares = shares + self.first.taken_from(given, bias, torch.cat([shares[:1] + 1, shares[1:]]))
+            shares = shares + self.first.taken_from(given, bias, torch.cat([shares[:1] + 1, shares[1:]]), looked)
         shares = shares[1:].clamp_min(0)
         shares = shares[:count] + pad(shares[count:], (0, count - again))
         total = shares.sum()

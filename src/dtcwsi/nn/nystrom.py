@@ -15,9 +15,11 @@ __all__ = ["NystromAttention", "convolved", "normed_behind_pad"]
 _KEYS_AT_ONCE, _TOKENS_AT_ONCE = 4096, 4096
 _LEFT_FOR_ONE = 2  # iterations of the inverse: three cost a training step more than they spare
 _SCORES_AT_ONCE = 1 << 25  # of landmarks and tokens, on a GPU: 128 MiB
+_KEPT = 1 << 23  # numbers of a layer's input, whose queries and keys may be kept to be gone through again
 
 
 _Marks = tuple[Tensor, Tensor, Tensor | None, FactoredInverse]
+_Looked = tuple[_Marks, list[tuple[Tensor, Tensor]]]
 
 
 class NystromAttention(nn.Module):
@@ -50,17 +52,27 @@ class NystromAttention(nn.Module):
 
         The first of the rows is zero and stands for all pads, see `normed_behind_pad`.
         """
+        return self.looked(padded, bias)[0]
+
+    def looked(
+        self, padded: Float[Tensor, "pad_and_tokens width"], bias: Float[Tensor, "tokens"]
+    ) -> tuple[Float[Tensor, "tokens width"], _Looked]:
+        """Attend as `forward` does.  Returns: the rows, and what `taken_from` need not compute again."""
         rows = padded[1:]
-        reach, heads = self._key_bias(rows, bias), []
-        query_marks, key_marks, weights, inverse = self._marks(rows, left=0 if _wants_few_launches(rows) else 1)
+        reach, heads, kept = self._key_bias(rows, bias), [], []
+        marks = self._marks(rows, left=0 if _wants_few_launches(rows) else 1)
+        query_marks, key_marks, weights, inverse = marks
+        keeps = not torch.is_grad_enabled() and rows.numel() <= _KEPT
         for some in self._heads_at_once(rows):
             queries, keys, values = self._mapped(padded, self._weights()[:, some])
+            if keeps:
+                kept.append((queries[:, 1:], keys))
             reached = _attend_from_few(query_marks[some], keys, values, reach)
             marked = inverse.of(some).before(reached).contiguous()
             found = _attend(queries[:, 1:], key_marks[some], marked, weights, scale=self.scale)
             found = found + convolved(values[:, 1:], self.convolution.weight[some, 0, :, 0])
             heads.append(found.transpose(0, 1).flatten(1))
-        return self._merged(heads)
+        return self._merged(heads), (marks, kept)
 
     def of_first(
         self, padded: Float[Tensor, "pad_and_tokens width"], bias: Float[Tensor, "tokens"]
@@ -88,34 +100,35 @@ class NystromAttention(nn.Module):
         padded: Float[Tensor, "pad_and_tokens width"],
         bias: Float[Tensor, "tokens"],
         over: Float[Tensor, "tokens"],
+        looked: _Looked,
     ) -> Float[Tensor, "tokens"]:
-        """Say how much tokens that ``over`` weighs attend to each token, a mean over heads without gradient."""
-        rows, of_query = padded[1:], self._weights()[0]
-        marks = self._marks(rows, left=0)
-        near = []
-        for some in self._heads_at_once(rows):
-            queries = self._mapped(rows, of_query[None, some])[0] * self.scale
-            parts = zip(torch.split(queries, _TOKENS_AT_ONCE, dim=1), torch.split(over, _TOKENS_AT_ONCE), strict=True)
-            seen = [part @ _softmax(few @ marks[1][some].mT, marks[2]) for few, part in parts]
-            near.append(torch.stack(seen).sum(dim=0))
-        return self._beyond(padded, bias, torch.cat(near)[:, None], marks).mean(dim=1)
+        """Say how much tokens that ``over`` weighs attend to each token, a mean over heads without gradient.
+
+        ``looked`` is what `looked` has given for the same rows.
+        """
+        (query_marks, key_marks, weights, inverse), kept = looked
+        rows, few = padded[1:], _wants_few_launches(padded)
+        at_once, reach, heads = len(padded) if few else _TOKENS_AT_ONCE, self._key_bias(rows, bias), []
+        for number, some in enumerate(self._heads_at_once(rows)):
+            queries, keys = kept[number] if kept else self._mapped(padded, self._weights()[:2, some])
+            queries = queries[:, -len(rows) :] * self.scale
+            near = queries.new_zeros(len(queries), 1, key_marks.shape[1])
+            for part, share in zip(torch.split(queries, at_once, dim=1), torch.split(over, at_once), strict=True):
+                near = near + share @ _softmax(part @ key_marks[some].mT, weights)[:, None]
+            heads.append(_over_landmarks(inverse.of(some).behind(near), query_marks[some], keys, reach, at_once))
+        return torch.cat(heads)[:, 0, 1:].mean(dim=0)
 
     def _shares(self, padded: Tensor, bias: Tensor) -> Float[Tensor, "tokens heads"]:
-        """Say how much the first token attends to each token."""
-        rows, of_query = padded[1:], self._weights()[0]
-        marks = self._marks(rows, left=0 if _wants_few_launches(rows) else _LEFT_FOR_ONE)
+        """Go from the first token over the landmarks to the tokens; pads have no value, only weight."""
+        of_query, of_key, _ = self._weights()
+        rows, few = padded[1:], _wants_few_launches(padded)
+        reach = self._key_bias(rows, bias)
+        query_marks, key_marks, weights, inverse = self._marks(rows, left=0 if few else _LEFT_FOR_ONE)
         query = linear(rows[:1], of_query.flatten(0, 1)).view(self.heads, 1, -1) * self.scale
-        return self._beyond(padded, bias, _softmax(query @ marks[1].mT, marks[2]), marks)
-
-    def _beyond(
-        self, padded: Tensor, bias: Tensor, near: Float[Tensor, "heads 1 landmarks"], marks: _Marks
-    ) -> Float[Tensor, "tokens heads"]:
-        """Go on from the landmarks to the tokens; pads have no value, only weight."""
-        query_marks, _, _, inverse = marks
-        of_key, few = self._weights()[1], _wants_few_launches(padded)
-        reach, over = self._key_bias(padded[1:], bias), inverse.behind(near)
+        near = _softmax(query @ key_marks.mT, weights)
+        over = inverse.behind(near)
         heads = []
-        for some in self._heads_at_once(padded[1:]):
+        for some in self._heads_at_once(rows):
             keys = self._mapped(padded, of_key[None, some])[0]
             given = over[some], query_marks[some], keys, reach, keys.shape[1] if few else _KEYS_AT_ONCE
             heads.append(checkpoint(_over_landmarks, *given, use_reentrant=False)[:, 0, 1:])
