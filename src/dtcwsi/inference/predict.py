@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,16 @@ class Run:
 
         All for a new slide, one for a slide of the cohort where folds are those of cross-validation.
         """
-        patient = self.patients.get(slide_id)
-        akin = {each for each, other in self.patients.items() if other == patient} | {slide_id}
+        akin = self._slides_of.get(self.patients.get(slide_id, ""), set()) | {slide_id}
         return tuple(number for number, slides in enumerate(self.seen) if akin.isdisjoint(slides))
+
+    @cached_property
+    def _slides_of(self) -> dict[str, set[str]]:
+        """The cohort's slides by patient."""
+        slides: dict[str, set[str]] = {}
+        for slide_id, patient in self.patients.items():
+            slides.setdefault(patient, set()).add(slide_id)
+        return slides
 
     def another_slide(self, header: FeaturesHeader) -> str | None:
         """Say that features are of another file than the slide of their name in the run's cohort; None if they are not.

@@ -131,6 +131,11 @@ def test_slides_are_composed_of_tiles_of_one_pool(tmp_path):
         assert not mask[:, -256:].any()
         pools.setdefault(row["fold"], set()).update(tiles)
     assert sum(len(tiles) for tiles in pools.values()) == len(set.union(*pools.values()))
+    compose_cohort(tmp_path / "tiles", tmp_path / "made", seed=0, slides_a_class_and_pool=2)
+    first = min((tmp_path / "tiles" / "lung_n").glob("*.jpeg"))
+    first.rename(first.with_name("zz.jpeg"))
+    with pytest.raises(UsageError, match="made holds slides composed of other tiles; name another folder"):
+        compose_cohort(tmp_path / "tiles", tmp_path / "made", seed=0, slides_a_class_and_pool=2)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from dtcwsi.errors import UsageError
 from dtcwsi.explain.faithfulness.lesion import TRUTH_DOWNSAMPLE
 from dtcwsi.slides.pyramid import write_pyramid
-from dtcwsi.store.atomic import write_bytes
+from dtcwsi.store.atomic import write_bytes, write_text
+from dtcwsi.store.digest import digest
 from dtcwsi.store.tables import write_table
 
 __all__ = ["compose_cohort"]
@@ -32,8 +33,8 @@ def compose_cohort(tiles: Path, out: Path, *, seed: int, slides_a_class_and_pool
 
     A slide is 6 x 5 tiles of 768 px, of which one or two (3.3 or 6.7 %) are of its carcinoma, the rest normal lung.
     `truth` masks are 255 on the tiles of carcinoma, 16 level-0 pixels a pixel. Finished slides are kept.
-    Raises: UsageError if ``tiles`` lacks a folder of 10 tiles or more, two a pool, of normal lung or of a carcinoma, or
-    a tile is of another size.
+    Raises: UsageError if ``tiles`` lacks a folder of 10 tiles or more, two a pool, of normal lung or of a carcinoma, a
+    tile is of another size, or ``out`` has slides of other tiles, which may lie in other pools there.
     """
     rng = np.random.default_rng(seed)
     for name in (_NORMAL, *_CLASSES.values()):
@@ -41,6 +42,7 @@ def compose_cohort(tiles: Path, out: Path, *, seed: int, slides_a_class_and_pool
         if count < 2 * _POOLS:
             raise UsageError(f"{tiles / name} holds {count} .jpeg tiles; expected {2 * _POOLS} or more of 768 px")
     pools = {name: _deal(sorted((tiles / name).glob("*.jpeg")), rng) for name in (_NORMAL, *_CLASSES.values())}
+    _check_same(out, digest(pools=[[[path.name for path in pool] for pool in one] for one in pools.values()]))
     rows = []
     for pool in range(_POOLS):
         for label, folder in _CLASSES.items():
@@ -55,6 +57,14 @@ def compose_cohort(tiles: Path, out: Path, *, seed: int, slides_a_class_and_pool
                     write_pyramid(path, _paint(chosen), spacing_um=_SPACING_UM)
                 rows.append((slide_id, label, f"pool{pool}", pool))
     write_table(out / "labels.csv", ("slide_id", "label", "patient_id", "fold"), rows)
+
+
+def _check_same(out: Path, pools: str) -> None:
+    """Note the pools that slides are made of, or make sure that they are the same."""
+    file = out / "pools.txt"
+    if file.exists() and file.read_text() != pools:
+        raise UsageError(f"{out} holds slides composed of other tiles; name another folder, or the same tiles")
+    write_text(file, pools)
 
 
 def _deal(paths: list[Path], rng: np.random.Generator) -> list[list[Path]]:
