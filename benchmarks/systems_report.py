@@ -9,13 +9,14 @@ from typing import Any
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 Row = dict[str, Any]
 CORES = 2  # of the machine that everything is timed on
+_DAGGER = "\N{DAGGER}"
 
 HEAD = """# The comparison systems
 
 Made by `python benchmarks/systems_report.py`; nothing here is written by hand. One slide or cohort at a time shared two
 cores with nothing else for the speed table, with other work for the rest: take seconds of training as rough. Runs whose
 AUC has a star were trained on another machine, of sixteen cores and an H100 or H200; seconds and memory are of the
-others.
+others. A dagger: trained before the system's recipe or the weights it begins with were put right.
 """
 SPEED_HEAD = """## Speed and memory beside the published code
 
@@ -119,7 +120,7 @@ def _accuracy(own: list[Row], task: str) -> str:
         return ""
     accuracy, auc = (statistics.mean(row[name] for row in found) for name in ("accuracy", "auc"))
     spread = f" ± {statistics.stdev(row['accuracy'] for row in found):.3f}" if len(found) > 1 else ""
-    return f"{accuracy:.3f}{spread} ({auc:.3f})"
+    return f"{accuracy:.3f}{spread} ({auc:.3f})" + _DAGGER * any(row.get("before", False) for row in found)
 
 
 def _line(system: str, own: list[Row], *, lesions: bool) -> list[str]:
@@ -129,7 +130,9 @@ def _line(system: str, own: list[Row], *, lesions: bool) -> list[str]:
     costs = [f"{statistics.mean(values):.0f}" if values else "" for values in told]
     lesion = [row["lesion_auroc"] for row in own if "lesion_auroc" in row]
     found = [f"{statistics.mean(lesion):.3f}" if lesion else ""] if lesions else []
-    aucs = ", ".join(f"{row['auc']:.3f}" + (r"\*" if _elsewhere(row) else "") for row in own)
+    aucs = ", ".join(
+        f"{row['auc']:.3f}" + (r"\*" if _elsewhere(row) else "") + _DAGGER * row.get("before", False) for row in own
+    )
     return [system, aucs, f"{statistics.mean(row['accuracy'] for row in own):.3f}", *found, *costs]
 
 

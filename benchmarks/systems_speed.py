@@ -35,7 +35,11 @@ DIM, LARGEST_GIB, MOST_REPEATS, SECONDS_A_ROW = 512, 20, 9, 30
 SIZES = (5000, 13_900, 100_000)
 TOME = "tome-abmil"
 EXTRAS = {
-    "transmil": {"dtc-transmil r=0.4": {"retention": 0.4}},
+    "transmil": {
+        "transmil attention=last": {"attention": "last"},
+        "dtc-transmil r=0.4": {"retention": 0.4},
+        "dtc-transmil r=0.4 attention=last": {"retention": 0.4, "attention": "last"},
+    },
     "clam-sb": {
         "dtc-clam-sb r=0.1": {"retention": 0.1},
         "dtc-clam-sb r=0.1 float32 scores": {"retention": 0.1, "exact_ranking": False},
