@@ -256,7 +256,9 @@ def test_transmils_rollout_goes_through_both_layers(monkeypatch):
         monkeypatch.setattr(
             layer,
             name,
-            lambda *given, usual=usual, name=name: seen.update({name: (given, usual(*given))}) or seen[name][1],
+            lambda *given, usual=usual, name=name, **how: (
+                seen.update({name: (given, usual(*given, **how))}) or seen[name][1]
+            ),
         )
     rolled = model(tokens_of(rows))
     model.rolls_out = False

@@ -102,7 +102,7 @@ class TransMil(nn.Module):
         bias = torch.cat([bias.new_zeros(1), bias, bias[:again]])
         gate = torch.cat([gate, gate[:again]]).exp().to(rows.dtype)
         given = normed_behind_pad(self.first_norm, line)
-        made, looked = self.first.looked(given, bias)
+        made, looked = self.first.looked(given, bias, again=self.rolls_out)
         line = made.add_(line[1:])
         line = torch.cat([pads, line[:1], self._placed(line[1:] * gate[:, None])])
         found, shares = self.second.of_first(normed_behind_pad(self.second_norm, line), bias)
