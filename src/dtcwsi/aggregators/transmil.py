@@ -1,6 +1,8 @@
 """TransMIL: self-attention over a slide's tokens laid out as a square (Shao et al. 2021)."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -101,18 +103,26 @@ class TransMil(nn.Module):
         pads = line[:1]
         bias = torch.cat([bias.new_zeros(1), bias, bias[:again]])
         gate = torch.cat([gate, gate[:again]]).exp().to(rows.dtype)
-        given = normed_behind_pad(self.first_norm, line)
-        made, looked = self.first.looked(given, bias, again=self.rolls_out)
-        line = made.add_(line[1:])
+        line, again = self._first(line, bias)
         line = torch.cat([pads, line[:1], self._placed(line[1:] * gate[:, None])])
         found, shares = self.second.of_first(normed_behind_pad(self.second_norm, line), bias)
-        if self.rolls_out:  # each layer hands on its input, too
-            shares = shares + self.first.taken_from(given, bias, torch.cat([shares[:1] + 1, shares[1:]]), looked)
+        if again is not None:  # each layer hands on its input, too
+            shares = shares + again(torch.cat([shares[:1] + 1, shares[1:]]))
         shares = shares[1:].clamp_min(0)
         shares = shares[:count] + pad(shares[count:], (0, count - again))
         total = shares.sum()
         shares = torch.where(total > 0, shares / total, bias[1 : count + 1].detach().to(shares.dtype).softmax(dim=0))
         return line[1:2] + found, shares
+
+    def _first(
+        self, line: Float[Tensor, "pad_and_tokens width"], bias: Float[Tensor, "tokens"]
+    ) -> tuple[Float[Tensor, "tokens width"], Callable[[Tensor], Tensor] | None]:
+        """Apply the first layer; also what says, if that is wanted, which tokens weighed ones took from in it."""
+        given = normed_behind_pad(self.first_norm, line)
+        if not self.rolls_out:
+            return self.first(given, bias).add_(line[1:]), None
+        made, looked = self.first.looked(given, bias)
+        return made.add_(line[1:]), partial(self.first.taken_from, given, bias, looked=looked)
 
     def _behind_class(self, *rows: Float[Tensor, "_ width"]) -> Float[Tensor, "pad_and_tokens width"]:
         """Put tokens behind the class token, and that behind a row of zeros for the pads of the attention."""

@@ -52,17 +52,19 @@ class NystromAttention(nn.Module):
 
         The first of the rows is zero and stands for all pads, see `normed_behind_pad`.
         """
-        return self.looked(padded, bias, again=False)[0]
+        return self._looked(padded, bias, keeps=False)[0]
 
     def looked(
-        self, padded: Float[Tensor, "pad_and_tokens width"], bias: Float[Tensor, "tokens"], *, again: bool = True
+        self, padded: Float[Tensor, "pad_and_tokens width"], bias: Float[Tensor, "tokens"]
     ) -> tuple[Float[Tensor, "tokens width"], _Looked]:
-        """Attend as `forward` does.  Returns: the rows; for `taken_from`, if it comes ``again``, what that may use."""
+        """Attend as `forward` does.  Returns: the rows, and what `taken_from` need not compute again."""
+        return self._looked(padded, bias, keeps=not torch.is_grad_enabled() and padded.numel() <= _KEPT)
+
+    def _looked(self, padded: Tensor, bias: Tensor, *, keeps: bool) -> tuple[Tensor, _Looked]:
         rows = padded[1:]
         reach, heads, kept = self._key_bias(rows, bias), [], []
         marks = self._marks(rows, left=0 if _wants_few_launches(rows) else 1)
         query_marks, key_marks, weights, inverse = marks
-        keeps = again and not torch.is_grad_enabled() and rows.numel() <= _KEPT
         for some in self._heads_at_once(rows):
             queries, keys, values = self._mapped(padded, self._weights()[:, some])
             if keeps:
