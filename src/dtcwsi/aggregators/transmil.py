@@ -103,11 +103,11 @@ class TransMil(nn.Module):
         pads = line[:1]
         bias = torch.cat([bias.new_zeros(1), bias, bias[:again]])
         gate = torch.cat([gate, gate[:again]]).exp().to(rows.dtype)
-        line, again = self._first(line, bias)
+        line, taken_from = self._first(line, bias)
         line = torch.cat([pads, line[:1], self._placed(line[1:] * gate[:, None])])
         found, shares = self.second.of_first(normed_behind_pad(self.second_norm, line), bias)
-        if again is not None:  # each layer hands on its input, too
-            shares = shares + again(torch.cat([shares[:1] + 1, shares[1:]]))
+        if taken_from is not None:  # each layer hands on its input, too
+            shares = shares + taken_from(torch.cat([shares[:1] + 1, shares[1:]]))
         shares = shares[1:].clamp_min(0)
         shares = shares[:count] + pad(shares[count:], (0, count - again))
         total = shares.sum()
