@@ -23,9 +23,9 @@ SPEED_HEAD = """## Speed and memory beside the published code
 `python benchmarks/systems_speed.py --published DIR --out docs/results/systems_speed.json` ({hardware}; two threads,
 float32, one slide of N x 512, on a square grid if the system looks at places, no optimiser; medians of turns in one
 process, memory of the first call in a process of its own). Ratios are published over ours: above 1 we are faster, or
-smaller. What is compared, and what stands in for parts that take pixels, is said in `benchmarks/published.py`. TransMIL's
-attention goes through both layers, which its published code does not tell at all; attention=last is that of the second
-layer alone. Rows without the other were measured before there was one.
+smaller. What is compared, and what stands in for parts that take pixels, is said in `benchmarks/published.py`.
+TransMIL's attention goes through both layers, which its published code does not tell at all; attention=last is that of
+the second layer alone. Rows without the other were measured before there was one.
 """
 LEARN_HEAD = {
     "mil": """## Real sets: elephant, fox, tiger
@@ -79,10 +79,10 @@ WHY = """## Who fails, and why
   of stride 2, with batch normalisation are many weights for 37 training slides with a lesion somewhere, and 20 epochs a
   fifth of its own 100. Here attention pools its places; the published head that flattens them was not tried.
 * **transmil** and **spt** lie below abmil on the demo: probably too many weights for 37 slides. Nothing was searched for
-  either. What was taken for TransMIL's map, the attention of its last layer, misses the lesion (0.46 to 0.52); rolled out
-  through both layers the attention of the same models finds it (0.75 to 0.84), see [faithfulness](faithfulness.md).
-* **dsmil** stands or falls with its critical patch; on the demo and on needles it is a few points below attention. By its
-  own recipe, a rate of 1e-4 for 20 of 50 epochs, it has hardly begun to learn on the demo.
+  either. What was taken for TransMIL's map, the attention of its last layer, misses the lesion (0.46 to 0.52); rolled
+  out through both layers the attention of the same models finds it (0.75 to 0.84): [faithfulness](faithfulness.md).
+* **dsmil** stands or falls with its critical patch; on the demo and on needles it is a few points below attention. By
+  its own recipe, a rate of 1e-4 for 20 of 50 epochs, it has hardly begun to learn on the demo.
 * **panther** describes a slide by 16 prototypes without labels: it is best on tissue, and least sure on needles.
 """
 
