@@ -23,9 +23,9 @@ class TrainingRecipe:
     """A protocol of training; the defaults are the common one, the same for all models.
 
     ``batch_size`` slides make an optimiser step, None leaves it to the cohort's size. ``optimizer`` is one of
-    `OPTIMIZERS`, with rate ``lr``, ``weight_decay``, of matrices alone unless ``decay_vectors`` (biases and what scales
-    norms), and ``betas``. ``schedule`` is one of `SCHEDULES`: the rate rises
-    linearly from 0 over ``warm_up_epochs``, then stays or falls to ``lr_end`` by the last of the ``epochs``.
+    `OPTIMIZERS`, with rate ``lr``, ``betas`` and ``weight_decay``, of matrices alone unless ``decay_vectors`` (biases
+    and what scales norms). ``schedule`` is one of `SCHEDULES`: the rate rises linearly from 0 over ``warm_up_epochs``,
+    then stays or falls to ``lr_end`` by the last of the ``epochs``.
     ``patience`` counts epochs without a better validation loss, from the end of the compression curriculum on, of plain
     models too. ``class_weights`` is one of `CLASS_WEIGHTS`: balanced weighs every slide, in training and for the
     validation loss, by `balanced_weights` of its class. ``source`` names where the protocol was published.

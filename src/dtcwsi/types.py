@@ -219,9 +219,9 @@ class PackedBags:
 
     ``features`` (sum of patches, dim) in the order given; ``offsets`` (bags + 1,) int64; ``coords`` (sum of patches, 2)
     or None if any bag lacks them; ``patch_size_level0`` (bags,) float, NaN where unknown; ``step_level0`` (bags,) the
-    same, where unknown the step of the coordinates' grid; ``labels`` (bags,) int64, -1 where unknown. ``order`` (sum of
-    patches,) lists the rows bag after bag in each bag's spatial order; None if that is the order given.
-    ``coords_dropped`` says that some bags had coordinates and others had none.
+    step of the coordinates' grid, the same or, where that is unknown, inferred, NaN without coordinates; ``labels``
+    (bags,) int64, -1 where unknown. ``order`` (sum of patches,) lists the rows bag after bag in each bag's spatial
+    order; None if that is the order given. ``coords_dropped`` says that some bags had coordinates and others had none.
     """
 
     features: Float[Tensor, "patches dim"]

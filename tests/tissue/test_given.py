@@ -153,3 +153,9 @@ def test_a_shape_in_transparency_alone_is_refused(tmp_path, read):
     cv2.imwrite(str(tmp_path / "a.png"), np.stack([mask * 0] * 3 + [mask * 255], axis=-1))
     with pytest.raises(SlideError, match="is black wherever it is not transparent; expected a colour, such as white"):
         read()
+
+
+def test_a_mask_is_read_by_its_content_whatever_it_is_called(tmp_path, read):
+    Image.new("L", (400, 320), 255).save(tmp_path / "a.png", format="JPEG", quality=90)
+    assert (tmp_path / "a.png").read_bytes()[25] == 3  # where a PNG would say that it is indexed
+    assert read().area_um2 == pytest.approx(4000 * 3201 * 0.25)

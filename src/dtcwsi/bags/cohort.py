@@ -149,7 +149,7 @@ def overlooked_columns(path: str | Path) -> dict[str, str]:
         bare = "".join(letter for letter in column.lower() if letter.isalnum())
         for meant in _OPTIONAL:
             names = (meant.replace("_", ""), *_ALSO_CALLED.get(meant, ()))
-            if meant not in there and column != "case_id" and get_close_matches(bare, names, 1, _ALIKE):
+            if meant not in there and get_close_matches(bare, names, 1, _ALIKE):
                 found[column] = meant
     return found
 

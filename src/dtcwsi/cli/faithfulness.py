@@ -51,9 +51,10 @@ def run(
     trained, others = load_run(run), [load_run(other) for other in other_run or ()]
     _check_same(trained, others)
     files = feature_files(features)
-    patients = None if labels is None else {slide.slide_id: slide.patient_id for slide in read_labels(labels)}
-    if labels is not None and patients is not None:
+    patients = None
+    if labels is not None:
         tell_overlooked(labels)
+        patients = {slide.slide_id: slide.patient_id for slide in read_labels(labels)}
         files = {slide_id: path for slide_id, path in files.items() if slide_id in patients}
         if not files:
             raise UsageError(f"no slide of {labels} has a feature file in {features}; name the folder of its features")

@@ -17,7 +17,6 @@ _LEFT_FOR_ONE = 2  # iterations of the inverse: three cost a training step more 
 _SCORES_AT_ONCE = 1 << 25  # of landmarks and tokens, on a GPU: 128 MiB
 _KEPT = 1 << 23  # numbers of a layer's input, whose queries and keys may be kept to be gone through again
 
-
 _Marks = tuple[Tensor, Tensor, Tensor | None, FactoredInverse]
 _Looked = tuple[_Marks, list[tuple[Tensor, Tensor]]]
 

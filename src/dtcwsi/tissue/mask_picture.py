@@ -16,7 +16,7 @@ __all__ = ["read_mask"]
 
 _TOLERANCE_PX = 2.0
 _MOST_PIXELS = 64_000_000
-_INDEXED, _COLOUR_TYPE_AT = 3, 25  # as a PNG's header has it
+_PNG, _INDEXED, _COLOUR_TYPE_AT = b"\x89PNG\r\n\x1a\n", 3, 25  # a picture may be named .png and be none
 
 
 def read_mask(file: OutlineFile, info: SlideInfo) -> TissueMask:
@@ -82,10 +82,10 @@ def _pixels(path: Path) -> NDArray[np.uint8]:
 
 
 def _png(path: Path) -> NDArray[np.generic]:
-    content = np.fromfile(path, np.uint8)
-    picture = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
-    if picture is not None and content[_COLOUR_TYPE_AT] == _INDEXED:
+    content = path.read_bytes()
+    if content.startswith(_PNG) and content[_COLOUR_TYPE_AT : _COLOUR_TYPE_AT + 1] == bytes([_INDEXED]):
         return _labelled(path)
+    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if picture is None:
         raise SlideError(f"{path.name!r} is no picture that can be decoded; expected a PNG: export it again")
     return np.asarray(picture)
@@ -97,7 +97,7 @@ def _labelled(path: Path) -> NDArray[np.bool_]:
         index = np.asarray(picture)
         colours = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
         told = picture.info.get("transparency", b"")  # the one index that is transparent, or an alpha each
-    used = np.flatnonzero(np.bincount(index.ravel(), minlength=256))
+        used = np.flatnonzero(picture.histogram())
     clear = [told] if isinstance(told, int) else [number for number, alpha in enumerate(told) if not alpha]
     seen = (colours[used] != 0).any(axis=1) & ~np.isin(used, clear)
     if not seen.all() and (seen != (used != 0)).any():

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from dtcwsi.bags.cohort import read_cohort
 from dtcwsi.benchmark.tables import jobs
@@ -107,7 +108,9 @@ def test_gpus_are_taken_in_turns_by_names_that_training_knows(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     found = [device_of(jobs._device_of(number, "auto")) for number in range(3)]
     assert found == [torch.device("cuda:0"), torch.device("cuda:1"), torch.device("cuda:0")]
-    assert Place().trainer_options(found[1])["devices"] == [1]
+    options = Place().trainer_options(found[1])
+    assert (set(options), options["devices"]) == ({"devices", "plugins"}, [1])
+    assert [type(plugin) for plugin in options["plugins"]] == [LightningEnvironment]  # whatever Slurm says
     assert jobs._device_of(1, "cuda:0") == "cuda:0"
     assert (jobs_wanted(0, "cuda"), jobs_wanted(0, "cuda:1")) == (2, 1)
     with pytest.raises(OptionError, match="device 'cuda:2' is not available"):
