@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from dtcwsi.catalog import model_text
 from dtcwsi.compressors import Compressor
 from dtcwsi.compressors.doubt import Doubt
 from dtcwsi.errors import FeaturesError, OptionError, UsageError
+from dtcwsi.later import then
 from dtcwsi.model_folder import write_model
 from dtcwsi.nn.segment import segment_ids
 from dtcwsi.options import check_number, check_whole_number
@@ -89,7 +91,7 @@ class Classifier(nn.Module):
         by_class = aggregated.attention_by_class
         return Prediction(
             logits=self._logits(tokens, aggregated),
-            attention=_to_patches(aggregated.attention, tokens),
+            attention=then(aggregated, "attention", partial(_to_patches, tokens=tokens)),
             tokens_in=tokens.patch_offsets.diff(),
             tokens_out=tokens.offsets.diff(),
             patch_to_token=tokens.patch_to_token,
@@ -287,7 +289,8 @@ class Classifier(nn.Module):
         return torch.where(filled[:, None], aggregated.logits, shares.clamp_min(1e-12).log())
 
     def _terms(self, tokens: CompressedBags, aggregated: Aggregated) -> dict[str, Tensor]:
-        return {**tokens.losses, **aggregated.losses, **self.compressor.auxiliary(tokens, aggregated.teacher)}
+        taught = self.compressor.auxiliary(tokens, aggregated.teacher) if self.compressor.taught else {}
+        return {**tokens.losses, **aggregated.losses, **taught}
 
     def _packed(
         self, bags: Tensor | Bag | PackedBags, coords: Tensor | None, patch_size_level0: float | None

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dtcwsi.errors import FeaturesError
+from dtcwsi.later import WhenRead, worked_out_when_read
 
 __all__ = [
     "Aggregated",
@@ -318,9 +319,10 @@ class CompressedBags:
         return self.size_prior + self.gate
 
 
+@worked_out_when_read("attention", "teacher")
 @dataclass(frozen=True)
 class Aggregated:
-    """What an aggregator makes of compressed bags.
+    """What an aggregator makes of compressed bags; what costs time besides the logits may be worked out when read.
 
     ``logits`` (bags, classes); ``attention`` (tokens,) sums to 1 in each bag with tokens; ``teacher`` (tokens,) the
     same without gradient, and without the gate where the method can tell; ``losses`` weighted auxiliary terms.
@@ -329,18 +331,20 @@ class Aggregated:
     """
 
     logits: Float[Tensor, "bags classes"]
-    attention: Float[Tensor, "tokens"]
-    teacher: Float[Tensor, "tokens"]
+    attention: WhenRead[Float[Tensor, "tokens"]]
+    teacher: WhenRead[Float[Tensor, "tokens"]]
     losses: dict[str, Tensor] = field(default_factory=dict)
     attention_by_class: Float[Tensor, "tokens classes"] | None = None
     objective: Objective | None = None
 
 
+@worked_out_when_read("attention")
 @dataclass(frozen=True)
 class Prediction:
     """What a classifier says of a batch of bags, in one layout whatever the model.
 
-    ``logits`` (bags, classes); ``attention`` (patches,) sums to 1 in each bag with patches; ``tokens_in`` and
+    ``logits`` (bags, classes); ``attention`` (patches,) sums to 1 in each bag with patches; TransMIL's is worked out
+    when it is first read, of the weights and tokens of this pass, which are kept until then; ``tokens_in`` and
     ``tokens_out`` (bags,); ``patch_to_token`` (patches,); ``tokens_by_stage`` (stages, patches); ``patch_stage``
     (patches,) stage at which a patch stopped being a token alone, 0 if it never did; ``losses`` weighted auxiliary
     terms, empty in evaluation; ``offsets`` (bags + 1,) rows of each bag in the patch-wise fields. Where the compressor
@@ -351,7 +355,7 @@ class Prediction:
     """
 
     logits: Float[Tensor, "bags classes"]
-    attention: Float[Tensor, "patches"]
+    attention: WhenRead[Float[Tensor, "patches"]]
     tokens_in: Int[Tensor, "bags"]
     tokens_out: Int[Tensor, "bags"]
     patch_to_token: Int[Tensor, "patches"]

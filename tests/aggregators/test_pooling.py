@@ -5,6 +5,8 @@ from dtcwsi.aggregators import AGGREGATORS, create_aggregator
 from dtcwsi.bags.packing import pack
 from dtcwsi.compressors import create_compressor
 from dtcwsi.errors import OptionError, UnknownNameError
+from dtcwsi.models import create_model
+from dtcwsi.nn import nystrom
 from dtcwsi.types import Bag
 
 DIM, CLASSES = 5, 3
@@ -249,6 +251,32 @@ def test_where_the_class_token_takes_from_no_token_transmils_attention_goes_by_t
     torch.testing.assert_close(out.attention, torch.tensor(gate).softmax(dim=0))
 
 
+@pytest.mark.parametrize("name", ["transmil", "mhim-transmil"])
+def test_attention_that_is_read_later_is_of_the_weights_of_the_pass(name):
+    rows = torch.randn(7, DIM)
+    at_once = aggregator(name)(tokens_of(rows)).attention
+    model = aggregator(name)
+    with torch.inference_mode():
+        out = model(tokens_of(rows))
+    for weights in model.parameters():
+        weights.detach().mul_(2)
+    torch.testing.assert_close(out.attention, at_once)
+
+
+def test_attention_of_a_pass_in_lower_precision_can_be_read_behind_it():
+    model, rows = aggregator("transmil"), torch.randn(7, DIM)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(tokens_of(rows))
+    torch.testing.assert_close(out.attention.float(), model(tokens_of(rows)).attention, atol=0.02, rtol=0)
+
+
+def test_a_training_step_works_no_rollout_out(monkeypatch):
+    monkeypatch.setattr(nystrom.NystromAttention, "_taken_from", lambda *_: pytest.fail("worked out"))
+    for name in ("transmil", "tome-transmil"):
+        model = create_model(name, in_dim=DIM, n_classes=2).train()
+        model.loss(model(torch.randn(9, DIM)), torch.tensor([1])).backward()
+
+
 def test_transmils_rollout_goes_through_both_layers(monkeypatch):
     model, rows, seen = aggregator("transmil"), torch.randn(7, DIM), {}
     for layer, name in ((model.first, "looked"), (model.second, "of_first")):
@@ -264,9 +292,8 @@ def test_transmils_rollout_goes_through_both_layers(monkeypatch):
     model.rolls_out = False
     last = model(tokens_of(rows))
     torch.testing.assert_close(last.logits, rolled.logits)
-    (given, (_, looked)), shares = seen["looked"], seen["of_first"][1][1]
-    over = shares + torch.eye(len(shares))[0]
-    wanted = (shares + model.first.taken_from(*given, over, looked))[1:].clamp_min(0)
+    (_, (_, taken_from)), shares = seen["looked"], seen["of_first"][1][1]
+    wanted = (shares + taken_from(shares + torch.eye(len(shares))[0]))[1:].clamp_min(0)
     wanted = wanted[:7] + torch.cat([wanted[7:], torch.zeros(5)])
     torch.testing.assert_close(rolled.attention, wanted / wanted.sum())
     assert (rolled.attention - last.attention).abs().max() > 1e-3

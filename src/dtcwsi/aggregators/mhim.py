@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dtcwsi.aggregators.abmil import Abmil
 from dtcwsi.aggregators.transmil import TransMil
+from dtcwsi.later import later
 from dtcwsi.nn.nystrom import normed_behind_pad
 from dtcwsi.nn.projection import projection_of
 from dtcwsi.nn.segment import segment_softmax
@@ -187,13 +188,13 @@ class MhimTransMil(TransMil):
             return super().forward(tokens)
         with torch.no_grad():
             rows = teacher.projection(tokens.features)
-            wanted, attention = teacher.attended(rows, tokens.bias, tokens.gate, tokens.offsets)
+            wanted, taught = teacher.attended(rows, tokens.bias, tokens.gate, tokens.offsets)
             looked = teacher.first_look(rows, tokens.bias, tokens.offsets)
         seen, offsets = self.teaching.seen(looked, tokens.offsets)
         ours = self.projection(tokens.features[seen]), tokens.bias[seen], tokens.gate[seen]
         vectors, shares = self.attended(*ours, offsets)
-        shown = torch.zeros_like(attention).index_copy(0, seen, shares)
-        return Aggregated(self.head(vectors), shown, attention, losses=self.teaching.losses(vectors, wanted))
+        shown = later(lambda: _put(shares(), seen, len(looked)))
+        return Aggregated(self.head(vectors), shown, later(taught), losses=self.teaching.losses(vectors, wanted))
 
     def first_look(
         self,
@@ -215,3 +216,7 @@ class MhimTransMil(TransMil):
         filled = torch.cat([rows, rows[: super()._repeated(len(rows))]])
         room = max(0, _LEAST_SIDE**2 - len(filled))
         return super()._square(nn.functional.pad(filled, (0, 0, 0, room)))
+
+
+def _put(values: Float[Tensor, "seen"], places: Int[Tensor, "seen"], count: int) -> Float[Tensor, "tokens"]:
+    return values.new_zeros(count).index_copy(0, places, values)

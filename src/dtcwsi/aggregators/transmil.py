@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
+from dtcwsi.later import later
 from dtcwsi.nn.nystrom import NystromAttention, normed_behind_pad
 from dtcwsi.options import check_heads, check_share, check_whole_number, one_of
 from dtcwsi.recipe import TrainingRecipe
@@ -28,8 +29,9 @@ class TransMil(nn.Module):
     Attention is rolled out through both layers by the exact products of their factors (Abnar and Zuidema 2020): what
     the class token takes from each token in the second layer, and what it and the tokens that it takes from took from
     each token in the first; means over heads, convolutions between tokens left out, negative sums cut off, repeats
-    added to their originals, scaled to sum to 1; where it takes from none, tokens count by their bias. With
-    ``attention`` "last", not "rollout", it is the second layer's alone, which takes less time and says less of a slide.
+    added to their originals, scaled to sum to 1; where it takes from none, tokens count by their bias. It is worked out
+    when it is first read. With ``attention`` "last", not "rollout", it is the second layer's alone, which says less of
+    a slide.
     Raises: OptionError if an option is out of range, or the heads do not divide the width.
     Source: Shao et al. 2021 (szc19990412/TransMIL). Adaptations: bags are taken one by one, as published code does
     with its batches of one; a token's log size and gate are added to the attention logits of its key, and the gate
@@ -77,7 +79,8 @@ class TransMil(nn.Module):
 
     def forward(self, tokens: CompressedBags) -> Aggregated:
         """Classify each bag by itself; a bag without tokens has its class token alone."""
-        vectors, attention = self.attended(self.projection(tokens.features), tokens.bias, tokens.gate, tokens.offsets)
+        vectors, told = self.attended(self.projection(tokens.features), tokens.bias, tokens.gate, tokens.offsets)
+        attention = later(told)
         return Aggregated(self.head(vectors), attention, attention)
 
     def attended(
@@ -86,43 +89,34 @@ class TransMil(nn.Module):
         bias: Float[Tensor, "tokens"],
         gate: Float[Tensor, "tokens"],
         offsets: Int[Tensor, "bags_plus_one"],
-    ) -> tuple[Float[Tensor, "bags width"], Float[Tensor, "tokens"]]:
-        """Take projected tokens through both layers.  Returns: bag vectors, attention without gradient."""
+    ) -> tuple[Float[Tensor, "bags width"], Callable[[], Float[Tensor, "tokens"]]]:
+        """Take projected tokens through both layers.
+
+        Returns: bag vectors; and what works out the attention, of the weights of now and without gradient.
+        """
         sizes = offsets.diff().tolist()
         parts = zip(*(torch.split(rows, sizes) for rows in (projected, bias, gate)), strict=True)
         seen = [self._bag(*part) for part in parts]
-        return self.norm(torch.cat([token for token, _ in seen])), torch.cat([shares for _, shares in seen])
+        return self.norm(torch.cat([token for token, _ in seen])), lambda: torch.cat([told() for _, told in seen])
 
     def _bag(
         self, rows: Float[Tensor, "tokens width"], bias: Float[Tensor, "tokens"], gate: Float[Tensor, "tokens"]
-    ) -> tuple[Float[Tensor, "1 width"], Float[Tensor, "tokens"]]:
+    ) -> tuple[Float[Tensor, "1 width"], Callable[[], Float[Tensor, "tokens"]]]:
         count, again = len(rows), self._repeated(len(rows))
         if not count:
-            return self.class_token[0], bias
+            return self.class_token[0], bias.detach
         line = self._behind_class(rows, rows[:again])
         pads = line[:1]
         bias = torch.cat([bias.new_zeros(1), bias, bias[:again]])
         gate = torch.cat([gate, gate[:again]]).exp().to(rows.dtype)
-        line, taken_from = self._first(line, bias)
+        made, looked = self.first.looked(normed_behind_pad(self.first_norm, line), bias)
+        taken_from = looked if self.rolls_out else None
+        del looked  # and what it holds on to
+        line = made.add_(line[1:])
         line = torch.cat([pads, line[:1], self._placed(line[1:] * gate[:, None])])
         found, shares = self.second.of_first(normed_behind_pad(self.second_norm, line), bias)
-        if taken_from is not None:  # each layer hands on its input, too
-            shares = shares + taken_from(torch.cat([shares[:1] + 1, shares[1:]]))
-        shares = shares[1:].clamp_min(0)
-        shares = shares[:count] + pad(shares[count:], (0, count - again))
-        total = shares.sum()
-        shares = torch.where(total > 0, shares / total, bias[1 : count + 1].detach().to(shares.dtype).softmax(dim=0))
-        return line[1:2] + found, shares
-
-    def _first(
-        self, line: Float[Tensor, "pad_and_tokens width"], bias: Float[Tensor, "tokens"]
-    ) -> tuple[Float[Tensor, "tokens width"], Callable[[Tensor], Tensor] | None]:
-        """Apply the first layer; also what says, if that is wanted, which tokens weighed ones took from in it."""
-        given = normed_behind_pad(self.first_norm, line)
-        if not self.rolls_out:
-            return self.first(given, bias).add_(line[1:]), None
-        made, looked = self.first.looked(given, bias)
-        return made.add_(line[1:]), partial(self.first.taken_from, given, bias, looked=looked)
+        prior = bias[1 : count + 1].detach().to(shares.dtype)
+        return line[1:2] + found, partial(_attention, shares, taken_from, prior, again, _autocast_of(rows))
 
     def _behind_class(self, *rows: Float[Tensor, "_ width"]) -> Float[Tensor, "pad_and_tokens width"]:
         """Put tokens behind the class token, and that behind a row of zeros for the pads of the attention."""
@@ -148,3 +142,27 @@ class TransMil(nn.Module):
         image = self._square(rows)[None].permute(0, 3, 1, 2)
         made = conv2d(image, kernel, bias, padding=3, groups=rows.shape[1])
         return made[0].permute(1, 2, 0).reshape(-1, rows.shape[1])[: len(rows)]
+
+
+def _autocast_of(rows: Tensor) -> torch.autocast:
+    """Give the autocast of now, for work of its tensors that is done later."""
+    kind = rows.device.type
+    return torch.autocast(kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind))
+
+
+@torch.no_grad()
+def _attention(
+    shares: Float[Tensor, "class_and_tokens"],
+    taken_from: Callable[[Tensor], Tensor] | None,
+    prior: Float[Tensor, "tokens"],
+    again: int,
+    autocast: torch.autocast,
+) -> Float[Tensor, "tokens"]:
+    """Roll the second layer's shares out through the first, and add those of ``again`` repeats to their originals."""
+    if taken_from is not None:
+        with autocast:  # each layer hands on its input, too
+            shares = shares + taken_from(torch.cat([shares[:1] + 1, shares[1:]]))
+    shares, count = shares[1:].clamp_min(0), len(prior)
+    shares = shares[:count] + pad(shares[count:], (0, count - again))
+    total = shares.sum()
+    return torch.where(total > 0, shares / total, prior.softmax(dim=0))

@@ -21,11 +21,12 @@ class Compressor(nn.Module, ABC):
     ``dim`` is the width of the features that it takes.
     ``fixed`` are options that a subclass has decided and no longer takes; ``settings`` are all options as they hold,
     presets resolved; ``curriculum`` is the share of training over which the budget tightens; with ``second_look``
-    training sees whole bags as well while the tokens tell it nothing.
+    training sees whole bags as well while the tokens tell it nothing; one that is ``taught`` learns from attention.
     """
 
     fixed: dict[str, Any] = {}
     second_look = False
+    taught = False
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -64,10 +65,6 @@ class Compressor(nn.Module, ABC):
         """
         return min(1.0, self.progress / self.curriculum) if self.training and self.curriculum else 1.0
 
-    def auxiliary(
-        self,
-        tokens: CompressedBags,  # noqa: ARG002
-        teacher: Float[Tensor, "tokens"],  # noqa: ARG002
-    ) -> dict[str, Tensor]:
+    def auxiliary(self, tokens: CompressedBags, teacher: Float[Tensor, "tokens"]) -> dict[str, Tensor]:
         """Weigh the compressor's own training terms; ``teacher`` is the aggregator's attention without the gate."""
-        return {}
+        raise NotImplementedError(f"{type(self).__name__} learns nothing from attention")

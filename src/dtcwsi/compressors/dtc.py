@@ -102,7 +102,7 @@ class DtcCompressor(StagedCompressor):
         self.matching = matching_of(options["matching"], options["window"])
         self.follows_heaviest = not self.matching.distinct  # neighbours that merge stay between the same others
         self.order, self.curriculum = options["order"], float(options["curriculum"])
-        self.second_look = bool(options["second_look"])
+        self.second_look, self.taught = bool(options["second_look"]), bool(options["teach"])
         self.importance = Importance(
             dim + POSITION_WIDTH[options["position"]],
             width=options["scorer_width"],
@@ -216,8 +216,6 @@ class DtcCompressor(StagedCompressor):
 
         A token's size is on both sides, as bias of the score and in the teacher, so that the score stays one patch's.
         """
-        if not self.settings["teach"]:
-            return {}
         bags = Segments(tokens.offsets, segment_ids(tokens.offsets, len(tokens.score)))
         guess = segment_log_softmax(tokens.score + tokens.size_prior, bags)
         per_bag = segment_sum(-teacher * guess, tokens.offsets)

@@ -1,6 +1,8 @@
 """Self-attention through landmarks, linear in the number of tokens (Xiong et al. 2021)."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -14,11 +16,10 @@ __all__ = ["NystromAttention", "convolved", "normed_behind_pad"]
 
 _KEYS_AT_ONCE, _TOKENS_AT_ONCE = 4096, 4096
 _LEFT_FOR_ONE = 2  # iterations of the inverse: three cost a training step more than they spare
+_MAPPED_AT_ONCE = 1 << 23  # numbers of a layer's input: one product for all heads is quicker, and takes as much again
 _SCORES_AT_ONCE = 1 << 25  # of landmarks and tokens, on a GPU: 128 MiB
-_KEPT = 1 << 23  # numbers of a layer's input, whose queries and keys may be kept to be gone through again
 
 _Marks = tuple[Tensor, Tensor, Tensor | None, FactoredInverse]
-_Looked = tuple[_Marks, list[tuple[Tensor, Tensor]]]
 
 
 class NystromAttention(nn.Module):
@@ -51,29 +52,29 @@ class NystromAttention(nn.Module):
 
         The first of the rows is zero and stands for all pads, see `normed_behind_pad`.
         """
-        return self._looked(padded, bias, keeps=False)[0]
+        return self.looked(padded, bias)[0]
 
     def looked(
         self, padded: Float[Tensor, "pad_and_tokens width"], bias: Float[Tensor, "tokens"]
-    ) -> tuple[Float[Tensor, "tokens width"], _Looked]:
-        """Attend as `forward` does.  Returns: the rows, and what `taken_from` need not compute again."""
-        return self._looked(padded, bias, keeps=not torch.is_grad_enabled() and padded.numel() <= _KEPT)
+    ) -> tuple[Float[Tensor, "tokens width"], Callable[[Tensor], Tensor]]:
+        """Attend as `forward` does.
 
-    def _looked(self, padded: Tensor, bias: Tensor, *, keeps: bool) -> tuple[Tensor, _Looked]:
+        Returns: the rows; and what says, of the weights of now and without gradient, how much tokens that are weighed
+        attended to each token, a mean over heads: (tokens,) to (tokens,).
+        """
         rows = padded[1:]
-        reach, heads, kept = self._key_bias(rows, bias), [], []
+        reach, heads = self._key_bias(rows, bias), []
         marks = self._marks(rows, left=0 if _wants_few_launches(rows) else 1)
         query_marks, key_marks, weights, inverse = marks
         for some in self._heads_at_once(rows):
             queries, keys, values = self._mapped(padded, self._weights()[:, some])
-            if keeps:
-                kept.append((queries[:, 1:], keys))
             reached = _attend_from_few(query_marks[some], keys, values, reach)
             marked = inverse.of(some).before(reached).contiguous()
             found = _attend(queries[:, 1:], key_marks[some], marked, weights, scale=self.scale)
             found = found + convolved(values[:, 1:], self.convolution.weight[some, 0, :, 0])
             heads.append(found.transpose(0, 1).flatten(1))
-        return self._merged(heads), (marks, kept)
+        of_query_and_key = self._weights()[:2].detach().clone()
+        return self._merged(heads), partial(self._taken_from, padded.detach(), reach.detach(), marks, of_query_and_key)
 
     def of_first(
         self, padded: Float[Tensor, "pad_and_tokens width"], bias: Float[Tensor, "tokens"]
@@ -96,23 +97,19 @@ class NystromAttention(nn.Module):
         return self._shares(padded, bias)
 
     @torch.no_grad()
-    def taken_from(
+    def _taken_from(
         self,
         padded: Float[Tensor, "pad_and_tokens width"],
-        bias: Float[Tensor, "tokens"],
+        reach: Float[Tensor, "pad_and_tokens"],
+        marks: _Marks,
+        of_query_and_key: Float[Tensor, "2 heads part width"],
         over: Float[Tensor, "tokens"],
-        looked: _Looked,
     ) -> Float[Tensor, "tokens"]:
-        """Say how much tokens that ``over`` weighs attend to each token, a mean over heads without gradient.
-
-        ``looked`` is what `looked` has given for the same rows.
-        """
-        (query_marks, key_marks, weights, inverse), kept = looked
-        rows, few = padded[1:], _wants_few_launches(padded)
-        at_once, reach, heads = len(padded) if few else _TOKENS_AT_ONCE, self._key_bias(rows, bias), []
-        for number, some in enumerate(self._heads_at_once(rows)):
-            queries, keys = kept[number] if kept else self._mapped(padded, self._weights()[:2, some])
-            queries = queries[:, -len(rows) :] * self.scale
+        query_marks, key_marks, weights, inverse = marks
+        at_once, heads = len(padded) if _wants_few_launches(padded) else _TOKENS_AT_ONCE, []
+        for some in self._heads_at_once(padded[1:]):
+            queries, keys = self._mapped(padded, of_query_and_key[:, some])
+            queries = queries[:, 1:] * self.scale
             near = queries.new_zeros(len(queries), 1, key_marks.shape[1])
             for part, share in zip(torch.split(queries, at_once, dim=1), torch.split(over, at_once), strict=True):
                 near = near + share @ _softmax(part @ key_marks[some].mT, weights)[:, None]
@@ -128,10 +125,10 @@ class NystromAttention(nn.Module):
         query = linear(rows[:1], of_query.flatten(0, 1)).view(self.heads, 1, -1) * self.scale
         near = _softmax(query @ key_marks.mT, weights)
         over = inverse.behind(near)
-        heads = []
+        heads, keys = [], self._mapped(padded, of_key[None])[0] if padded.numel() <= _MAPPED_AT_ONCE else None
         for some in self._heads_at_once(rows):
-            keys = self._mapped(padded, of_key[None, some])[0]
-            given = over[some], query_marks[some], keys, reach, keys.shape[1] if few else _KEYS_AT_ONCE
+            these = self._mapped(padded, of_key[None, some])[0] if keys is None else keys[some]
+            given = over[some], query_marks[some], these, reach, len(padded) if few else _KEYS_AT_ONCE
             heads.append(checkpoint(_over_landmarks, *given, use_reentrant=False)[:, 0, 1:])
         return torch.cat(heads).T
 
