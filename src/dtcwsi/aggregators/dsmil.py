@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, linear, one_hot
 
 from dtcwsi.errors import OptionError
+from dtcwsi.later import later
 from dtcwsi.nn.attention import predicted_map
 from dtcwsi.nn.chunks import passes
 from dtcwsi.nn.segment import segment_argmax, segment_ids, segment_pool, segment_softmax
@@ -60,16 +61,19 @@ class Dsmil(nn.Module):
     def forward(self, tokens: CompressedBags) -> Aggregated:
         """Pool each bag once a class.  ``attention`` is the predicted class's of ``attention_by_class``."""
         rows, offsets, by_class = tokens.features, tokens.offsets, self._nothing(tokens)
-        told = linear(rows, self.instance_head.weight)  # the gate scales what a token tells, not a copy of all tokens
-        instances = told * tokens.gate.exp().to(told.dtype)[:, None] + self.instance_head.bias
         best, scores = by_class, by_class.new_zeros(len(rows), by_class.shape[1])
         if len(rows):
-            critical = segment_argmax(instances.detach(), offsets)
-            best = instances.gather(0, critical) * (offsets.diff() > 0)[:, None]
-            scores = self._likeness(rows, rows[critical], tokens)
+            gate, head = tokens.gate.exp().to(rows.dtype), self.instance_head
+            with torch.no_grad():  # slopes go to the critical instances alone
+                critical = segment_argmax(linear(rows, head.weight) * gate[:, None] + head.bias, offsets)
+            found = rows[critical]
+            best = (found * head.weight).sum(dim=2) * gate[critical] + head.bias
+            best = best * (offsets.diff() > 0)[:, None]
+            scores = self._likeness(rows, found, tokens)
         maps = segment_softmax(scores, offsets, tokens.bias)
         logits = self.head(segment_pool(self.value(rows), maps, offsets)).squeeze(2)
-        teacher = segment_softmax(scores.detach(), offsets, tokens.size_prior).mean(dim=1)
+        seen, prior = scores.detach(), tokens.size_prior
+        teacher = later(lambda: segment_softmax(seen, offsets, prior).mean(dim=1))
 
         def objective(logits: Tensor, labels: Tensor) -> Tensor:
             wanted = one_hot(labels, logits.shape[1]).to(logits.dtype)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from dtcwsi.errors import OptionError
+from dtcwsi.later import later
 from dtcwsi.nn.attention import AttentionScores
 from dtcwsi.nn.chunks import passes
 from dtcwsi.nn.fixed_grid import fitted
@@ -120,9 +122,10 @@ class PatchGd(nn.Module):
             latents = self._latents(tokens.features, tokens.gate, grid.share, grid.of_token, len(grid.xy))
             rows, objective = self.layers(latents, levels), None
             logits, scores = self._pooled(rows, levels, grid.bias)
-        scores, final = scores.detach(), levels.of_cell[grid.of_token]
-        attention = self._dealt(scores, final, tokens.bias.detach(), tokens.offsets)
-        teacher = self._dealt(scores, final, tokens.size_prior, tokens.offsets)
+        final, bias, prior = levels.of_cell[grid.of_token], tokens.bias.detach(), tokens.size_prior
+        attention, teacher = (
+            later(partial(self._dealt, scores.detach(), final, part, tokens.offsets)) for part in (bias, prior)
+        )
         return Aggregated(logits, attention, teacher, objective=objective)
 
     def _grid(self, tokens: CompressedBags) -> Cells:

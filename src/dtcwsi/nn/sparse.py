@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from dtcwsi.later import WhenRead, later, worked_out_when_read
 from dtcwsi.nn.grid import occupied
 from dtcwsi.nn.segment import segment_ids
 
@@ -17,6 +19,7 @@ __all__ = ["Level", "Levels", "convolved", "gathered", "kernel_of", "levels_of",
 _CHUNK = 4096
 
 
+@worked_out_when_read("neighbours")
 @dataclass(frozen=True)
 class Level:
     """Places that a convolution makes, bag after bag: ``offsets`` (bags + 1,) first ones, ``bag`` (places,) of each.
@@ -27,7 +30,7 @@ class Level:
 
     offsets: Int[Tensor, "bags_plus_one"]
     bag: Int[Tensor, "places"]
-    neighbours: Int[Tensor, "places 9"]
+    neighbours: WhenRead[Int[Tensor, "places 9"]]
     xy: Int[Tensor, "places 2"]
     stride: int
     seen_xy: Int[Tensor, "rows 2"]
@@ -52,7 +55,7 @@ def levels_of(xy: Int[Tensor, "cells 2"], offsets: Int[Tensor, "bags_plus_one"],
     for stride in strides:
         made, first, of_row = occupied(xy // stride, bag, len(offsets) - 1)
         of_made = segment_ids(first, len(made))
-        neighbours = neighbours_of(made, of_made, xy, bag, stride)
+        neighbours = later(partial(neighbours_of, made, of_made, xy, bag, stride))
         levels.append(Level(first, of_made, neighbours, made, stride, xy, seen))
         xy, bag, seen, of_cell = made, of_made, first, of_row[of_cell]
     return Levels(tuple(levels), of_cell)
