@@ -73,7 +73,7 @@ def test_recipes_are_those_that_were_published(name):
     recipe = AGGREGATORS.get(name).recipe
     found = (recipe.batch_size, recipe.lr, recipe.weight_decay, recipe.epochs)
     assert found == pytest.approx(PUBLISHED[name])
-    assert (recipe.class_weights == "balanced") == (name in {"clam-sb", "clam-mb", "hipt"})
+    assert (recipe.class_weights == "sampled") == (name in {"clam-sb", "clam-mb", "hipt"})
     assert recipe.decay_vectors == (name != "transmil")
     assert recipe.warm_up_epochs == {"panther": 1, "longformer": 5}.get(name, 0)
     assert recipe.patience == {"mhim-abmil": 30, "mhim-transmil": 30}.get(name, recipe.patience)
@@ -111,5 +111,5 @@ def test_balanced_weights_are_those_of_scikit_learn():
     wanted = compute_class_weight("balanced", classes=np.arange(2), y=[0] * 82 + [1] * 18)
     assert balanced_weights([0.82, 0.18]) == pytest.approx(wanted)
     assert balanced_weights([0.5, 0.0, 0.5]) == [1, 0, 1]
-    with pytest.raises(OptionError, match="got class_weights='inverse'; expected one of: balanced, none"):
+    with pytest.raises(OptionError, match="got class_weights='inverse'; expected one of: balanced, none, sampled"):
         TrainingRecipe(class_weights="inverse")

@@ -15,7 +15,7 @@ __all__ = ["CLASS_WEIGHTS", "COMMON", "OPTIMIZERS", "SCHEDULES", "TrainingRecipe
 
 OPTIMIZERS = ("adam", "adamw", "lookahead-radam")
 SCHEDULES = ("constant", "cosine", "linear")
-CLASS_WEIGHTS = ("none", "balanced")
+CLASS_WEIGHTS = ("none", "balanced", "sampled")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,9 @@ class TrainingRecipe:
     then stays or falls to ``lr_end`` by the last of the ``epochs``.
     ``patience`` counts epochs without a better validation loss, from the end of the compression curriculum on, of plain
     models too. ``class_weights`` is one of `CLASS_WEIGHTS`: balanced weighs every slide, in training and for the
-    validation loss, by `balanced_weights` of its class. ``source`` names where the protocol was published.
+    validation loss, by `balanced_weights` of its class; sampled draws as many slides an epoch as there are, with
+    replacement, so that classes come equally often, and leaves the losses as they are. ``source`` names where the
+    protocol was published.
     Raises: OptionError if a value is out of range.
     """
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +63,31 @@ def test_epochs_differ_and_the_seed_repeats_them():
 
     assert epochs(3) == epochs(3)
     assert len({*epochs(3), *epochs(4)}) == 6
+
+
+def test_drawn_slides_come_as_their_weights_say():
+    weights = [1 / 90] * 90 + [1 / 10] * 10
+
+    def drawn(**how):
+        given = {"batch_size": 7, "max_tokens": 99, "seed": 5, "weights": weights}
+        sampler = PassSampler(range(100), [1] * 100, **given | how)
+        return [[slide for part in sampler for slide in part.slides] for _ in range(20)]
+
+    epochs = drawn()
+    assert all(len(epoch) == 100 for epoch in epochs)
+    rare = np.mean([slide >= 90 for epoch in epochs for slide in epoch])
+    assert rare == pytest.approx(0.5, abs=0.04)
+    assert epochs == drawn()
+    assert len({tuple(epoch) for epoch in epochs}) == 20
+    halves = [drawn(part=(rank, 2)) for rank in (0, 1)]
+    assert sorted(halves[0][0] + halves[1][0]) == sorted(epochs[0])
+
+
+def test_a_whole_batch_may_hold_the_largest_slide_several_times():
+    given = {"max_tokens": 11, "weights": [1.0, 1.0, 1.0], "seed": 0, "whole_batches": True}
+    PassSampler([0, 1, 2], [5, 4, 1], batch_size=2, **given)
+    with pytest.raises(OptionError, match="lower the batch size to 2"):
+        PassSampler([0, 1, 2], [5, 4, 1], batch_size=3, **given)
 
 
 def test_only_the_given_slides_are_sampled():

@@ -198,7 +198,7 @@ def test_a_byte_order_mark_is_no_error(run, cohort, tmp_path):
         (["--search", "lam=1"], "got lam='1' to search; expected low:high"),
         (["--search", "lamm=0:1"], "has no option 'lamm' to search; near options: lam"),
         (["--trials", "3"], "got --trials without --search"),
-        (["--class-weights", "rare"], "got class_weights='rare'; expected one of: balanced, none"),
+        (["--class-weights", "rare"], "got class_weights='rare'; expected one of: balanced, none, sampled"),
         (["--group", "ward"], "got group='ward'; expected one of: patient, site"),
         (["--splits", "nowhere.csv"], "nowhere.csv cannot be read"),
         (["--retention", "1.5"], "expected a number above 0 and at most 1"),

@@ -29,16 +29,17 @@ def blank_cohort(tmp_path):
 def test_classes_count_alike_whatever_their_share(blank_cohort, tmp_path):
     given = {"model": "mean", "folds": 2, "epochs": 40, "lr": 0.02, "seed": 1}
     shares = {}
-    for weights in ("none", "balanced"):
+    for weights in ("none", "balanced", "sampled"):
         record = cross_validate(blank_cohort, out=tmp_path / weights, class_weights=weights, **given)
         predictions = np.loadtxt(record.folder / "predictions.csv", delimiter=",", skiprows=1, usecols=5)
         shares[weights] = predictions.mean()
     assert shares["none"] == pytest.approx(0.25, abs=0.1)
     assert shares["balanced"] == pytest.approx(0.5, abs=0.1)
+    assert shares["sampled"] == pytest.approx(0.5, abs=0.1)
     told = [json.loads((tmp_path / weights / "settings.json").read_text()) for weights in ("none", "balanced")]
     assert "class_weights" not in told[0]
     assert told[1]["class_weights"] == "balanced"
-    with pytest.raises(OptionError, match="got class_weights='rare'; expected one of: balanced, none"):
+    with pytest.raises(OptionError, match="got class_weights='rare'; expected one of: balanced, none, sampled"):
         cross_validate(blank_cohort, out=tmp_path / "other", class_weights="rare", **given)
 
 

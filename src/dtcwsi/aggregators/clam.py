@@ -43,7 +43,7 @@ class ClamSb(nn.Module):
         lr=2e-4,
         weight_decay=1e-5,
         patience=20,
-        class_weights="balanced",  # there slides are drawn by the weights of their class (--weighted_sample)
+        class_weights="sampled",  # --weighted_sample
         source="mahmoodlab/CLAM, README",
     )
 

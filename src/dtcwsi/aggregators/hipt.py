@@ -51,7 +51,7 @@ class Hipt(nn.Module):
         lr=2e-4,
         weight_decay=3.2e-4,  # 1e-5 beside gradients that are divided by 32, to which Adam is blind
         patience=20,
-        class_weights="balanced",  # there slides are drawn by the weights of their class
+        class_weights="sampled",
         source="mahmoodlab/HIPT, 2-Weakly-Supervised-Subtyping, main.py and utils/core_utils.py",
     )
 

@@ -46,12 +46,12 @@ def dealt(slides: Sequence[int], sizes: Sequence[int], parts: int) -> list[list[
 
     Within a part slides keep their order.
     """
-    held, filled = [set[int]() for _ in range(parts)], [0] * parts
-    for slide in sorted(slides, key=lambda slide: (-sizes[slide], slide)):
+    held, filled = [list[int]() for _ in range(parts)], [0] * parts
+    for place in sorted(range(len(slides)), key=lambda place: (-sizes[slides[place]], slides[place])):
         least = filled.index(min(filled))
-        held[least].add(slide)
-        filled[least] += sizes[slide]
-    return [[slide for slide in slides if slide in own] for own in held]
+        held[least].append(place)
+        filled[least] += sizes[slides[place]]
+    return [[slides[place] for place in sorted(own)] for own in held]
 
 
 def largest_whole_batch(sizes: Sequence[int], max_tokens: int) -> int:
@@ -75,8 +75,9 @@ def check_whole_batches(sizes: Sequence[int], batch_size: int, max_tokens: int) 
 class PassSampler(Sampler[Pass]):
     """Passes over slides: shuffled anew each epoch under one seed, ``batch_size`` slides an optimiser step.
 
-    ``slides`` are indices into ``sizes``, the patches of every slide. Without a seed they come in the order given. The
-    last batch of an epoch may be smaller. ``whole_batches`` is for models whose gradient of a batch is no mean over its
+    ``slides`` are indices into ``sizes``, the patches of every slide. Without a seed they come in the order given. With
+    ``weights``, one a slide, an epoch's slides are drawn by them, with replacement, as many as there are. The last
+    batch of an epoch may be smaller. ``whole_batches`` is for models whose gradient of a batch is no mean over its
     slides: no batch may take more than one pass. ``part`` (i, n) gives the i-th of n processes its part of every batch.
     Raises: OptionError if a size is not positive, or whole batches might not fit into a pass.
     """
@@ -89,13 +90,16 @@ class PassSampler(Sampler[Pass]):
         batch_size: int,
         max_tokens: int,
         seed: int | None = None,
+        weights: Sequence[float] | None = None,
         whole_batches: bool = False,
         part: tuple[int, int] = (0, 1),
     ) -> None:
         if batch_size < 1 or max_tokens < 1:
             raise OptionError(f"got batch_size={batch_size} and max_tokens={max_tokens}; expected numbers from 1 on")
         if whole_batches:
-            check_whole_batches([sizes[slide] for slide in slides], batch_size, max_tokens)
+            own = [sizes[slide] for slide in slides]
+            check_whole_batches(own if weights is None else [max(own)] * len(own), batch_size, max_tokens)
+        self._weights = None if weights is None else torch.tensor(weights, dtype=torch.float64)
         self._slides, self._sizes = list(slides), list(sizes)
         self._batch_size, self._max_tokens, self._part = batch_size, max_tokens, part
         self._generator = None if seed is None else torch.Generator().manual_seed(seed)
@@ -106,9 +110,7 @@ class PassSampler(Sampler[Pass]):
         return -(-len(self._slides) // self._batch_size)
 
     def __iter__(self) -> Iterator[Pass]:
-        order = self._slides
-        if self._generator is not None:
-            order = [self._slides[i] for i in torch.randperm(len(order), generator=self._generator).tolist()]
+        order = [self._slides[number] for number in self._numbers()]
         for first in range(0, len(order), self._batch_size):
             batch = order[first : first + self._batch_size]
             rank, processes = self._part
@@ -118,3 +120,11 @@ class PassSampler(Sampler[Pass]):
             for number in range(most):
                 slides = passes[rank][number] if number < len(passes[rank]) else ()
                 yield Pass(slides or (batch[0],), len(slides) / len(batch), number + 1 == most)
+
+    def _numbers(self) -> list[int]:
+        count = len(self._slides)
+        if self._weights is not None:
+            return torch.multinomial(self._weights, count, replacement=True, generator=self._generator).tolist()
+        if self._generator is not None:
+            return torch.randperm(count, generator=self._generator).tolist()
+        return list(range(count))

@@ -89,7 +89,8 @@ Recipe = Annotated[
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Most epochs a fold.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Slides an optimiser step.")]
 ClassWeights = Annotated[
-    str | None, typer.Option("--class-weights", help="none, or balanced: rare classes count as much as common ones.")
+    str | None,
+    typer.Option("--class-weights", help="none; balanced: rare classes count as much; sampled: they come as often."),
 ]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Patches computed at once.")]
 Table = Annotated[str, typer.Option("--table", help="csv or parquet: the table of patches.")]

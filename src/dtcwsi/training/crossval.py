@@ -1,5 +1,6 @@
 """Cross-validation: the folds of a cohort trained one after another into a run folder."""
 
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -233,7 +234,7 @@ def _train_fold(run: _Run, fold: int) -> dict[str, Any]:
     model.save(run.folder.fold(fold), features=cohort.made_by, **notes)
     record = _fold_record(plan, fold, split, tested)
     record |= {"best_epoch": module.best_epoch, "epochs": len(module.history), "train_seconds": train_seconds, **found}
-    record["train_peak"] = asdict(peak)
+    record |= {"epoch_seconds": statistics.median(module.epoch_seconds), "train_peak": asdict(peak)}
     run.folder.finish(fold, record)
     run.tell(TrainingEvent("fold_ends", f"fold {fold}: AUC {record['metrics']['auc']:.3f}", fold))
     return record

@@ -4,6 +4,7 @@ import logging
 import signal
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -54,13 +55,15 @@ def fit(
     Raises: OptionError if a batch of a model that needs whole batches might not fit into a pass; KeyboardInterrupt on
     Ctrl-C; SIGTERM goes to the handler that was there before.
     """
-    recipe = module.recipe
+    recipe, labels = module.recipe, [features.labels[slide] for slide in slides]
+    counts = Counter(labels)
     sampler = PassSampler(
         slides,
         features.sizes,
         batch_size=recipe.batch_size,
         max_tokens=recipe.max_tokens,
         seed=seed,
+        weights=[1 / counts[label] for label in labels] if recipe.class_weights == "sampled" else None,
         whole_batches=module.model.whole_batches,
         part=(place.rank, place.world),
     )

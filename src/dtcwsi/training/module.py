@@ -1,6 +1,7 @@
 """One model's optimisation: exact accumulation, progress by steps, the best checkpoint of the second half."""
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
@@ -93,6 +94,8 @@ class TrainingModule(LightningModule):  # type: ignore[misc]  # lightning has no
         self.automatic_optimization = False
         self.model, self.recipe = model, recipe
         self.history: list[Epoch] = []
+        self.epoch_seconds: list[float] = []
+        self._began = 0.0
         self._features, self._val, self._on_epoch = features, list(val), on_epoch
         self._running, self._best, self._steps = _Running(), _Best(), 0
         balanced = recipe.class_weights == "balanced"
@@ -142,8 +145,13 @@ class TrainingModule(LightningModule):  # type: ignore[misc]  # lightning has no
             self.manual_backward(loss * batch.part.share)
         self._count(batch, value, out.tokens_in, out.tokens_out)
 
+    def on_train_epoch_start(self) -> None:
+        """Look at the clock: `epoch_seconds` are of training steps alone."""
+        self._began = time.perf_counter()
+
     def on_train_epoch_end(self) -> None:
         """Score the validation part, keep the best state, stop when patience is out; the first process does it."""
+        self.epoch_seconds.append(time.perf_counter() - self._began)
         self._running = self._running.everywhere()
         ended = self.trainer.is_global_zero and self._judged()
         self._running = _Running()

@@ -135,7 +135,9 @@ class TrainingPlan:
         return {"model": self.model, "options": self.options, **made, **fixed}
 
     def _sizes(self, split: Split) -> list[int]:
-        return [self.features.sizes[index] for index in split.train]
+        """List the patches of a training part's slides; where the largest may come several times, as if all were it."""
+        sizes = [self.features.sizes[index] for index in split.train]
+        return [max(sizes)] * len(sizes) if self.recipe.class_weights == "sampled" else sizes
 
 
 def chosen_recipe(name: str, model: str, changes: Mapping[str, Any]) -> TrainingRecipe:

@@ -97,7 +97,7 @@ def test_files_say_the_same_in_three_ways(shelf):
 
 
 def test_a_slide_is_measured_stage_by_stage_and_no_total_leaves_one_out(quick, tmp_path):
-    metrics = ("acc", "epoch_s", "gflop", "mil_ms", "full_ms", "speedup", "full_gib")
+    metrics = ("acc", "epoch_s", "gflop", "cost_gflop", "mil_ms", "full_ms", "speedup", "full_gib")
     table = replace(TABLE, metrics=metrics, paper={"A": {"panda": {"full_ms": 410.0}}, "B": {}})
     cohort, known = read_cohort(*quick), {"read": 1e-5, "encode": 2e-3}
     told = make(Shelf(tmp_path / "runs", cohort, QUICK, known), table, patches=200)
@@ -109,6 +109,7 @@ def test_a_slide_is_measured_stage_by_stage_and_no_total_leaves_one_out(quick, t
     assert second["speedup"] == pytest.approx(first["full_ms"] / second["full_ms"])
     assert second["gflop"] == pytest.approx(first["gflop"] / 2, rel=0.02)
     assert first["epoch_s"] > 0
+    assert first["cost_gflop"] == pytest.approx(first["gflop"], rel=0.02)
     page = write_table_files(told, tmp_path, command="")[2].read_text()
     assert "Measured: one slide of 200 patches on cpu" in page
     assert "| ours MIL ms | paper full ms | ours full ms | ours speedup | ours full GiB |" in page

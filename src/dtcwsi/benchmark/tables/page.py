@@ -23,6 +23,7 @@ _WORDS = {
     "ms": "ms a slide",
     "epoch_s": "s an epoch",
     "gflop": "GFLOP",
+    "cost_gflop": "GFLOP by the cost model",
     "mil_gib": "MIL GiB",
     "full_gib": "full GiB",
     "mil_ms": "MIL ms",

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from dtcwsi.benchmark.cost import slide_cost
 from dtcwsi.benchmark.measuring import measure
 from dtcwsi.benchmark.tables.comparing import Compared
 from dtcwsi.benchmark.tables.definitions import MEASURED, TIMED, Configuration, scored_as
 from dtcwsi.benchmark.tables.shelf import Shelf
-from dtcwsi.errors import DtcwsiError
+from dtcwsi.errors import DtcwsiError, OptionError
+from dtcwsi.models import create_model
 from dtcwsi.training.crossval import RunRecord, TrainingEvent
 from dtcwsi.training.run_folder import RunFolder
 
@@ -78,7 +81,8 @@ def measured_row(row: MadeRow, what: Configuration, shelf: Shelf, patches: int, 
     except DtcwsiError as error:
         return replace(row, failed="; ".join(filter(None, (row.failed, str(error)))))
     mil = found.compress_ms + found.aggregate_ms
-    told = {"gflop": found.gflop, "compress_ms": found.compress_ms, "aggregate_ms": found.aggregate_ms, "mil_ms": mil}
+    told = {"gflop": found.gflop, **_counted(what, patches, size)}
+    told |= {"compress_ms": found.compress_ms, "aggregate_ms": found.aggregate_ms, "mil_ms": mil}
     if found.extra_gib is not None:
         told["mil_gib"] = found.extra_gib
     before = {f"{step}_ms": 1000 * patches * seconds for step, seconds in shelf.seconds_a_patch.items()}
@@ -86,6 +90,17 @@ def measured_row(row: MadeRow, what: Configuration, shelf: Shelf, patches: int, 
     if before:
         told["full_ms"] = mil + sum(before.values())
     return replace(row, ours={**row.ours, **told})
+
+
+def _counted(what: Configuration, patches: int, size: Mapping[str, int]) -> dict[str, float]:
+    """Count the products and other arithmetic of a slide by the cost model, where that knows the system."""
+    with torch.random.fork_rng(devices=[]):  # weights are drawn and thrown away
+        model = create_model(what.model, **size, **what.options)
+    try:
+        parts = slide_cost(model, patches).values()
+    except OptionError:
+        return {}
+    return {"cost_gflop": sum(part.products + part.elementwise for part in parts) / 1e9}
 
 
 def with_speedups(rows: Sequence[MadeRow]) -> list[MadeRow]:
@@ -117,7 +132,7 @@ def _values(records: Sequence[RunRecord], metric: str) -> list[float]:
         elif metric == "ms":
             values += [1000 * (told["seconds"]["compress"] + told["seconds"]["aggregate"])] if told["seconds"] else []
         elif metric == "epoch_s":
-            values += [fold["train_seconds"] / fold["epochs"] for fold in told["folds"].values()]
+            values += [fold["epoch_seconds"] for fold in told["folds"].values() if "epoch_seconds" in fold]
         else:
             values += [
                 100 * value
