@@ -20,9 +20,12 @@ from dtcwsi.cli.options import (
     Json,
     MaxTokens,
     Recipe,
+    Search,
     Splits,
+    Trials,
     pick_device,
 )
+from dtcwsi.cli.train_settings import search_of, texts
 from dtcwsi.errors import UsageError
 
 __all__ = ["run"]
@@ -66,6 +69,8 @@ def run(
     batch_size: BatchSize = None,
     class_weights: ClassWeights = None,
     max_tokens: MaxTokens = None,
+    search: Search = None,
+    trials: Trials = None,
     patches: Annotated[
         list[int] | None,
         typer.Option("--patches", min=1, help="Size of the slide that is measured (13,900); efficiency takes several."),
@@ -102,6 +107,8 @@ def run(
         batch_size,
         class_weights,
         max_tokens,
+        search,
+        trials,
     )
     trains = quick or any(one not in (None, []) for one in of_training) or (seeds, devices, jobs) != (1, 1, 1)
     if table in _UNTRAINED:
@@ -123,11 +130,13 @@ def run(
         "recipe": recipe,
         "group": group,
         "max_tokens": max_tokens,
+        "search": search_of(dict(texts("search", search or [])), trials),
     }
     default: dict[str, Any] = {"folds": None if splits else 2, "epochs": 5} if quick else {}
     named = {name: value for name, value in given.items() if value is not None}
     protocol = Protocol(seeds=seeds, splits=tuple(splits or ()), **{**default, **named})
     protocol.check()
+    chosen.check_search(protocol.search)
     _check_sources(cohort, source, features, quick=quick)
     kinds = max(chosen.encoders.values(), default=0) + 1
     if features and len(features) > kinds:

@@ -24,9 +24,11 @@ __all__ = [
     "Out",
     "Recipe",
     "RunEncoder",
+    "Search",
     "Spacing",
     "Splits",
     "Table",
+    "Trials",
     "Workers",
     "pick_device",
 ]
@@ -92,6 +94,11 @@ ClassWeights = Annotated[
     str | None,
     typer.Option("--class-weights", help="none; balanced: rare classes count as much; sampled: they come as often."),
 ]
+Search = Annotated[
+    list[str] | None,
+    typer.Option("--search", metavar="OPTION=VALUES", help="Choose by validation: lam=0:1, lr=1e-4:1e-2:log, k=4,8."),
+]
+Trials = Annotated[int | None, typer.Option("--trials", help="Trainings a fold to search with (20).")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Patches computed at once.")]
 Table = Annotated[str, typer.Option("--table", help="csv or parquet: the table of patches.")]
 Gzip = Annotated[bool, typer.Option("--gzip", help="Compress GeoJSON; QuPath reads it as it is.")]

@@ -7,7 +7,19 @@ import typer
 
 from dtcwsi.cli.console import command_line, complain, print_json, print_table, say
 from dtcwsi.cli.labels import tell_overlooked
-from dtcwsi.cli.options import BatchSize, ClassWeights, Epochs, Folds, Group, Json, MaxTokens, Recipe, Splits
+from dtcwsi.cli.options import (
+    BatchSize,
+    ClassWeights,
+    Epochs,
+    Folds,
+    Group,
+    Json,
+    MaxTokens,
+    Recipe,
+    Search,
+    Splits,
+    Trials,
+)
 from dtcwsi.cli.train_settings import KNOWN, assignments, read_config, required, search_of, texts, trackers_of
 
 if TYPE_CHECKING:
@@ -45,13 +57,8 @@ def run(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="An option of the model.")
     ] = None,
-    search: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--search", metavar="OPTION=VALUES", help="Choose by validation: lam=0:1, lr=1e-4:1e-2:log, k=4,8."
-        ),
-    ] = None,
-    trials: Annotated[int | None, typer.Option("--trials", help="Trainings a fold to search with (20).")] = None,
+    search: Search = None,
+    trials: Trials = None,
     track: Annotated[
         list[str] | None, typer.Option("--track", help="tensorboard (default), wandb or mlflow; none for no curves.")
     ] = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml
 
+from dtcwsi.catalog import model_options
 from dtcwsi.errors import DtcwsiError, OptionError, UsageError
 from dtcwsi.models import create_model
 from dtcwsi.options import check_whole_number
@@ -128,6 +129,12 @@ class Search:
             raise OptionError("got a search without anything to search; expected options such as lam=0:1")
         if find_spec("optuna") is None:
             raise UsageError('searching needs optuna; install it: pip install "dtcwsi[tune]"')
+
+    def of(self, model: str, given: Mapping[str, Any]) -> "Search | None":
+        """Leave out what a model has no option for, or is ``given``; None if nothing is left."""
+        known = {*NUMBERS, *model_options(model)} - set(given)
+        space = {name: values for name, values in self.space.items() if name in known}
+        return replace(self, space=space) if space else None
 
     @property
     def told(self) -> dict[str, Any]:

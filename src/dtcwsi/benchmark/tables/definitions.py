@@ -15,6 +15,10 @@ from dtcwsi.benchmark.tables.paper import (
     TABLE_8,
     Published,
 )
+from dtcwsi.catalog import model_options
+from dtcwsi.errors import OptionError
+from dtcwsi.registry import near
+from dtcwsi.training.search import NUMBERS, Search
 
 __all__ = ["MEASURED", "TABLES", "TIMED", "Configuration", "Table", "scored_as"]
 
@@ -59,6 +63,20 @@ class Table:
     def compared_by(self) -> str:
         """The metric of comparisons: the AUC, or the accuracy where the paper's table has no AUC."""
         return "auc" if "auc" in self.metrics else "acc"
+
+    def check_search(self, search: Search | None) -> None:
+        """Check that every name to search is left open by a row.  Raises: OptionError for one that is not."""
+        if search is None:
+            return
+        parts = [search.of(what.model, what.options) for what in self.rows.values()]
+        names = {name for part in parts if part for name in part.space}
+        for name in search.space:
+            if name not in names:
+                known = {option for what in self.rows.values() for option in model_options(what.model)} | {*NUMBERS}
+                raise OptionError(
+                    f"got a search over {name!r}, which no row of the table has or leaves open; near options: "
+                    f"{near(name, known)}"
+                )
 
     @property
     def measured(self) -> bool:

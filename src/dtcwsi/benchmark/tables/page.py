@@ -72,7 +72,8 @@ def _plain(made: MadeTable, row: MadeRow) -> dict[str, Any]:
         told[f"ours_{metric}"] = _rounded(row.ours[metric]) if metric in row.ours else _NOT_RUN
         told[f"ours_{metric}_std"] = _rounded(row.ours_std[metric]) if metric in row.ours_std else None
     told["ours_std"] = told[f"ours_{made.table.metrics[0]}_std"]
-    return {**told, **_compared(made, row), "runs": list(row.runs), "failed": row.failed}
+    searched = {"searched": list(row.searched)} if made.protocol["search"] else {}
+    return {**told, **_compared(made, row), "runs": list(row.runs), **searched, "failed": row.failed}
 
 
 def _rounded(value: float) -> float:
@@ -97,7 +98,8 @@ def _columns(made: MadeTable, row: MadeRow) -> Mapping[str, str]:
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
-    return csv_text([{**row, "runs": ";".join(row["runs"])} for row in rows])
+    lists = ("runs", "searched")
+    return csv_text([{**row, **{name: ";".join(row[name]) for name in lists if name in row}} for row in rows])
 
 
 def _markdown(made: MadeTable, command: str) -> str:
@@ -120,6 +122,7 @@ def _markdown(made: MadeTable, command: str) -> str:
         cells += _against(made, row)
         lines.append("| " + " | ".join([*cells, ", ".join(f"`{run}`" for run in row.runs)]) + " |")
     lines += ["", *(f"* {row.name}: {row.failed}" for row in made.rows if row.failed)]
+    lines += ["", *(f"* {row.name} by its search: {'; '.join(row.searched)}" for row in made.rows if row.searched)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -146,6 +149,13 @@ def _about(made: MadeTable, command: str) -> list[str]:
         "",
         f"`{command}`",
     ]
+    if protocol["search"]:
+        space = "; ".join(f"{name} {values}" for name, values in protocol["search"]["space"].items())
+        told += [
+            "",
+            f"Searched in every fold by its validation part, {protocol['search']['trials']} trainings each, of what a "
+            f"model has and its row leaves open: {space}.",
+        ]
     if made.pending:
         verb = "is" if len(made.pending) == 1 else "are"
         still = ", ".join(made.pending)

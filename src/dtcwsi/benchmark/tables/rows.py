@@ -17,6 +17,7 @@ from dtcwsi.errors import DtcwsiError, OptionError
 from dtcwsi.models import create_model
 from dtcwsi.training.crossval import RunRecord, TrainingEvent
 from dtcwsi.training.run_folder import RunFolder
+from dtcwsi.training.search import shown
 
 __all__ = ["MadeRow", "measured_row", "trained_row", "with_speedups"]
 
@@ -29,8 +30,9 @@ class MadeRow:
     """A row: the paper's numbers and ours by metric, mean and deviation over folds and seeds, and the runs' folders.
 
     ``runs`` names the folders as a page does, relative to it; ``shared`` tells that some were trained beside others, so
-    that their seconds are left out. ``ours`` is empty where nothing could be run; ``failed``
-    says why, or which folds are missing. ``compared`` sets it against the table's reference.
+    that their seconds are left out; ``searched`` says what a search found, fold by fold. ``ours`` is empty where
+    nothing could be run; ``failed`` says why, or which folds are missing. ``compared`` sets it against the table's
+    reference.
     """
 
     name: str
@@ -42,6 +44,7 @@ class MadeRow:
     folders: tuple[Path, ...] = ()
     failed: str = ""
     shared: bool = False
+    searched: tuple[str, ...] = ()
     compared: Compared | None = None
 
 
@@ -69,6 +72,7 @@ def trained_row(row: MadeRow, metrics: Sequence[str], what: Configuration, shelf
         folders=tuple(record.folder for record in records),
         failed="; ".join(failed),
         shared=len(alone) < len(records),
+        searched=tuple(found for record in records for found in _found(record)),
     )
 
 
@@ -114,6 +118,15 @@ def with_speedups(rows: Sequence[MadeRow]) -> list[MadeRow]:
         }
         made.append(replace(row, ours={**row.ours, **told}))
     return made
+
+
+def _found(record: RunRecord) -> list[str]:
+    told = record.metrics
+    return [
+        f"seed {told['seed']}, fold {fold}: {shown(trained['search']['best'])}"
+        for fold, trained in told["folds"].items()
+        if "search" in trained
+    ]
 
 
 def _tell(event: TrainingEvent, tell: _Tell) -> None:

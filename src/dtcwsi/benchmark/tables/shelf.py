@@ -18,6 +18,7 @@ from dtcwsi.training.data import DEFAULT_CACHE_BYTES
 from dtcwsi.training.folds import FoldChoice
 from dtcwsi.training.plan import RECIPES
 from dtcwsi.training.run_folder import RunFolder
+from dtcwsi.training.search import Search
 from dtcwsi.training.slides import CohortSlides
 
 __all__ = ["CohortUse", "Protocol", "Shelf", "Trained"]
@@ -31,7 +32,8 @@ class Protocol:
     """How every model of a table is trained: the paper's five folds, once or with several ``seeds``.
 
     ``recipe`` is common, the same for all, or published, each model's own; ``epochs`` changes its length,
-    ``batch_size`` the slides of a step, ``class_weights`` what rare classes count. ``splits`` and ``group`` deal the
+    ``batch_size`` the slides of a step, ``class_weights`` what rare classes count; ``search`` chooses in every fold, of
+    each model those of its options that the table leaves open. ``splits`` and ``group`` deal the
     cohort out otherwise, ``max_tokens`` patches are computed at once: see `cross_validate`.
     """
 
@@ -44,6 +46,7 @@ class Protocol:
     max_tokens: int = DEFAULT_MAX_TOKENS
     batch_size: int | None = None
     class_weights: str | None = None
+    search: Search | None = None
 
     def check(self) -> None:
         """Look at every setting before any work.  Raises: OptionError for one that is none or contradicts another."""
@@ -66,7 +69,12 @@ class Protocol:
     @property
     def told(self) -> dict[str, Any]:
         """All of it, for a page."""
-        return {**asdict(self), "splits": [str(path) for path in self.splits]}
+        search = None if self.search is None else self.search.told
+        return {**asdict(replace(self, search=None)), "splits": [str(path) for path in self.splits], "search": search}
+
+    def search_of(self, what: Configuration) -> Search | None:
+        """Give what is searched of a configuration; None for nothing."""
+        return None if self.search is None else self.search.of(what.model, what.options)
 
     @property
     def made(self) -> dict[str, Any]:
@@ -156,7 +164,10 @@ class Shelf:
         """Name the folder of a configuration's run."""
         limit = self.protocol.max_tokens
         bounds_batches = limit != DEFAULT_MAX_TOKENS and needs_whole_batches(what.model)
-        further = {"max_tokens": limit} if bounds_batches else {}
+        further: dict[str, Any] = {"max_tokens": limit} if bounds_batches else {}
+        search = self.protocol.search_of(what)
+        if search is not None:
+            further["search"] = search.told
         if self._devices_of(what) > 1:
             further["devices"] = self.devices
         made = digest(self._made, model=what.model, options=dict(what.options), seed=seed, **further)
@@ -211,6 +222,7 @@ class Shelf:
             epochs=protocol.epochs,
             batch_size=protocol.batch_size,
             class_weights=protocol.class_weights,
+            search=protocol.search_of(what),
             max_tokens=protocol.max_tokens,
             seed=seed,
             device=self.device,
