@@ -34,12 +34,9 @@ from published import PUBLISHED, Call
 DIM, LARGEST_GIB, MOST_REPEATS, SECONDS_A_ROW = 512, 20, 9, 30
 SIZES = (5000, 13_900, 100_000)
 TOME = "tome-abmil"
+READ = " and its attention"  # of a side that also reads what is worked out when it is read
 EXTRAS = {
-    "transmil": {
-        "transmil attention=last": {"attention": "last"},
-        "dtc-transmil r=0.4": {"retention": 0.4},
-        "dtc-transmil r=0.4 attention=last": {"retention": 0.4, "attention": "last"},
-    },
+    "transmil": {f"transmil{READ}": {}, "dtc-transmil r=0.4": {"retention": 0.4}},
     "clam-sb": {
         "dtc-clam-sb r=0.1": {"retention": 0.1},
         "dtc-clam-sb r=0.1 float32 scores": {"retention": 0.1, "exact_ranking": False},
@@ -56,8 +53,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def ours(name: str, rows: torch.Tensor, *, training: bool, **options: Any) -> Call:
-    """Build our model's call."""
+def ours(name: str, rows: torch.Tensor, *, training: bool, reads: bool = False, **options: Any) -> Call:
+    """Build our model's call, which ``reads`` its attention or leaves it."""
     side, number = math.isqrt(len(rows) - 1) + 1, torch.arange(len(rows))
     coords = torch.stack([number % side, number // side], dim=1) * 512
     bag = Bag(rows, coords, 512) if name in PLACED else Bag(rows)
@@ -67,6 +64,8 @@ def ours(name: str, rows: torch.Tensor, *, training: bool, **options: Any) -> Ca
     model.train(training)
     packed = pack([bag])
     step = lambda: model.loss(model(packed), label).backward()  # noqa: E731
+    if reads:
+        return lambda: model(packed).attention
     return step if training else lambda: model(packed)
 
 
@@ -81,7 +80,9 @@ def sides(system: str, published: Path, patches: int, *, training: bool) -> dict
         made["published"] = partial(build, published / folder, system, rows, training=training)
     made[system] = partial(ours, system, rows, training=training, **given)
     for label, budget in EXTRAS.get(system, {}).items():
-        made[label] = partial(ours, label.split()[0], rows, training=training, **given, **budget)
+        reads = label.endswith(READ)
+        if not (reads and training):
+            made[label] = partial(ours, label.split()[0], rows, training=training, reads=reads, **given, **budget)
     return made
 
 
