@@ -333,6 +333,19 @@ def test_a_model_that_has_learned_from_tokens_looks_at_nothing_else():
     assert not any(looks[-10:])
 
 
+@pytest.mark.parametrize(("evenly", "bound"), [(False, 0.6 * 0.1347), (True, 0.6 * 0.6931)])
+def test_doubt_is_held_against_guessing_what_comes(evenly, bound):
+    for loss, doubts in ((bound - 0.005, False), (bound + 0.005, True)):
+        model = dtcwsi.create_model("dtc-abmil", in_dim=4, n_classes=2)
+        model.describe_classes(("a", "b"), (0.97, 0.03))
+        model.drawn_evenly = evenly
+        model.doubt.observe(torch.tensor([loss]))
+        model.set_progress(1.0)
+        model.compressor.progress = 0.0
+        model.set_progress(0.5)
+        assert model.doubt.stands == doubts
+
+
 def test_accumulated_passes_in_doubt_have_the_gradient_of_one_batch():
     bags = [dtcwsi.pack([bag]) for bag in bags_of(1, 0, 60, 17)]
     labels = torch.tensor([0, 1, 2, 0])

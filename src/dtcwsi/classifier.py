@@ -51,6 +51,7 @@ class Classifier(nn.Module):
         self.doubt = Doubt()
         self.class_names: tuple[str, ...] = tuple(str(label) for label in range(n_classes))
         self.class_shares: tuple[float, ...] = (1.0 / n_classes,) * n_classes
+        self.drawn_evenly = False  # whether training draws slides of its classes equally often
 
     def forward(
         self,
@@ -138,7 +139,7 @@ class Classifier(nn.Module):
             "progress", progress, lambda share: 0 <= share <= 1, "0 to 1, the share of training that is done"
         )
         if progress > self.compressor.progress:
-            self.doubt.close_step(-sum(share * math.log(share) for share in self.class_shares if share))
+            self.doubt.close_step(self._chance)
         elif progress < self.compressor.progress:
             self.doubt = Doubt()
         self.compressor.progress = progress
@@ -263,6 +264,12 @@ class Classifier(nn.Module):
             )
 
     @property
+    def _chance(self) -> float:
+        """The cross-entropy of guessing by the shares of the classes among the slides that come."""
+        shares = [share for share in self.class_shares if share]
+        return math.log(len(shares)) if self.drawn_evenly else -sum(share * math.log(share) for share in shares)
+
+    @property
     def _doubts(self) -> bool:
         """Whether this step should look at whole bags as well, whatever bags a pass of it holds.
 
@@ -276,7 +283,8 @@ class Classifier(nn.Module):
         seen = self.aggregate(whole)
         terms = {f"whole_{name}": term for name, term in self._terms(whole, seen).items()}
         logits, losses = self._logits(whole, seen), {**out.losses, **terms}
-        return replace(out, whole_logits=logits, whole_objective=seen.objective, losses=losses)
+        attention = then(out, "attention", lambda found: found)  # not read
+        return replace(out, attention=attention, whole_logits=logits, whole_objective=seen.objective, losses=losses)
 
     def _as_weights(self, tokens: CompressedBags) -> CompressedBags:
         dtype = next(self.aggregator.parameters()).dtype

@@ -71,9 +71,15 @@ def ask(models: Sequence[Classifier], features: Features) -> Answers:
     if not models:
         raise UsageError("no model was given to ask; expected at least one, such as those of a run's folds")
     bag = pack([bag_of(features)])
-    predictions = tuple(answer(model, bag) for model in models)
+    predictions = tuple(_with_attention(answer(model, bag)) for model in models)
     each = torch.stack([out.logits[0].double().softmax(dim=0).cpu() for out in predictions]).numpy()
     return Answers(models[0].class_names, predictions, each)
+
+
+def _with_attention(prediction: Prediction) -> Prediction:
+    """Have the attention worked out, so that one model's tokens are held at a time."""
+    _ = prediction.attention
+    return prediction
 
 
 @torch.inference_mode()

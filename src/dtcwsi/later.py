@@ -42,8 +42,10 @@ class _Later:
 
     @property
     def value(self) -> Any:
-        if self._work is not None:
-            self._value, self._work = self._work(), None
+        work = self._work
+        if work is not None:
+            self._value = work()  # in two threads perhaps twice, and the same
+            self._work = None
         return self._value
 
 

@@ -343,9 +343,9 @@ class Aggregated:
 class Prediction:
     """What a classifier says of a batch of bags, in one layout whatever the model.
 
-    ``logits`` (bags, classes); ``attention`` (patches,) sums to 1 in each bag with patches; TransMIL's is worked out
-    when it is first read, of the weights and tokens of this pass, which are kept until then; ``tokens_in`` and
-    ``tokens_out`` (bags,); ``patch_to_token`` (patches,); ``tokens_by_stage`` (stages, patches); ``patch_stage``
+    ``logits`` (bags, classes); ``attention`` (patches,) sums to 1 in each bag with patches; TransMIL's and PatchGD's is
+    worked out when it is first read, of the weights and tokens of this pass, which are kept until then; ``tokens_in``
+    and ``tokens_out`` (bags,); ``patch_to_token`` (patches,); ``tokens_by_stage`` (stages, patches); ``patch_stage``
     (patches,) stage at which a patch stopped being a token alone, 0 if it never did; ``losses`` weighted auxiliary
     terms, empty in evaluation; ``offsets`` (bags + 1,) rows of each bag in the patch-wise fields. Where the compressor
     scores patches, ``importance`` (patches,) is each one's share of first-stage importance and ``mass`` (patches,) that

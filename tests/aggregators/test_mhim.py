@@ -119,6 +119,9 @@ def test_transmils_student_sees_what_most_heads_look_at_and_is_compared_with_its
     torch.testing.assert_close(out.logits[0], alone.logits[0], atol=1e-6, rtol=0)
     torch.testing.assert_close(out.attention[seen], alone.attention, atol=1e-6, rtol=0)
     assert out.attention[hidden].eq(0).all()
+    with torch.random.fork_rng():
+        taught = model.train().aggregate(model.compress(packed)).teacher
+    torch.testing.assert_close(taught[:20], model.eval()(packed.features[:20]).attention, atol=1e-6, rtol=0)
     zeros, whole = torch.zeros(21), packed.offsets
     wanted, _ = part.attended(rows, zeros, zeros, whole)
     kept = torch.cat([seen, torch.tensor([20])])

@@ -251,6 +251,30 @@ def test_where_the_class_token_takes_from_no_token_transmils_attention_goes_by_t
     torch.testing.assert_close(out.attention, torch.tensor(gate).softmax(dim=0))
 
 
+def test_dsmils_slopes_are_those_of_its_formulas():
+    model, sizes = aggregator("dsmil", queries=4).double().train(), (6, 1, 9)
+    bags = [torch.randn(size, DIM, dtype=torch.float64) for size in sizes]
+    count = sum(sizes)
+    tokens = tokens_of(*bags)
+    rows = tokens.features.clone().requires_grad_()
+    gate, log_size = torch.randn(count, dtype=torch.float64).requires_grad_(), torch.rand(count, dtype=torch.float64)
+    labels, given = torch.tensor([0, 2, 1]), {"features": rows, "gate": gate, "log_size": log_size}
+    out = model(type(tokens)(**{**vars(tokens), **given}))
+    weights = [rows, gate, *model.parameters()]
+    found = torch.autograd.grad(out.objective(out.logits, labels).sum(), weights)
+    losses, wanted = [], torch.nn.functional.one_hot(labels, CLASSES).double()
+    for bag, part in enumerate(torch.split(torch.arange(count), sizes)):
+        scores = model.instance_head.weight @ rows[part].T * gate[part].exp() + model.instance_head.bias[:, None]
+        queries = model.query(rows[part])
+        likeness = queries @ queries[scores.argmax(dim=1)].T / 2
+        maps = (likeness + (log_size + gate)[part, None]).softmax(dim=0)
+        logits = model.head((maps.T @ rows[part])[None])[0, :, 0]
+        for stream in (logits, scores.amax(dim=1)):
+            losses.append(torch.nn.functional.binary_cross_entropy_with_logits(stream, wanted[bag]) / 2)
+    for one, other in zip(found, torch.autograd.grad(sum(losses), weights), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["transmil", "mhim-transmil"])
 def test_attention_that_is_read_later_is_of_the_weights_of_the_pass(name):
     rows = torch.randn(7, DIM)
@@ -272,9 +296,13 @@ def test_attention_of_a_pass_in_lower_precision_can_be_read_behind_it():
 
 def test_a_training_step_works_no_rollout_out(monkeypatch):
     monkeypatch.setattr(nystrom.NystromAttention, "_taken_from", lambda *_: pytest.fail("worked out"))
-    for name in ("transmil", "tome-transmil"):
-        model = create_model(name, in_dim=DIM, n_classes=2).train()
-        model.loss(model(torch.randn(9, DIM)), torch.tensor([1])).backward()
+    for name, options in (("transmil", {}), ("tome-transmil", {}), ("dtc-transmil", {"teach": 0.0})):
+        model = create_model(name, in_dim=DIM, n_classes=2, **options).train()
+        for progress in (0.2, 0.3):
+            model.set_progress(progress)
+            out = model(torch.randn(9, DIM))
+            model.loss(out, torch.tensor([1])).backward()
+        assert (out.whole_logits is not None) == (name == "dtc-transmil")
 
 
 def test_transmils_rollout_goes_through_both_layers(monkeypatch):

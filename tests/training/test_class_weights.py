@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -41,6 +42,21 @@ def test_classes_count_alike_whatever_their_share(blank_cohort, tmp_path):
     assert told[1]["class_weights"] == "balanced"
     with pytest.raises(OptionError, match="got class_weights='rare'; expected one of: balanced, none, sampled"):
         cross_validate(blank_cohort, out=tmp_path / "other", class_weights="rare", **given)
+
+
+def test_a_batch_of_drawn_slides_must_fit_if_it_is_the_largest_throughout(blank_cohort, tmp_path):
+    for number, header in enumerate(blank_cohort.headers):
+        write_slide(header.path, np.ones((4 + number, 8)))
+    cohort = read_cohort(tmp_path / "labels.csv", tmp_path / "features")
+
+    def needed(weights):
+        how = {"model": "patchgd", "folds": 2, "batch_size": 3, "max_tokens": 9, "class_weights": weights}
+        with pytest.raises(OptionError) as told:
+            cross_validate(cohort, out=tmp_path / weights, **how)
+        return int(re.search("raise max_tokens to ([0-9]+)", str(told.value))[1])
+
+    assert needed("sampled") > needed("none")
+    assert needed("sampled") % 3 == 0
 
 
 def test_the_loss_that_chooses_is_weighted_alike(blank_cohort):

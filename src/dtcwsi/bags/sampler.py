@@ -75,10 +75,11 @@ def check_whole_batches(sizes: Sequence[int], batch_size: int, max_tokens: int) 
 class PassSampler(Sampler[Pass]):
     """Passes over slides: shuffled anew each epoch under one seed, ``batch_size`` slides an optimiser step.
 
-    ``slides`` are indices into ``sizes``, the patches of every slide. Without a seed they come in the order given. With
-    ``weights``, one a slide, an epoch's slides are drawn by them, with replacement, as many as there are. The last
-    batch of an epoch may be smaller. ``whole_batches`` is for models whose gradient of a batch is no mean over its
-    slides: no batch may take more than one pass. ``part`` (i, n) gives the i-th of n processes its part of every batch.
+    ``slides`` are indices into ``sizes``, the patches of every slide. Without a seed they come in the order given.
+    With ``weights``, one a slide, and a seed an epoch's slides are drawn by them, with replacement, as many as there
+    are. The last batch of an epoch may be smaller. ``whole_batches`` is for models whose gradient of a batch is no mean
+    over its slides: no batch may take more than one pass. ``part`` (i, n) gives the i-th of n processes its part of
+    every batch.
     Raises: OptionError if a size is not positive, or whole batches might not fit into a pass.
     """
 
@@ -123,7 +124,7 @@ class PassSampler(Sampler[Pass]):
 
     def _numbers(self) -> list[int]:
         count = len(self._slides)
-        if self._weights is not None:
+        if self._weights is not None and self._generator is not None:
             return torch.multinomial(self._weights, count, replacement=True, generator=self._generator).tolist()
         if self._generator is not None:
             return torch.randperm(count, generator=self._generator).tolist()

@@ -27,6 +27,11 @@ class FactoredInverse:
         factors = tuple(factor[heads] for factor in self.factors)
         return FactoredInverse(self.start[heads], factors, self.last[heads], self.left)
 
+    def detach(self) -> "FactoredInverse":
+        """Give the same without gradient."""
+        factors = tuple(factor.detach() for factor in self.factors)
+        return FactoredInverse(self.start.detach(), factors, self.last.detach(), self.left)
+
     def behind(self, rows: Float[Tensor, "heads rows size"]) -> Float[Tensor, "heads rows size"]:
         """Give rows times the inverse."""
         for matrix in (self.start, *self.factors):

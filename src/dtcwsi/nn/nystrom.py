@@ -52,7 +52,7 @@ class NystromAttention(nn.Module):
 
         The first of the rows is zero and stands for all pads, see `normed_behind_pad`.
         """
-        return self.looked(padded, bias)[0]
+        return self._attended(padded, bias)[0]
 
     def looked(
         self, padded: Float[Tensor, "pad_and_tokens width"], bias: Float[Tensor, "tokens"]
@@ -62,6 +62,12 @@ class NystromAttention(nn.Module):
         Returns: the rows; and what says, of the weights of now and without gradient, how much tokens that are weighed
         attended to each token, a mean over heads: (tokens,) to (tokens,).
         """
+        made, reach, (query_marks, key_marks, weights, inverse) = self._attended(padded, bias)
+        marks = query_marks.detach(), key_marks.detach(), weights, inverse.detach()
+        maps = self._weights()[:2].detach().clone()
+        return made, partial(self._taken_from, padded.detach(), reach.detach(), marks, maps)
+
+    def _attended(self, padded: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, _Marks]:
         rows = padded[1:]
         reach, heads = self._key_bias(rows, bias), []
         marks = self._marks(rows, left=0 if _wants_few_launches(rows) else 1)
@@ -73,8 +79,7 @@ class NystromAttention(nn.Module):
             found = _attend(queries[:, 1:], key_marks[some], marked, weights, scale=self.scale)
             found = found + convolved(values[:, 1:], self.convolution.weight[some, 0, :, 0])
             heads.append(found.transpose(0, 1).flatten(1))
-        of_query_and_key = self._weights()[:2].detach().clone()
-        return self._merged(heads), partial(self._taken_from, padded.detach(), reach.detach(), marks, of_query_and_key)
+        return self._merged(heads), reach, marks
 
     def of_first(
         self, padded: Float[Tensor, "pad_and_tokens width"], bias: Float[Tensor, "tokens"]

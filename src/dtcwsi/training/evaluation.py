@@ -54,7 +54,7 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    records, fates, compress_seconds, aggregate_seconds = [], [], 0.0, 0.0
+    told, counts, compress_seconds, aggregate_seconds = [], [], 0.0, 0.0
     passes = PassSampler(slides, features.sizes, batch_size=max(1, len(slides)), max_tokens=max_tokens)
     for part in passes:
         bags = features[part].bags.to(device)  # outside inference mode: what is kept in memory is trained on later
@@ -64,21 +64,22 @@ def evaluate(
             between = _now(device)
             aggregated = model.aggregate(tokens)
             ended = _now(device)
-            records.append(model.predict(tokens, aggregated))
-            fates.append(_fates(tokens))
+            out = model.predict(tokens, aggregated)  # not kept: its attention, never read, would hold on to the tokens
+            told.append(out.logits)
+            counts.append(torch.cat([torch.stack([out.tokens_in, out.tokens_out]), _fates(tokens)]))
         compress_seconds += between - began
         aggregate_seconds += ended - between
     model.train(was_training)
-    logits = torch.cat([record.logits for record in records]).double().cpu()
+    logits = torch.cat(told).double().cpu()
     labels = torch.tensor([features.labels[index] for index in slides])
     weights = None if class_weights is None else class_weights.double()
-    merged, pruned = torch.cat(fates, dim=1).cpu().numpy()
+    tokens_in, tokens_out, merged, pruned = torch.cat(counts, dim=1).cpu().numpy()
     return Evaluation(
         labels=labels.numpy(),
         probabilities=logits.softmax(dim=1).numpy(),
         loss=float(torch.nn.functional.cross_entropy(logits, labels, weight=weights)),
-        tokens_in=torch.cat([record.tokens_in for record in records]).cpu().numpy(),
-        tokens_out=torch.cat([record.tokens_out for record in records]).cpu().numpy(),
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
         merged=merged,
         pruned=pruned,
         compress_seconds=compress_seconds,

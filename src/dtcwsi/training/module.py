@@ -99,6 +99,7 @@ class TrainingModule(LightningModule):  # type: ignore[misc]  # lightning has no
         self._features, self._val, self._on_epoch = features, list(val), on_epoch
         self._running, self._best, self._steps = _Running(), _Best(), 0
         balanced = recipe.class_weights == "balanced"
+        model.drawn_evenly = recipe.class_weights == "sampled"
         self._class_weights = torch.tensor(balanced_weights(model.class_shares)) if balanced else None
 
     @property

@@ -30,6 +30,7 @@ __all__ = ["Choice", "Range", "Search", "search_fold", "shown", "values_of"]
 NUMBERS = ("lr", "weight_decay")
 """Numbers of the recipe that can be searched beside the model's options."""
 
+_BUDGET = {"retention", "schedule", "stages"}  # one says what the others are
 _RANDOM_TRIALS, _UNPRUNED_TRIALS = 10, 4
 
 
@@ -133,6 +134,8 @@ class Search:
     def of(self, model: str, given: Mapping[str, Any]) -> "Search | None":
         """Leave out what a model has no option for, or is ``given``; None if nothing is left."""
         known = {*NUMBERS, *model_options(model)} - set(given)
+        if not _BUDGET.isdisjoint(given):
+            known -= _BUDGET
         space = {name: values for name, values in self.space.items() if name in known}
         return replace(self, space=space) if space else None
 

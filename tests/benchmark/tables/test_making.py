@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from dtcwsi.aggregators.clam import ClamSb
 from dtcwsi.bags.cohort import read_cohort
 from dtcwsi.benchmark.tables.definitions import Configuration, Table
 from dtcwsi.benchmark.tables.making import make_table
 from dtcwsi.benchmark.tables.page import write_table_files
 from dtcwsi.benchmark.tables.quick import cache_folder, quick_cohort
-from dtcwsi.benchmark.tables.shelf import Shelf
+from dtcwsi.benchmark.tables.shelf import Protocol, Shelf
 
 from .conftest import QUICK
 
@@ -94,6 +95,18 @@ def test_files_say_the_same_in_three_ways(shelf):
     assert "| B | - | 80.0 | not run | 81.5 | not run |" in page
     assert "* B: got projection=-1" in page
     assert "Nothing else." in page
+
+
+def test_a_published_recipe_that_is_put_right_makes_another_run(quick, tmp_path, monkeypatch):
+    def places(recipe):
+        kept = Shelf(tmp_path / "runs", read_cohort(*quick), Protocol(recipe=recipe))
+        return [kept.place(Configuration(model), 0) for model in ("clam-sb", "abmil")]
+
+    before, common = places("published"), places("common")
+    monkeypatch.setattr(ClamSb, "recipe", replace(ClamSb.recipe, class_weights="balanced"))
+    after = places("published")
+    assert (before[0] == after[0], before[1] == after[1]) == (False, True)
+    assert places("common") == common
 
 
 def test_a_slide_is_measured_stage_by_stage_and_no_total_leaves_one_out(quick, tmp_path):

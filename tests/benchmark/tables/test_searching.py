@@ -42,3 +42,9 @@ def test_what_no_row_leaves_open_cannot_be_searched():
     TABLES["table2"].check_search(SPACE)
     with pytest.raises(OptionError, match="got a search over 'retention', which no row .* near options: "):
         TABLES["table2"].check_search(Search({"retention": values_of("retention", "0.2:0.4")}))
+    with pytest.raises(OptionError, match="got a search over 'retention', which no row"):
+        TABLES["table5"].check_search(Search({"retention": values_of("retention", "0.2:0.4")}))
+    with pytest.raises(OptionError, match="got lam=-5"):
+        TABLES["table1"].check_search(Search({"lam": values_of("lam", "-5:1")}))
+    with pytest.raises(OptionError, match="got lr=-1"):
+        TABLES["table1"].check_search(Search({"lr": values_of("lr", "-1:1")}))

@@ -24,6 +24,7 @@ __all__ = ["MEASURED", "TABLES", "TIMED", "Configuration", "Table", "scored_as"]
 
 _R = {"retention": 0.4}
 _TOLD = ("acc", "auc")
+_ANY_DIM = 8
 
 
 @dataclass(frozen=True)
@@ -65,17 +66,24 @@ class Table:
         return "auc" if "auc" in self.metrics else "acc"
 
     def check_search(self, search: Search | None) -> None:
-        """Check that every name to search is left open by a row.  Raises: OptionError for one that is not."""
+        """Try what would be searched of every row, before any work.
+
+        Raises: OptionError for a name that no row leaves open, or an end of a range that a row's model refuses.
+        """
         if search is None:
             return
-        parts = [search.of(what.model, what.options) for what in self.rows.values()]
-        names = {name for part in parts if part for name in part.space}
+        known, names = set(NUMBERS), set[str]()
+        for what in self.rows.values():
+            known |= model_options(what.model).keys()
+            part = search.of(what.model, what.options)
+            if part is not None:
+                part.check(what.model, what.options, {}, in_dim=_ANY_DIM, n_classes=2)
+                names |= part.space.keys()
         for name in search.space:
             if name not in names:
-                known = {option for what in self.rows.values() for option in model_options(what.model)} | {*NUMBERS}
                 raise OptionError(
                     f"got a search over {name!r}, which no row of the table has or leaves open; near options: "
-                    f"{near(name, known)}"
+                    f"{near(name, known - {name})}"
                 )
 
     @property
@@ -103,7 +111,7 @@ _SLIDE = (
     "Memory and milliseconds are of one slide of random features: compression and aggregation measured here, reading "
     "and encoding as `extract` timed them on this cohort, a patch at a time. full is all four, and not told where one "
     "is unknown; the paper's full pipeline cannot have had the encoder in it. MIL is compression and aggregation. The "
-    "memory of the encoder is not measured."
+    "memory of the encoder is not measured. TransMIL's attention is not worked out."
 )
 _FLOPS = (
     " GFLOP are matrix products as torch's counter sees them; those by the cost model are counted from shapes, with "

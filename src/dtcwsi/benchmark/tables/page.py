@@ -140,7 +140,7 @@ def _about(made: MadeTable, command: str) -> list[str]:
     seeds = "one seed" if protocol["seeds"] == 1 else f"{protocol['seeds']} seeds"
     length = "" if protocol["epochs"] is None else f", {protocol['epochs']} epochs at most"
     length += "" if protocol["batch_size"] is None else f", batches of {protocol['batch_size']} slides"
-    length += "" if protocol["class_weights"] in (None, "none") else ", classes weighted"
+    length += {"balanced": ", classes weighted", "sampled": ", classes drawn evenly"}.get(protocol["class_weights"], "")
     used = "; of the second features ".join(dict.fromkeys(map(str, made.uses)))
     told = [
         f"Ours: {made.cohort}, {used}, {_folds(protocol)}, {seeds}, the "
@@ -164,6 +164,8 @@ def _about(made: MadeTable, command: str) -> list[str]:
     told += ["", f"Measured: one slide of {made.measured}."] if made.measured else []
     if any(row.shared for row in made.rows) and not TIMED.isdisjoint(made.table.metrics):
         told += ["", "Seconds of runs that were trained beside others (--jobs) are left out."]
+    elif "epoch_s" in made.table.metrics and any(row.runs and "epoch_s" not in row.ours for row in made.rows):
+        told += ["", "Runs of earlier versions have not taken down an epoch's seconds."]
     if any(row.compared for row in made.rows):
         told += ["", _COMPARED.format(metric=_WORDS[made.table.compared_by].removesuffix(" (%)"))]
     few = min((row.compared.patients for row in made.rows if row.compared), default=FEW_PATIENTS)

@@ -8,7 +8,7 @@ from typing import Any
 from dtcwsi.bags.cohort import Cohort
 from dtcwsi.bags.split_files import PARTS, read_splits
 from dtcwsi.benchmark.tables.definitions import Configuration
-from dtcwsi.catalog import needs_whole_batches
+from dtcwsi.catalog import model_recipe, needs_whole_batches
 from dtcwsi.errors import DtcwsiError
 from dtcwsi.options import check_whole_number, one_of
 from dtcwsi.recipe import COMMON
@@ -85,6 +85,12 @@ class Protocol:
         if self.splits:
             told["splits"] = [[one.parts[part] for part in PARTS] for one in read_splits(self.splits).partitions]
         return told
+
+
+def _departs(model: str) -> dict[str, Any]:
+    """Tell what a model's published recipe has otherwise than the common one."""
+    recipe = asdict(model_recipe(model) or COMMON)
+    return {name: value for name, value in recipe.items() if name != "source" and value != getattr(COMMON, name)}
 
 
 @dataclass(frozen=True)
@@ -165,6 +171,8 @@ class Shelf:
         limit = self.protocol.max_tokens
         bounds_batches = limit != DEFAULT_MAX_TOKENS and needs_whole_batches(what.model)
         further: dict[str, Any] = {"max_tokens": limit} if bounds_batches else {}
+        if self.protocol.recipe == "published":
+            further["published"] = _departs(what.model)  # a recipe that is put right makes another run
         search = self.protocol.search_of(what)
         if search is not None:
             further["search"] = search.told
