@@ -346,6 +346,21 @@ def test_doubt_is_held_against_guessing_what_comes(evenly, bound):
         assert model.doubt.stands == doubts
 
 
+def test_weights_of_a_loss_are_one_a_bag():
+    model = dtcwsi.create_model("abmil", in_dim=4, n_classes=2)
+    out, labels = model(dtcwsi.pack([dtcwsi.Bag(torch.randn(3, 4))] * 2)), torch.tensor([0, 1])
+    model.loss(out, labels, weights=torch.tensor([1.0, 2.0]))
+    with pytest.raises(UsageError, match=r"got weights of shape \(1,\); expected \(2,\), one a bag"):
+        model.loss(out, labels, weights=torch.ones(1))
+
+
+@pytest.mark.parametrize(("name", "prepare"), [("panther", "fit_prototypes"), ("spt", "pretrain")])
+def test_what_prepares_a_model_takes_a_list_of_bags(name, prepare):
+    model = dtcwsi.create_model(name, in_dim=4, n_classes=2)
+    with pytest.raises(OptionError, match="got Tensor; expected a list of bags or of packed batches"):
+        getattr(model, prepare)(torch.randn(9, 4))
+
+
 def test_accumulated_passes_in_doubt_have_the_gradient_of_one_batch():
     bags = [dtcwsi.pack([bag]) for bag in bags_of(1, 0, 60, 17)]
     labels = torch.tensor([0, 1, 2, 0])

@@ -114,9 +114,11 @@ class Classifier(nn.Module):
         Where ``out`` has whole bags' logits, theirs counts too and that of the tokens less or not at all, see `Doubt`.
         ``weights`` multiply the bags' own objectives, not the auxiliary terms.
         In training, the cross-entropies are remembered until the step ends, see `set_progress`.
-        Raises: UsageError if labels are not one class number of the model a bag.
+        Raises: UsageError if labels are not one class number of the model a bag, or weights not one number a bag.
         """
         self._check_labels(labels, len(out.logits))
+        if weights is not None and tuple(weights.shape) != (len(out.logits),):
+            raise UsageError(f"got weights of shape {tuple(weights.shape)}; expected ({len(out.logits)},), one a bag")
         each = 1.0 if weights is None else weights
         total = (each * (out.objective or _cross_entropies)(out.logits, labels)).mean()
         if self.training and self.compressor.second_look:
@@ -169,6 +171,11 @@ class Classifier(nn.Module):
     def needs_places(self) -> bool:
         """Whether a part looks at where patches lie, so that bags without coordinates are refused."""
         return any(bool(getattr(part, "needs_places", False)) for part in (self.compressor, self.aggregator))
+
+    @property
+    def lays_out(self) -> bool:
+        """Whether bags without coordinates are laid out in squares, so that not some may have them and others none."""
+        return bool(getattr(self.aggregator, "lays_out", False))
 
     @property
     def needs_prototypes(self) -> bool:

@@ -22,7 +22,7 @@ __all__ = [
     "plain",
 ]
 
-_FEW = 8  # names that a sentence can hold
+_FEW = 12  # names that a sentence can hold
 
 
 def options_of(part: type) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def check_switch(name: str, value: Any) -> bool:
 
 
 def one_of(name: str, value: object, known: Collection[str]) -> str:
-    """Give back a known name.  Raises: OptionError naming all where they are at most eight, else the near ones."""
+    """Give back a known name.  Raises: OptionError naming all where they are at most twelve, else the near ones."""
     if not isinstance(value, str) or value not in known:
         named = ", ".join(sorted(known)) if len(known) <= _FEW else near(str(value), known)
         raise OptionError(f"got {name}={value!r}; expected one of: {named}")

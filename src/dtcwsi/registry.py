@@ -18,7 +18,9 @@ def near(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     if len(known) <= _FEW:
         return ", ".join(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:_MOST_NAMED]
+    folded = {one.lower(): one for one in known}
+    wanted = name.lower().replace("_", "-") if any("-" in one for one in known) else name.lower()
+    close = [folded[one] for one in difflib.get_close_matches(wanted, folded, n=3, cutoff=0.5)] or known[:_MOST_NAMED]
     return ", ".join(close) + (" ..." if len(close) == _MOST_NAMED < len(known) else "")
 
 

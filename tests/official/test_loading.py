@@ -101,13 +101,32 @@ RECORDED = {
 
 
 @pytest.mark.parametrize("case", RECORDED)
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
 def test_published_weights_give_the_published_logits_and_attention(case, prefix, features):
     name, shapes, logits, attention = RECORDED[case]
     model = dtcwsi.load_official(name, {prefix + key: tensor for key, tensor in drawn(shapes).items()})
     out = model(features)
     torch.testing.assert_close(out.logits[0], torch.tensor(logits), atol=1e-4, rtol=0)
     torch.testing.assert_close(out.attention[:3], torch.tensor(attention), atol=1e-6, rtol=0)
+
+
+def test_wrappers_of_training_are_taken_off(features):
+    shapes = clam_shapes(2, many=False)
+    plain = dtcwsi.load_official("clam-sb", drawn(shapes))(features).logits
+    several = {key.replace("attention_net.", "attention_net.module."): one for key, one in drawn(shapes).items()}
+    checkpoint = {"epoch": 3, "state_dict": {f"model.{key}": one for key, one in drawn(shapes).items()}}
+    for given in (several, checkpoint):
+        torch.testing.assert_close(dtcwsi.load_official("clam-sb", given)(features).logits, plain)
+
+
+def test_a_compressed_models_weights_come_from_the_plain_one():
+    with pytest.raises(UnknownNameError, match="load 'mhim-abmil' and give its weights to the other: create_model"):
+        dtcwsi.load_official("dtc-mhim-abmil", {})
+    model = dtcwsi.load_official("clam-sb", drawn(clam_shapes(2, many=False)))
+    other = dtcwsi.create_model("dtc-clam-sb", in_dim=DIM, n_classes=2)
+    told = other.load_state_dict(model.state_dict(), strict=False)
+    assert told.unexpected_keys == []
+    assert all(key.startswith("compressor.") for key in told.missing_keys)
 
 
 def test_clams_network_without_its_instance_branch_is_abmil(features):
@@ -189,7 +208,8 @@ def test_another_methods_weights_are_refused_by_name():
     ("given", "message"),
     [
         ("weights.pt", "got str; expected a state dict, such as torch.load"),
-        ({"state_dict": {}}, "got dict under 'state_dict'; expected a tensor under every name"),
+        ({"state_dict": {}}, "got a state dict without a key"),
+        ({"weights": {}}, "got dict under 'weights'; expected a tensor .*; pass what is under 'weights'"),
         ({3: torch.zeros(1)}, "got Tensor under 3"),
     ],
 )
@@ -199,7 +219,7 @@ def test_what_is_no_state_dict_is_told(given, message):
 
 
 def test_a_classifier_of_one_class_has_no_counterpart():
-    with pytest.raises(UsageError, match="of DSMIL is of 1 classes; expected 2 or more"):
+    with pytest.raises(UsageError, match="of DSMIL has one class, a single sigmoid; expected two or more"):
         dtcwsi.load_official("dsmil", drawn(dsmil_shapes(1, values=False)))
 
 
@@ -225,8 +245,9 @@ def test_keys_that_do_not_fit_are_listed():
 
 def test_weights_that_are_no_state_dict_of_numbers_are_told():
     state = drawn(dsmil_shapes(2, values=False))
-    with pytest.raises(UsageError, match="got dict under 'state_dict'; expected a tensor .*; pass what is under"):
-        dtcwsi.load_official("dsmil", {"state_dict": state})
+    whole = {key: one.int() if "fcc.bias" in key else one for key, one in state.items()}
+    with pytest.raises(UsageError, match="does not fit dsmil: b_classifier.fcc.bias of torch.int32"):
+        dtcwsi.load_official("dsmil", whole)
     broken = {**state, "b_classifier.fcc.bias": torch.tensor([0.0, float("nan")])}
     with pytest.raises(UsageError, match=r"NaN or infinite numbers in b_classifier.fcc.bias; expected finite weights"):
         dtcwsi.load_official("dsmil", broken)

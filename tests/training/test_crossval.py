@@ -184,7 +184,8 @@ def test_a_resumed_run_with_a_self_supervised_phase_repeats_no_fold_and_gives_th
 @pytest.mark.parametrize(
     ("given", "instead"),
     [
-        ({"model": "dtc-longformer", "folds": 2}, "such as abmil"),
+        ({"model": "dtc-longformer", "folds": 2}, "such as abmil$"),
+        ({"model": "patchgd", "folds": 2}, "such as abmil$"),
         ({"model": "dtc-abmil", "folds": 2, "options": {"position": "sinusoidal"}}, "position=none"),
         ({**SPT, "pretrain_steps": 3}, "no self-supervised phase"),
     ],

@@ -1,5 +1,7 @@
 """SPT: a transformer over all tokens of a slide, pre-trained on pairs of views (Hou et al. 2024)."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -37,6 +39,7 @@ class Spt(nn.Module):
     features have other widths; the head is one Linear. The recipe is that of the published supervised phase.
     """
 
+    lays_out: ClassVar[bool] = True
     recipe = TrainingRecipe(
         epochs=40_000,
         batch_size=16,

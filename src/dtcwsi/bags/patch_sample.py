@@ -23,7 +23,7 @@ class Bags(Protocol):
 
 def check_bags(bags: Any) -> None:
     """Refuse what is no list of bags.  Raises: OptionError."""
-    if isinstance(bags, Bag | PackedBags) or not hasattr(bags, "__len__"):
+    if isinstance(bags, Bag | PackedBags | Tensor) or not hasattr(bags, "__len__"):
         raise OptionError(f"got {type(bags).__name__}; expected a list of bags or of packed batches")
     others = [bag for bag in bags if not isinstance(bag, Bag | PackedBags)] if isinstance(bags, list | tuple) else []
     if others:

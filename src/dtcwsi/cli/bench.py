@@ -245,4 +245,7 @@ def _made(cohort: str | None, source: Path | None, out: Path) -> tuple[Path, Pat
         return (*quick_cohort(), QUICK)
     one_of("cohort", cohort, NAMED)
     say(f"cohort {cohort}: {NAMED[cohort].text}")
-    return (*make_named(cohort, source, out / "cohorts" / cohort), f"{cohort}: {NAMED[cohort].text}")
+    made_of = "" if source is None else f", from {source.name}"
+    if source is not None and source.suffix == ".npz" and source.stem != cohort:
+        say(f"{source.name} is taken for {cohort}; its page will say so")
+    return (*make_named(cohort, source, out / "cohorts" / cohort), f"{cohort}: {NAMED[cohort].text}{made_of}")

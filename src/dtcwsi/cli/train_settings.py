@@ -88,11 +88,14 @@ def _config_number(path: Path, name: str, value: Any) -> int | float:
 
 
 def assignments(flag: str, pairs: list[str]) -> dict[str, Any]:
-    """Read OPTION=VALUE, the values as in YAML.  Raises: OptionError naming a pair that is none."""
+    """Read OPTION=VALUE, the values as in YAML, or None as `dtcwsi models` prints it.
+
+    Raises: OptionError naming a pair that is none.
+    """
     options = {}
     for name, value in texts(flag, pairs).items():
         try:
-            options[name] = yaml.safe_load(value)
+            options[name] = None if value == "None" else yaml.safe_load(value)
         except (ValueError, yaml.YAMLError) as error:
             raise OptionError(
                 f"got --{flag} {f'{name}={value}'!r}; expected a value as in YAML, such as --{flag} lam=0.7"

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dtcwsi.catalog import list_models, parts_of
 from dtcwsi.classifier import Classifier
 from dtcwsi.errors import UnknownNameError, UsageError
 from dtcwsi.models import create_model
 from dtcwsi.official import clam, dsmil, hipt, mamba2d, mhim, panther, transmil
 from dtcwsi.official.published import Published, State
-from dtcwsi.registry import near
 
 __all__ = ["load_official"]
 
@@ -33,19 +33,19 @@ _PUBLISHED: dict[str, tuple[Published, ...]] = {
 def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) -> Classifier:
     """Build a model with the weights of its published implementation, in evaluation mode.
 
-    ``state_dict`` has the published key names, with or without the ``module.`` of parallel training; sizes are read
-    from its shapes, other ``settings`` are options of the model. A classifier of one class (a single sigmoid) has no
-    counterpart here. PANTHER's prior and its head are two state dicts there; join them: {**prior, **head}. HIPT's slide
-    part alone, without keys under ``local_vit.``, gives `hipt` with ``regions="given"``: its tokens are features of
-    regions. CLAM's ABMIL is its single branch trained on bags alone: instance classifiers in it are left out.
+    ``state_dict`` has the published key names, with or without the ``module.`` of parallel training, which may stand
+    anywhere, or a ``model.`` in front of all; a checkpoint that holds it under ``state_dict``, as Lightning's do, is
+    taken as well. Sizes are read from its shapes, other ``settings`` are options of the model. A classifier of one
+    class (a single sigmoid) has no counterpart here. PANTHER's prior and its head are two state dicts there; join them:
+    {**prior, **head}. HIPT's slide part alone, without keys under ``local_vit.``, gives `hipt` with
+    ``regions="given"``: its tokens are features of regions. CLAM's ABMIL is its single branch trained on bags alone:
+    instance classifiers in it are left out.
     Raises: UnknownNameError if no published names are known for the model; UsageError if it is no state dict, numbers
     are not finite, the keys are another method's, or some are missing or unexpected; OptionError if a setting is
     unknown.
     """
-    if name not in _PUBLISHED:
-        raise UnknownNameError(f"no published weights are known for {name!r}; near names: {near(name, _PUBLISHED)}")
-    _check_state(state_dict)
-    given = {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
+    _check_name(name)
+    given = _unwrapped(state_dict)
     published = _kind(name, given)
     kept = {key: tensor for key, tensor in given.items() if not re.fullmatch(published.ignored, key)}
     names = {key: published.renamed(key) for key in kept}
@@ -63,7 +63,8 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
         raise UsageError(f"the state dict of {published.title} has weights of other shapes: {got}") from error
     if options["n_classes"] < 2:
         raise UsageError(
-            f"the state dict of {published.title} is of {options['n_classes']} classes; expected 2 or more"
+            f"the state dict of {published.title} has one class, a single sigmoid; expected two or more, whose logits "
+            "are compared: it has no counterpart here"
         )
     state = {**published.added(state), **state}
     model = create_model(name, **{**options, **settings})
@@ -81,16 +82,49 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
         for key, (got, expected) in shapes.items()
         if got != expected
     ]
+    wrong += [
+        f"{published.published_name(key)} of {state[key].dtype}"
+        for key in state
+        if wanted[key].is_floating_point() and not state[key].is_floating_point()
+    ]
     if wrong:
         raise UsageError(f"the state dict does not fit {name}: {'; '.join(wrong)}")
     model.load_state_dict(state)
     return model.eval()
 
 
+def _check_name(name: str) -> None:
+    """Refuse a model that was published under no such name.  Raises: UnknownNameError."""
+    if name in _PUBLISHED:
+        return
+    behind = parts_of(name)[1] if isinstance(name, str) and name in list_models() else ""
+    if behind in _PUBLISHED:
+        raise UnknownNameError(
+            f"no published weights are known for {name!r}; load {behind!r} and give its weights to the other: "
+            f"create_model({name!r}, ...).load_state_dict(load_official({behind!r}, ...).state_dict(), strict=False)"
+        )
+    known = ", ".join(_PUBLISHED)
+    raise UnknownNameError(f"no published weights are known for {name!r}; expected one of {known}")
+
+
+def _unwrapped(state_dict: object) -> State:
+    """Take the weights out of a checkpoint, and what wrappers put in front of their names.  Raises: UsageError."""
+    if isinstance(state_dict, Mapping) and isinstance(state_dict.get("state_dict"), Mapping):
+        state_dict = state_dict["state_dict"]
+    _check_state(state_dict)
+    assert isinstance(state_dict, Mapping)
+    state = {re.sub(r"(^|[.])module[.]", r"\1", key): tensor for key, tensor in state_dict.items()}
+    if state and all(key.startswith("model.") for key in state):
+        return {key.removeprefix("model."): tensor for key, tensor in state.items()}
+    return state
+
+
 def _check_state(state_dict: object) -> None:
     """Refuse what is no mapping of names to tensors.  Raises: UsageError."""
     if not isinstance(state_dict, Mapping):
         raise UsageError(f"got {type(state_dict).__name__}; expected a state dict, such as torch.load(path) gives")
+    if not state_dict:
+        raise UsageError("got a state dict without a key; expected the weights of a trained model")
     for key, tensor in state_dict.items():
         if not isinstance(key, str) or not isinstance(tensor, Tensor):
             advice = f"pass what is under {key!r}" if isinstance(tensor, Mapping) else "leave out what is none"

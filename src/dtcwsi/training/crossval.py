@@ -157,6 +157,7 @@ def cross_validate(
             devices=devices,
             whole_batches=trial.whole_batches,
             needs_places=trial.needs_places or pretrain_steps > 0,
+            lays_out=trial.lays_out,
         )
 
     plan = _finished_plan(slides, planned, Path(out))

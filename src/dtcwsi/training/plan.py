@@ -35,7 +35,8 @@ class TrainingPlan:
 
     ``splits`` has the parts of each fold, as ``choice`` deals them; ``given`` are the model's options that were named,
     ``options`` all of them as they hold; ``search`` tells what is searched before a fold is trained. ``whole_batches``
-    says that a batch must not be cut into passes, ``needs_places`` that every slide must tell where its patches lie.
+    says that a batch must not be cut into passes, ``needs_places`` that every slide must tell where its patches lie,
+    ``lays_out`` that all must or none.
     """
 
     cohort: Cohort
@@ -54,6 +55,7 @@ class TrainingPlan:
     devices: int
     whole_batches: bool
     needs_places: bool
+    lays_out: bool
 
     def check_devices(self) -> None:
         """Check that there are as many devices as share a batch.  Raises: OptionError if there are not."""
@@ -65,14 +67,17 @@ class TrainingPlan:
         Raises: OptionError if a batch that must be whole is larger than a pass, or devices cannot share it;
         FeaturesError if slides have no coordinates and training needs them.
         """
-        nowhere = [header.slide_id for header in self.cohort.headers if not header.has_coords]
-        if self.needs_places and nowhere:
-            without = "a model that does without, such as abmil, and position=none"
-            instead = "no self-supervised phase" if self.pretrain_steps else without
+        headers = self.cohort.headers
+        nowhere = [header.slide_id for header in headers if not header.has_coords]
+        some = 0 < len(nowhere) < len(headers) and self.lays_out
+        if nowhere and (self.needs_places or some):
+            without = "a model that does without, such as abmil"
+            placed = ", and position=none" if self.options.get("position", "none") != "none" else ""
+            instead = "no self-supervised phase" if self.pretrain_steps else f"{without}{placed}"
+            needs = "needs the coordinates of all patches or of none" if some else "needs the coordinates of patches"
             raise FeaturesError(
-                f"{self.model} needs the coordinates of patches and {len(nowhere)} of {len(self.cohort.headers)} "
-                f"feature files hold none, the first {nowhere[0]}; use features with coords (N, 2) in level-0 pixels, "
-                f"or {instead}"
+                f"{self.model} {needs} and {len(nowhere)} of {len(headers)} feature files hold none, the first "
+                f"{nowhere[0]}; use features with coords (N, 2) in level-0 pixels, or {instead}"
             )
         for split in self.splits:
             batch_size = self.recipe_of(split).batch_size
