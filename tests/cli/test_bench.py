@@ -26,7 +26,7 @@ def test_a_table_is_made_of_ones_own_cohort_and_again_from_its_runs(run, cohort,
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["table44", "--quick"], "got TABLE='table44'; expected one of: table4"),
+        (["table44", "--quick"], "got TABLE='table44'; expected one of: claims, efficiency, table1"),
         (["table4"], "expected --cohort CSV with --features DIR, --cohort NAME"),
         (
             ["table4", "--cohort", "a.csv"],
