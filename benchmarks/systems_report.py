@@ -79,8 +79,10 @@ WHY = """## Who fails, and why
   of stride 2, with batch normalisation are many weights for 37 training slides with a lesion somewhere, and 20 epochs a
   fifth of its own 100. Here attention pools its places; the published head that flattens them was not tried.
 * **transmil** and **spt** lie below abmil on the demo: probably too many weights for 37 slides. Nothing was searched
-  for either. What was taken for TransMIL's map, the attention of its last layer, misses the lesion (0.46 to 0.52);
-  rolled out through both layers that of the same models finds it (0.75 to 0.84): [faithfulness](faithfulness.md).
+  for either. TransMIL's own recipe makes a step of two slides (the runs with a dagger: of one), so 20 epochs are half
+  the steps, and it is further from having learned than before; its paper has 200. What was taken for TransMIL's map,
+  the attention of its last layer, misses the lesion (0.46 to 0.52); rolled out through both layers that of the same
+  models finds it (0.75 to 0.84): [faithfulness](faithfulness.md).
 * **dsmil** stands or falls with its critical patch; on the demo and on needles it is a few points below attention. By
   its own recipe, a rate of 1e-4 for 20 of 50 epochs, it has hardly begun to learn on the demo.
 * **panther** describes a slide by 16 prototypes without labels: it is best on tissue, and least sure on needles.
