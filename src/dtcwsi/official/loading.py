@@ -114,7 +114,7 @@ def _unwrapped(state_dict: object) -> State:
     _check_state(state_dict)
     assert isinstance(state_dict, Mapping)
     state = {re.sub(r"(^|[.])module[.]", r"\1", key): tensor for key, tensor in state_dict.items()}
-    if state and all(key.startswith("model.") for key in state):
+    if all(key.startswith("model.") for key in state):
         return {key.removeprefix("model."): tensor for key, tensor in state.items()}
     return state
 

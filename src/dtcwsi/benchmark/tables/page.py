@@ -164,7 +164,9 @@ def _about(made: MadeTable, command: str) -> list[str]:
     told += ["", f"Measured: one slide of {made.measured}."] if made.measured else []
     if any(row.shared for row in made.rows) and not TIMED.isdisjoint(made.table.metrics):
         told += ["", "Seconds of runs that were trained beside others (--jobs) are left out."]
-    elif "epoch_s" in made.table.metrics and any(row.runs and "epoch_s" not in row.ours for row in made.rows):
+    elif "epoch_s" in made.table.metrics and any(
+        row.runs and not row.failed and "epoch_s" not in row.ours for row in made.rows
+    ):
         told += ["", "Runs of earlier versions have not taken down an epoch's seconds."]
     if any(row.compared for row in made.rows):
         told += ["", _COMPARED.format(metric=_WORDS[made.table.compared_by].removesuffix(" (%)"))]
