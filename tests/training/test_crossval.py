@@ -294,7 +294,7 @@ def test_metrics_are_those_of_the_predictions(run):
     assert metrics["metrics"]["auc"]["mean"] == pytest.approx(np.mean(by_fold))
     assert metrics["metrics"]["auc"]["std"] == pytest.approx(np.std(by_fold, ddof=1))
     assert metrics["tokens"]["in"] == pytest.approx(np.mean([header.n_patches for header in cohort.headers]))
-    assert set(metrics["seconds"]) == {"read", "compress", "aggregate", "train_per_fold"}
+    assert set(metrics["seconds"]) == {"read", "compress", "aggregate", "model_by_fold", "train_per_fold"}
     assert (metrics["seed"], metrics["n_slides"], metrics["n_patients"]) == (5, 24, 12)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +63,8 @@ def write_costs(costs: Sequence[Cost], folder: Path, *, facts: str, command: str
 
 
 def _row(cost: Cost) -> dict[str, str | float | None]:
-    blank = dict.fromkeys(("compress_ms", "aggregate_ms", "gflop", "extra_gib"))
-    told = blank if cost.measured is None else asdict(cost.measured)
+    named = ("compress_ms", "aggregate_ms", "gflop", "extra_gib")
+    told = {name: getattr(cost.measured, name, None) for name in named}
     figures = {name: None if value is None else round(value, 4) for name, value in told.items()}
     whole = None if cost.mil_ms is None else round(cost.mil_ms, 4)
     return {"model": cost.model, "patches": cost.patches, "mil_ms": whole, **figures, "failed": cost.failed}

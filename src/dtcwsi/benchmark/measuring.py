@@ -33,6 +33,7 @@ _STEPS = ("read", "encode")
 class Measured:
     """Medians of one slide: ``compress_ms`` and ``aggregate_ms``, ``gflop`` of products as torch's counter counts them.
 
+    ``repeats`` has both milliseconds of each time.
     ``extra_gib`` is the peak of memory beyond the model and the slide, in the first pass: of the device where that is
     a GPU, else of the process; None where the system does not tell.
     """
@@ -41,6 +42,7 @@ class Measured:
     aggregate_ms: float
     gflop: float
     extra_gib: float | None
+    repeats: tuple[tuple[float, float], ...]
 
 
 class Peak:
@@ -78,7 +80,7 @@ def measure(
     n_classes: int = 2,
     patches: int = 13_900,
     device: str = "cpu",
-    repeats: int = 5,
+    repeats: int = 9,
 ) -> Measured:
     """Build a model in a process of its own and run one slide of random features on a square grid through it.
 
@@ -135,9 +137,9 @@ def _measured(
         tokens = model.compress(slide)
         between = _now(device)
         model.aggregate(tokens)
-        times.append((between - began, _now(device) - between))
-    compress, aggregate = (1000 * statistics.median(column) for column in zip(*times, strict=True))
-    return Measured(compress, aggregate, counter.get_total_flops() / 1e9, extra)
+        times.append((1000 * (between - began), 1000 * (_now(device) - between)))
+    compress, aggregate = (statistics.median(column) for column in zip(*times, strict=True))
+    return Measured(compress, aggregate, counter.get_total_flops() / 1e9, extra, tuple(times))
 
 
 def _slide(patches: int, in_dim: int) -> PackedBags:

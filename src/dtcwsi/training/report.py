@@ -103,6 +103,7 @@ def _tokens(done: list[Mapping[str, Any]]) -> dict[str, Any]:
         "in": float(tokens_in.mean()),
         "out": float(tokens_out.mean()),
         "kept_share": float(tokens_out.sum() / tokens_in.sum()),
+        "kept_share_by_fold": [sum(record["tokens_out"]) / sum(record["tokens_in"]) for record in done],
         **{name: float(counts[name].mean()) for name in ("merged", "pruned") if name in counts},
         "in_range": [int(tokens_in.min()), int(tokens_in.max())],
         "out_range": [int(tokens_out.min()), int(tokens_out.max())],
@@ -116,4 +117,6 @@ def _seconds(done: list[Mapping[str, Any]]) -> dict[str, Any]:
     per_slide = {
         step: sum(record[f"{step}_seconds"] for record in done) / slides for step in ("read", "compress", "aggregate")
     }
-    return {**per_slide, "train_per_fold": float(np.mean([record["train_seconds"] for record in done]))}
+    by_fold = [(record["compress_seconds"] + record["aggregate_seconds"]) / record["slides"]["test"] for record in done]
+    train = float(np.mean([record["train_seconds"] for record in done]))
+    return {**per_slide, "model_by_fold": by_fold, "train_per_fold": train}

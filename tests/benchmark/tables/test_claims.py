@@ -7,6 +7,7 @@ import pytest
 from dtcwsi.benchmark.tables import claims
 from dtcwsi.benchmark.tables.claims import CLAIMS, Falling, judge_claims
 from dtcwsi.benchmark.tables.definitions import TABLES
+from dtcwsi.benchmark.tables.ratios import interval_of
 from dtcwsi.cli.main import status_of
 from dtcwsi.errors import UsageError
 
@@ -76,6 +77,57 @@ def test_figures_are_judged_by_what_was_claimed(folder):
     assert judged["table2", "time of the MIL part at r = 0.4"].reason == "not measured"
     falls = judged["table2", "FLOPs fall with r"]
     assert (falls.verdict, falls.value) == ("does not hold", 10)
+
+
+def with_samples(folder, **columns):
+    """Give rows of table 2 the values behind a column: one list a row, of the paper's order."""
+    told = json.loads((folder / "table2.json").read_text())
+    for row in told["rows"]:
+        row["ours_compress_ms"] = row["ours_aggregate_ms"] = 1.0
+        row["samples"] = {}
+    for column, samples in columns.items():
+        for row, values in zip(told["rows"], samples, strict=True):
+            row["samples"][column] = values
+            row[f"ours_{column}"] = sorted(values)[len(values) // 2]
+    (folder / "table2.json").write_text(json.dumps(told))
+
+
+@pytest.mark.parametrize(
+    ("slowest", "verdict"), [(2.0, "does not hold"), (5.6, "holds"), (4.0, "cannot be told")], ids=str
+)
+def test_multiples_of_what_was_repeated_have_intervals(folder, slowest, verdict):
+    whole = [[slowest * 10 + step for step in (0, 1, 2, 20, 30)], [50.0] * 5, [50.0] * 5, [10.0, 10, 10, 10, 10]]
+    with_samples(folder, full_ms=whole)
+    found = judged_in(folder)["table2", "time of all stages at r = 0.4"]
+    assert (found.verdict, found.p_holm) == (verdict, None)
+    assert found.low < found.value < found.high
+    assert "] | full_ms | " in claims._page(judge_claims(folder), "x")
+
+
+def test_compression_and_aggregation_of_one_time_belong_together(folder):
+    fast, slow = [[1.0, 9, 1, 9, 1, 9]], [[9.0, 1, 9, 1, 9, 1]]
+    with_samples(folder, compress_ms=fast * 4, aggregate_ms=slow * 4)
+    found = judged_in(folder)["table2", "time of the MIL part at r = 0.4"]
+    assert found.low == found.high == 1
+
+
+def test_a_fall_is_told_by_its_interval(folder):
+    with_samples(folder, mil_ms=[[40.0] * 5, [30.0] * 5, [20.0] * 5, [10.0, 10, 10, 90, 90]])
+    assert judged_in(folder)["table2", "time falls with r"].verdict == "cannot be told"
+    with_samples(folder, mil_ms=[[40.0] * 5, [30.0] * 5, [20.0] * 5, [10.0] * 5])
+    found = judged_in(folder)["table2", "time falls with r"]
+    assert (found.verdict, found.low, found.high) == ("holds", -10, -10)
+
+
+def test_few_repeats_or_unlike_pairs_have_no_interval(folder):
+    with_samples(folder, mil_ms=[[40.0] * 4] * 4)
+    assert judged_in(folder)["table2", "time falls with r"].low is None
+    multiple = lambda rows: rows[1] / rows[0]  # noqa: E731
+    six = [1.0, 2, 3, 4, 5, 6]
+    assert interval_of([six, six[:5]], multiple, paired=True) is None
+    assert interval_of([six, [2 * x for x in six]], multiple, paired=True) == (2, 2)
+    low, high = interval_of([six, [2 * x for x in six]], multiple, paired=False)
+    assert low < 2 < high
 
 
 def test_of_few_patients_no_difference_is_told(folder, monkeypatch):

@@ -1,6 +1,7 @@
 import csv
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +11,7 @@ from dtcwsi.benchmark.tables.definitions import Configuration, Table
 from dtcwsi.benchmark.tables.making import make_table
 from dtcwsi.benchmark.tables.page import write_table_files
 from dtcwsi.benchmark.tables.quick import cache_folder, quick_cohort
+from dtcwsi.benchmark.tables.rows import _values
 from dtcwsi.benchmark.tables.shelf import Protocol, Shelf
 
 from .conftest import QUICK
@@ -60,10 +62,21 @@ def test_seeds_are_pooled_and_tokens_and_time_are_told(quick, tmp_path):
     assert len(row.runs) == 2
     told = [json.loads((tmp_path / run / "metrics.json").read_text()) for run in row.runs]
     assert row.ours["acc"] == pytest.approx(50 * sum(one["metrics"]["accuracy"]["mean"] for one in told))
-    assert row.ours["tokens"] == pytest.approx(sum(one["tokens"]["kept_share"] for one in told) / 2)
+    shares = [share for one in told for share in one["tokens"]["kept_share_by_fold"]]
+    assert row.samples["tokens"] == tuple(shares)
+    assert row.ours["tokens"] == pytest.approx(sum(shares) / 4)
+    assert row.ours["tokens"] == pytest.approx(sum(one["tokens"]["kept_share"] for one in told) / 2, abs=0.01)
     assert row.ours["ms"] == pytest.approx(
-        500 * sum(one["seconds"]["compress"] + one["seconds"]["aggregate"] for one in told)
+        500 * sum(one["seconds"]["compress"] + one["seconds"]["aggregate"] for one in told), rel=0.01
     )
+
+
+def test_runs_of_earlier_versions_tell_tokens_and_time_once():
+    record = SimpleNamespace(metrics={"tokens": {"kept_share": 0.4}, "seconds": {"compress": 0.1, "aggregate": 0.2}})
+    assert _values([record, record], "tokens") == [0.4, 0.4]
+    assert _values([record], "ms") == pytest.approx([300])
+    record.metrics.update(tokens={}, seconds={})
+    assert _values([record], "tokens") == _values([record], "ms") == []
 
 
 def test_a_row_that_fails_does_not_end_the_others(shelf):

@@ -1,13 +1,17 @@
 """The paper's claims, each held against the tables that were made: it holds, does not, or cannot be told."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dtcwsi.benchmark.tables.comparing import FEW_PATIENTS, compare_runs
-from dtcwsi.benchmark.tables.definitions import TABLES
+from dtcwsi.benchmark.tables.definitions import MEASURED, TABLES
+from dtcwsi.benchmark.tables.ratios import LEAST, interval_of
 from dtcwsi.errors import UsageError
 from dtcwsi.metrics import holm
 from dtcwsi.model_folder import package_versions
@@ -62,7 +66,8 @@ class Judged:
 
     ``claimed`` is the least that was claimed, ``value`` what was found: points of accuracy, with ``low`` to ``high``
     the 95 % interval and ``p_holm`` the p of no difference, corrected for all of the page; or a ratio, or the largest
-    step of a column that should fall. ``reason`` says why a claim was not run, or why it cannot be told.
+    step of a column that should fall, with an interval if there were several values of each row. ``reason`` says why a
+    claim was not run, or why it cannot be told.
     """
 
     text: str
@@ -171,7 +176,8 @@ def judge_claims(folder: Path) -> Claims:
 
     A difference holds if its whole interval is above what was claimed, does not if it is below, and cannot be told
     otherwise, nor of fewer than `FEW_PATIENTS`, see `compare_runs`; likeness holds within and does not hold beyond.
-    Ratios and falls have no interval.
+    So do ratios and falls, by the interval of training or measuring again, see `interval_of`; what was counted, or
+    measured once, has none.
     Raises: UsageError if the folder holds no table, or a file that is none.
     """
     tables = {name: _read(folder / f"{name}.json") for name in TABLES if (folder / f"{name}.json").is_file()}
@@ -225,14 +231,42 @@ def _judged(claim: Difference | Ratio | Falling, rows: Mapping[str, Any] | None,
     values = [[row.get(f"ours_{column}") for column in columns] for row in chosen]
     if not all(isinstance(value, int | float) for row in values for value in row):
         return replace(blank, reason="not measured")
-    sums = [sum(row) for row in values]
+    sums = [np.array([sum(row)], np.float64) for row in values]
+    if isinstance(claim, Ratio) and not sums[0].all():
+        return replace(blank, verdict=OPEN, reason=f"{claim.one} has 0")
+    figure = _multiple if isinstance(claim, Ratio) else _largest_step
+    value = float(figure(sums)[0])
+    found = _interval(chosen, columns, figure)
+    low, high = found or (value, value)
     if isinstance(claim, Ratio):
-        if not sums[0]:
-            return replace(blank, verdict=OPEN, reason=f"{claim.one} has 0")
-        value = sums[1] / sums[0]
-        return replace(blank, value=value, verdict=HOLDS if value >= claim.least else FAILS)
-    largest = max(after - before for before, after in zip(sums, sums[1:], strict=False))
-    return replace(blank, value=largest, verdict=HOLDS if largest < 0 else FAILS)
+        holds, fails = low >= claim.least, high < claim.least
+    else:
+        holds, fails = high < 0, low >= 0
+    told = replace(blank, value=value, verdict=HOLDS if holds else FAILS if fails else OPEN)
+    return told if found is None else replace(told, low=low, high=high)
+
+
+def _interval(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    figure: Callable[[Sequence[NDArray[np.float64]]], NDArray[np.float64]],
+) -> tuple[float, float] | None:
+    """Say how far a figure of rows would go if they were measured again; None where that is not known."""
+    if not all(column in row.get("samples", {}) for row in rows for column in columns):
+        return None
+    samples = [np.sum([row["samples"][column] for column in columns], axis=0) for row in rows]
+    return interval_of(samples, figure, paired=MEASURED.isdisjoint(columns))
+
+
+def _multiple(rows: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    one, other = rows
+    with np.errstate(divide="ignore"):
+        return other / one
+
+
+def _largest_step(rows: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    steps: NDArray[np.float64] = np.diff(np.stack(rows), axis=0).max(axis=0)
+    return steps
 
 
 def _measure_of(claim: Difference | Ratio | Falling) -> tuple[str, str]:
@@ -277,7 +311,7 @@ def write_claims(claims: Claims, folder: Path, *, command: str) -> tuple[Path, .
 def _page(claims: Claims, command: str) -> str:
     judged = claims.judged
     counts = [sum(one.verdict == verdict for one in judged) for verdict in (HOLDS, FAILS, OPEN, NOT_RUN)]
-    intervals = sum(one.low is not None for one in judged)
+    intervals = sum(one.p_holm is not None for one in judged)
     lines = [
         "# The paper's claims",
         "",
@@ -290,7 +324,9 @@ def _page(claims: Claims, command: str) -> str:
         "drawn with replacement: a claim holds if the interval lies above what was claimed, does not if it lies below, "
         f"and cannot be told from these slides if it does neither. Of {intervals} intervals some "
         f"{0.05 * intervals:.0f} miss the truth by chance; p (Holm), of no difference, is corrected for that. Ratios "
-        "are the other row's figure over the row's, measured once.",
+        f"are the other row's figure over the row's; an interval beside one is of at least {LEAST} values of each: of "
+        "folds and seeds, drawn in pairs, or of one slide run again and again in one process, by their medians. What "
+        "was counted, and memory, which was measured once, has none.",
         "",
         "| claim | section | table | claimed | ours | of | verdict | p (Holm) |",
         "|---|---|---|---|---|---|---|---|",
@@ -306,4 +342,8 @@ def _page(claims: Claims, command: str) -> str:
 def _told(one: Judged) -> str:
     if one.value is None:
         return ""
-    return f"{one.value:.3g}" if one.low is None else f"{one.value:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"
+    if one.low is None:
+        return f"{one.value:.3g}"
+    if one.p_holm is None:
+        return f"{one.value:.3g} [{one.low:.3g}, {one.high:.3g}]"
+    return f"{one.value:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"

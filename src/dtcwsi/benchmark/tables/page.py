@@ -48,7 +48,8 @@ def write_table_files(made: MadeTable, folder: Path, *, command: str) -> tuple[P
     One row for each row of the paper's table: its name, further columns, and for every metric ``paper_<metric>``,
     ``ours_<metric>`` and ``ours_<metric>_std``; ``ours_std`` is that of the first metric, ``runs`` names the run
     folders that ours come from, relative to ``folder``. Where rows are compared: ``reference``, ``difference_<metric>``
-    with ``_low`` and ``_high``, ``p_<metric>`` and ``p_holm_<metric>``, empty where a row could not be.
+    with ``_low`` and ``_high``, ``p_<metric>`` and ``p_holm_<metric>``, empty where a row could not be. The JSON alone
+    has ``samples``, the values behind a metric.
     Returns: the three paths.
     """
     rows = [_plain(made, row) for row in made.rows]
@@ -73,7 +74,9 @@ def _plain(made: MadeTable, row: MadeRow) -> dict[str, Any]:
         told[f"ours_{metric}_std"] = _rounded(row.ours_std[metric]) if metric in row.ours_std else None
     told["ours_std"] = told[f"ours_{made.table.metrics[0]}_std"]
     searched = {"searched": list(row.searched)} if made.protocol["search"] else {}
-    return {**told, **_compared(made, row), "runs": list(row.runs), **searched, "failed": row.failed}
+    samples = {metric: list(map(_rounded, values)) for metric, values in row.samples.items()}
+    told |= {**_compared(made, row), "runs": list(row.runs), **searched, "failed": row.failed}
+    return {**told, "samples": samples}
 
 
 def _rounded(value: float) -> float:
@@ -99,7 +102,8 @@ def _columns(made: MadeTable, row: MadeRow) -> Mapping[str, str]:
 
 def _csv(rows: list[dict[str, Any]]) -> str:
     lists = ("runs", "searched")
-    return csv_text([{**row, **{name: ";".join(row[name]) for name in lists if name in row}} for row in rows])
+    flat = [{name: value for name, value in row.items() if name != "samples"} for row in rows]
+    return csv_text([{**row, **{name: ";".join(row[name]) for name in lists if name in row}} for row in flat])
 
 
 def _markdown(made: MadeTable, command: str) -> str:

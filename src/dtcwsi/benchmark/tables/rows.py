@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,8 @@ class MadeRow:
     ``runs`` names the folders as a page does, relative to it; ``shared`` tells that some were trained beside others, so
     that their seconds are left out; ``searched`` says what a search found, fold by fold. ``ours`` is empty where
     nothing could be run; ``failed`` says why, or which folds are missing. ``compared`` sets it against the table's
-    reference.
+    reference. ``samples`` are the values behind a metric, where it has several: of folds and seeds, or of a slide that
+    was run again and again.
     """
 
     name: str
@@ -46,6 +48,7 @@ class MadeRow:
     shared: bool = False
     searched: tuple[str, ...] = ()
     compared: Compared | None = None
+    samples: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def trained_row(row: MadeRow, metrics: Sequence[str], what: Configuration, shelf: Shelf, tell: _Tell) -> MadeRow:
@@ -73,6 +76,7 @@ def trained_row(row: MadeRow, metrics: Sequence[str], what: Configuration, shelf
         failed="; ".join(failed),
         shared=len(alone) < len(records),
         searched=tuple(found for record in records for found in _found(record)),
+        samples={metric: tuple(values) for metric, values in told.items() if len(values) > 1},
     )
 
 
@@ -87,13 +91,16 @@ def measured_row(row: MadeRow, what: Configuration, shelf: Shelf, patches: int, 
     mil = found.compress_ms + found.aggregate_ms
     told = {"gflop": found.gflop, **_counted(what, patches, size)}
     told |= {"compress_ms": found.compress_ms, "aggregate_ms": found.aggregate_ms, "mil_ms": mil}
+    compress, aggregate = zip(*found.repeats, strict=True)
+    samples = {"compress_ms": compress, "aggregate_ms": aggregate, "mil_ms": tuple(map(sum, found.repeats))}
     if found.extra_gib is not None:
         told["mil_gib"] = found.extra_gib
     before = {f"{step}_ms": 1000 * patches * seconds for step, seconds in shelf.seconds_a_patch.items()}
     told |= before
     if before:
         told["full_ms"] = mil + sum(before.values())
-    return replace(row, ours={**row.ours, **told})
+        samples["full_ms"] = tuple(one + sum(before.values()) for one in samples["mil_ms"])
+    return replace(row, ours={**row.ours, **told}, samples={**row.samples, **samples})
 
 
 def _counted(what: Configuration, patches: int, size: Mapping[str, int]) -> dict[str, float]:
@@ -135,15 +142,16 @@ def _tell(event: TrainingEvent, tell: _Tell) -> None:
 
 
 def _values(records: Sequence[RunRecord], metric: str) -> list[float]:
-    """List a metric's values over all folds and seeds; tokens and milliseconds are told once a run."""
+    """List a metric's values over all folds and seeds; tokens and milliseconds once a run of an earlier version."""
     values: list[float] = []
     for told in (record.metrics for record in records):
         if metric in MEASURED:
             continue
         if metric == "tokens":
-            values += [told["tokens"]["kept_share"]] if told["tokens"] else []
+            tokens = told["tokens"]
+            values += tokens.get("kept_share_by_fold", [tokens["kept_share"]]) if tokens else []
         elif metric == "ms":
-            values += [1000 * (told["seconds"]["compress"] + told["seconds"]["aggregate"])] if told["seconds"] else []
+            values += [1000 * seconds for seconds in _seconds_by_fold(told["seconds"])]
         elif metric == "epoch_s":
             values += [fold["epoch_seconds"] for fold in told["folds"].values() if "epoch_seconds" in fold]
         else:
@@ -153,3 +161,11 @@ def _values(records: Sequence[RunRecord], metric: str) -> list[float]:
                 if value is not None
             ]
     return [value for value in values if math.isfinite(value)]
+
+
+def _seconds_by_fold(told: Mapping[str, Any]) -> list[float]:
+    """Give the seconds that a slide took the model, fold by fold."""
+    if not told:
+        return []
+    by_fold: list[float] = told.get("model_by_fold", [told["compress"] + told["aggregate"]])
+    return by_fold
