@@ -107,15 +107,21 @@ def difference(
     """Compare two models on the same slides, drawing patients with replacement: ``one`` minus ``other``.
 
     Both are scored on the same draws, so that what makes a cohort hard cancels out. ``one`` and ``other`` are
-    probabilities (slides, classes), or (trainings, slides, classes) of as many trainings, whose mean difference it is.
+    probabilities (slides, classes), or (trainings, slides, classes) of as many trainings, whose mean difference it is:
+    several are drawn with replacement too, the same of both.
     Returns: None if nothing can be scored.
     Source: Davison and Hinkley 1997, "Bootstrap Methods and their Application", for p with 1 added to both counts.
     """
     pairs = list(zip(*(each if each.ndim == 3 else each[None] for each in (one, other)), strict=True))
-    once = np.ones((1, len(labels)))
-    each = (once, *_full_draws(labels, patients, draws, seed))
-    found = np.concatenate([_mean_difference(metric, labels, pairs, weights) for weights in each])
-    value, drawn = float(found[0]), found[1:][~np.isnan(found[1:])]
+    chance = np.random.default_rng([seed, len(pairs)])
+    value = float(_differences(metric, labels, pairs, np.ones((1, len(labels)))).mean())
+    found = []
+    for weights in _full_draws(labels, patients, draws, seed):
+        each = _differences(metric, labels, pairs, weights)
+        times = chance.multinomial(len(pairs), np.full(len(pairs), 1 / len(pairs)), size=len(weights))
+        found.append((each * times.T).sum(axis=0) / len(pairs))
+    drawn = np.concatenate(found) if found else np.empty(0)
+    drawn = drawn[~np.isnan(drawn)]
     low, high = _middle(drawn)
     if np.isnan(low):
         return None
@@ -136,11 +142,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _mean_difference(metric: Metric, labels: Labels, pairs: Sequence[tuple[Values, Values]], weights: Values) -> Values:
-    """Average over the pairs of trainings, a value a draw."""
+def _differences(metric: Metric, labels: Labels, pairs: Sequence[tuple[Values, Values]], weights: Values) -> Values:
+    """Compare every pair of trainings: (pairs, draws)."""
     each = [metric.of_draws(labels, mine, weights) - metric.of_draws(labels, theirs, weights) for mine, theirs in pairs]
-    mean: Values = np.mean(each, axis=0)
-    return mean
+    return np.stack(each)
 
 
 def patient_draws(patients: Sequence[str], draws: int, seed: int) -> Iterator[Values]:

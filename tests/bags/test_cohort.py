@@ -127,6 +127,15 @@ def test_the_join_tells_what_is_on_one_side_only(table, features):
     assert cohort.fixed_folds is None
 
 
+def test_features_of_two_kinds_of_which_neither_is_rare_are_refused_at_once(table, features):
+    for slide, spacing in zip("abcde", (0.5, 0.5, 0.5, 1.0, 1.0), strict=True):
+        folder = features(slide, patch_spacing_um=spacing)
+    with pytest.raises(
+        CohortError, match=r"2 of 5 feature files are of another kind than 3 \(um/px of patches 1.0, most"
+    ):
+        read_cohort(table("slide_id,label\na,x\nb,y\nc,x\nd,y\ne,x\n"), folder)
+
+
 def test_features_of_another_kind_than_most_are_refused_with_the_reason(table, features):
     for slide in ("a", "b"):
         folder = features(slide, encoder="one")

@@ -318,7 +318,13 @@ def _most_common_kind(headers: dict[str, FeaturesHeader]) -> tuple[_Kind, dict[s
     counts = Counter(_kind(header) for header in headers.values())
     if not counts:
         return _Kind(0, None, None, None, None), {}
-    common = counts.most_common(1)[0][0]
+    (common, most), *others = counts.most_common()
+    if others and others[0][1] > most / 2:  # nobody knows which was meant
+        other, number = others[0]
+        raise CohortError(
+            f"{number} of {len(headers)} feature files are of another kind than {most} ({other.differences(common)}); "
+            "expected one kind: keep each in a folder of its own and name one"
+        )
     refused = {
         slide: f"other features than most ({_kind(header).differences(common)}); extract again"
         for slide, header in headers.items()

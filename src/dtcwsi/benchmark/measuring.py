@@ -31,18 +31,17 @@ _STEPS = ("read", "encode")
 
 @dataclass(frozen=True)
 class Measured:
-    """Medians of one slide: ``compress_ms`` and ``aggregate_ms``, ``gflop`` of products as torch's counter counts them.
+    """Medians of one slide: ``compress_ms``, ``aggregate_ms``, both together; ``gflop`` of products by torch's counter.
 
-    ``repeats`` has both milliseconds of each time.
     ``extra_gib`` is the peak of memory beyond the model and the slide, in the first pass: of the device where that is
     a GPU, else of the process; None where the system does not tell.
     """
 
     compress_ms: float
     aggregate_ms: float
+    mil_ms: float
     gflop: float
     extra_gib: float | None
-    repeats: tuple[tuple[float, float], ...]
 
 
 class Peak:
@@ -80,7 +79,7 @@ def measure(
     n_classes: int = 2,
     patches: int = 13_900,
     device: str = "cpu",
-    repeats: int = 9,
+    repeats: int = 5,
 ) -> Measured:
     """Build a model in a process of its own and run one slide of random features on a square grid through it.
 
@@ -139,7 +138,8 @@ def _measured(
         model.aggregate(tokens)
         times.append((1000 * (between - began), 1000 * (_now(device) - between)))
     compress, aggregate = (statistics.median(column) for column in zip(*times, strict=True))
-    return Measured(compress, aggregate, counter.get_total_flops() / 1e9, extra, tuple(times))
+    mil = statistics.median(map(sum, times))
+    return Measured(compress, aggregate, mil, counter.get_total_flops() / 1e9, extra)
 
 
 def _slide(patches: int, in_dim: int) -> PackedBags:

@@ -95,7 +95,7 @@ def check_writable(folder: Path, *, make: bool = True) -> None:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise UsageError(f"cannot write to {folder} ({error.strerror}); name another folder or free it") from error
+        raise UsageError(f"cannot write to {folder} ({error.strerror}); name another folder") from error
 
 
 def check_new_file(path: Path) -> None:

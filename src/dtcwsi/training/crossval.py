@@ -17,6 +17,7 @@ from dtcwsi.metrics import score
 from dtcwsi.models import create_model
 from dtcwsi.options import check_whole_number
 from dtcwsi.store.atomic import check_writable, sweep, try_lock
+from dtcwsi.training.environment import device_name
 from dtcwsi.training.evaluation import Evaluation, evaluate
 from dtcwsi.training.fitting import device_of
 from dtcwsi.training.fold import fit_fold
@@ -203,7 +204,8 @@ def _run(run: _Run) -> RunRecord:
         try:
             records[fold] = _train_fold(run, fold)
         except Exception as error:  # noqa: BLE001  # whatever one fold meets, the others are worth their hours
-            failed[fold] = ": ".join([type(error).__name__, *f"{error}".splitlines()[:1]])
+            kind = [] if isinstance(error, DtcwsiError) else [type(error).__name__]
+            failed[fold] = ": ".join([*kind, *f"{error}".splitlines()[:1]])
             run.tell(TrainingEvent("fold_failed", f"fold {fold} failed: {failed[fold]}", fold))
     names = plan.cohort.class_names
     rows = [row for fold in sorted(records) for row in records[fold]["predictions"]]
@@ -236,6 +238,7 @@ def _train_fold(run: _Run, fold: int) -> dict[str, Any]:
     record = _fold_record(plan, fold, split, tested)
     record |= {"best_epoch": module.best_epoch, "epochs": len(module.history), "train_seconds": train_seconds, **found}
     record |= {"epoch_seconds": statistics.median(module.epoch_seconds), "train_peak": asdict(peak)}
+    record |= {"device": device_name(device)}
     run.folder.finish(fold, record)
     run.tell(TrainingEvent("fold_ends", f"fold {fold}: AUC {record['metrics']['auc']:.3f}", fold))
     return record

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dtcwsi.model_folder import package_versions
 
-__all__ = ["note_jobs", "this_start"]
+__all__ = ["device_name", "note_jobs", "this_start"]
 
 
 _jobs = 1
@@ -20,6 +22,11 @@ def note_jobs(jobs: int) -> None:
     """Remember that this process is one of several that train at a time, so that its seconds are of a busy machine."""
     global _jobs  # noqa: PLW0603  # it is the process that shares the machine, whatever trains in it
     _jobs = jobs
+
+
+def device_name(device: torch.device) -> str:
+    """Say what computes, so that seconds of one machine are not set against those of another."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
 
 
 def this_start() -> dict[str, Any]:

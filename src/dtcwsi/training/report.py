@@ -14,7 +14,17 @@ from dtcwsi.training.run_folder import RunFolder, plain
 
 __all__ = ["run_metrics"]
 
-_OF_FOLDS = ("metrics", "slides", "best_epoch", "epochs", "train_seconds", "epoch_seconds", "train_peak", "search")
+_OF_FOLDS = (
+    "metrics",
+    "slides",
+    "best_epoch",
+    "epochs",
+    "train_seconds",
+    "epoch_seconds",
+    "train_peak",
+    "device",
+    "search",
+)
 
 
 def run_metrics(

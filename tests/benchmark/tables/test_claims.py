@@ -2,12 +2,14 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from dtcwsi.benchmark.tables import claims
 from dtcwsi.benchmark.tables.claims import CLAIMS, Falling, judge_claims
 from dtcwsi.benchmark.tables.definitions import TABLES
-from dtcwsi.benchmark.tables.ratios import interval_of
+from dtcwsi.benchmark.tables.ratios import multiple_of
 from dtcwsi.cli.main import status_of
 from dtcwsi.errors import UsageError
 
@@ -22,12 +24,12 @@ def folder(tmp_path):
         write_run(tmp_path / "runs" / name, sureness, seed=seed)
     shutil.copytree(tmp_path / "runs" / "r=0.4", tmp_path / "runs" / "same")
 
-    def row(name, run=None, **given):
-        return {"row": name, "runs": [f"runs/{run or name.replace(' ', '')}"], "failed": "", **given}
+    def row(name, run=None, trainings=3, **given):
+        return {"row": name, "runs": [f"runs/{run or name.replace(' ', '')}"] * trainings, "failed": "", **given}
 
     figures = {"r = 1.0": (50, 1.0), "r = 0.7": (20, 0.7), "r = 0.5": (30, 0.95), "r = 0.4": (10.0, 0.9)}
     two = [
-        row(name, "same", ours_gflop=gflop, ours_mil_gib=gib, ours_compress_ms=1, ours_aggregate_ms="not run")
+        row(name, "same", ours_gflop=gflop, ours_mil_gib=gib, ours_mil_ms="not run")
         for name, (gflop, gib) in figures.items()
     ]
     five = [row("Uniform", "same"), row("Balanced", "r=0.4"), row("2-stage only", "r=0.3")]
@@ -57,8 +59,8 @@ def test_differences_are_judged_by_the_interval_of_runs(folder):
         "r = 0.8 failed",
         "no row r = 0.7",
     ]
-    tested = [one for one in judged.values() if one.p_holm is not None]
-    assert min(one.p_holm for one in tested) == pytest.approx(len(tested) * 2 / 5001)
+    least = min(one.p_holm for one in judged.values() if one.p_holm is not None)
+    assert least == pytest.approx(7 * 2 / 5001)  # of seven pairs of runs
     assert {one.reason for (table, _), one in judged.items() if table == "table1"} == {"no such table"}
 
 
@@ -76,58 +78,105 @@ def test_figures_are_judged_by_what_was_claimed(folder):
     assert (memory.verdict, memory.value) == ("does not hold", pytest.approx(1 / 0.9))
     assert judged["table2", "time of the MIL part at r = 0.4"].reason == "not measured"
     falls = judged["table2", "FLOPs fall with r"]
-    assert (falls.verdict, falls.value) == ("does not hold", 10)
+    assert (falls.verdict, falls.value) == ("does not hold", 1.5)
 
 
-def with_samples(folder, **columns):
-    """Give rows of table 2 the values behind a column: one list a row, of the paper's order."""
-    told = json.loads((folder / "table2.json").read_text())
+def with_samples(folder, table, **columns):
+    """Give rows of a table the values behind a column, a list a row in their order."""
+    told = json.loads((folder / f"{table}.json").read_text())
     for row in told["rows"]:
-        row["ours_compress_ms"] = row["ours_aggregate_ms"] = 1.0
         row["samples"] = {}
     for column, samples in columns.items():
         for row, values in zip(told["rows"], samples, strict=True):
-            row["samples"][column] = values
+            row["samples"][column] = {f"process {number}": value for number, value in enumerate(values)}
             row[f"ours_{column}"] = sorted(values)[len(values) // 2]
-    (folder / "table2.json").write_text(json.dumps(told))
+    (folder / f"{table}.json").write_text(json.dumps(told))
 
 
 @pytest.mark.parametrize(
-    ("slowest", "verdict"), [(2.0, "does not hold"), (5.6, "holds"), (4.0, "cannot be told")], ids=str
+    ("slowest", "verdict"), [(2.0, "does not hold"), (8.0, "holds"), (5.2, "cannot be told")], ids=str
 )
-def test_multiples_of_what_was_repeated_have_intervals(folder, slowest, verdict):
-    whole = [[slowest * 10 + step for step in (0, 1, 2, 20, 30)], [50.0] * 5, [50.0] * 5, [10.0, 10, 10, 10, 10]]
-    with_samples(folder, full_ms=whole)
+def test_multiples_of_what_was_measured_again_have_intervals(folder, slowest, verdict):
+    whole = [[slowest * (10 + step) for step in (-2, -1, 0, 1, 2)], [50.0] * 5, [50.0] * 5, [10.0, 10, 10, 10, 10.1]]
+    with_samples(folder, "table2", full_ms=whole)
     found = judged_in(folder)["table2", "time of all stages at r = 0.4"]
     assert (found.verdict, found.p_holm) == (verdict, None)
     assert found.low < found.value < found.high
     assert "] | full_ms | " in claims._page(judge_claims(folder), "x")
 
 
-def test_compression_and_aggregation_of_one_time_belong_together(folder):
-    fast, slow = [[1.0, 9, 1, 9, 1, 9]], [[9.0, 1, 9, 1, 9, 1]]
-    with_samples(folder, compress_ms=fast * 4, aggregate_ms=slow * 4)
-    found = judged_in(folder)["table2", "time of the MIL part at r = 0.4"]
-    assert found.low == found.high == 1
-
-
-def test_a_fall_is_told_by_its_interval(folder):
-    with_samples(folder, mil_ms=[[40.0] * 5, [30.0] * 5, [20.0] * 5, [10.0, 10, 10, 90, 90]])
-    assert judged_in(folder)["table2", "time falls with r"].verdict == "cannot be told"
-    with_samples(folder, mil_ms=[[40.0] * 5, [30.0] * 5, [20.0] * 5, [10.0] * 5])
+def test_a_fall_is_told_by_every_step(folder):
+    steady = [9.0, 10, 11, 10, 10]
+    with_samples(folder, "table2", mil_ms=[[4 * x for x in steady], [3 * x for x in steady], steady, steady])
     found = judged_in(folder)["table2", "time falls with r"]
-    assert (found.verdict, found.low, found.high) == ("holds", -10, -10)
+    assert (found.verdict, found.value) == ("cannot be told", 1)
+    assert found.low < 1 < found.high
+    with_samples(folder, "table2", mil_ms=[[4 * x for x in steady], [3 * x for x in steady], [20.0] * 5, steady])
+    assert judged_in(folder)["table2", "time falls with r"].verdict == "holds"
+    with_samples(folder, "table2", mil_ms=[steady, [3 * x for x in steady], [20.0] * 5, steady])
+    assert judged_in(folder)["table2", "time falls with r"].verdict == "does not hold"
 
 
-def test_few_repeats_or_unlike_pairs_have_no_interval(folder):
-    with_samples(folder, mil_ms=[[40.0] * 4] * 4)
-    assert judged_in(folder)["table2", "time falls with r"].low is None
-    multiple = lambda rows: rows[1] / rows[0]  # noqa: E731
-    six = [1.0, 2, 3, 4, 5, 6]
-    assert interval_of([six, six[:5]], multiple, paired=True) is None
-    assert interval_of([six, [2 * x for x in six]], multiple, paired=True) == (2, 2)
-    low, high = interval_of([six, [2 * x for x in six]], multiple, paired=False)
-    assert low < 2 < high
+def test_few_values_tell_nothing(folder):
+    with_samples(folder, "table2", full_ms=[[40.0] * 4] * 4)
+    found = judged_in(folder)["table2", "time of all stages at r = 0.4"]
+    assert (found.verdict, found.reason, found.value, found.low) == ("cannot be told", "4 values are too few", 1, None)
+
+
+def test_folds_are_taken_in_pairs_and_processes_are_not():
+    def samples(values, kind="seed 0, fold"):
+        return {f"{kind} {number}": value for number, value in enumerate(values)}
+
+    one = [1.0, 2, 4, 8, 16]
+    paired = multiple_of(samples(one), samples([3 * x for x in one]))
+    assert (paired.low, paired.value, paired.high) == pytest.approx((3, 3, 3))
+    apart = multiple_of(samples(one, "process"), samples([3 * x for x in one], "process"))
+    assert apart.value == pytest.approx(3)
+    assert apart.low < 1 < 9 < apart.high
+    assert multiple_of(samples(one), {f"seed 1, fold {number}": 1.0 for number in range(5)}) is None
+    assert multiple_of(samples(one), samples([0.0, *one[1:]])) is None
+
+
+def test_the_interval_of_folds_is_that_of_the_corrected_t():
+    steps = np.log([1.1, 1.2, 1.3, 1.15, 1.25])
+    one = {f"seed 0, fold {number}": 1.0 for number in range(5)}
+    found = multiple_of(one, {name: float(np.exp(step)) for name, step in zip(one, steps, strict=True)})
+    reach = stats.t.ppf(0.975, 4) * np.sqrt((1 / 5 + 1 / 4) * steps.var(ddof=1))
+    assert np.log([found.low, found.value, found.high]) == pytest.approx(steps.mean() + np.array([-reach, 0, reach]))
+
+
+def test_models_that_were_trained_once_tell_nothing(folder):
+    told = json.loads((folder / "table8.json").read_text())
+    for row in told["rows"]:
+        row["runs"] = row["runs"][:1]
+    (folder / "table8.json").write_text(json.dumps(told))
+    drop = judged_in(folder)["table8", "r = 0.4 over r = 0.3"]
+    assert (drop.verdict, drop.reason) == ("cannot be told", "one training each")
+    assert drop.low > 5
+
+
+def test_seconds_of_unlike_devices_are_not_set_against_each_other(folder):
+    rows = [
+        {"row": row, "runs": ["runs/same"], "failed": "", "ours_ms": 2.0, "ours_tokens": 0.4, "devices": [device]}
+        for row, device in (("with it", "cpu, 2 threads"), ("without the sparsity loss", "cpu, 1 threads"))
+    ]
+    (folder / "table7.json").write_text(json.dumps({"rows": rows}))
+    judged = judged_in(folder)
+    found = judged["table7", "time with the sparsity loss"]
+    assert (found.verdict, found.reason) == ("cannot be told", "trained on unlike devices")
+    assert judged["table7", "tokens with the sparsity loss"].verdict == "does not hold"
+
+
+def test_a_pair_of_runs_counts_once_among_p_values(folder):
+    judged = judged_in(folder)
+    alike = judged["table5", "Uniform and 2-stage only are alike"]
+    assert alike.p_holm is None
+    better = judged["table5", "Uniform over 2-stage only"]
+    told = json.loads((folder / "table5.json").read_text())
+    told["rows"][0]["runs"] = ["runs/r=0.4"] * 3
+    (folder / "table5.json").write_text(json.dumps(told))
+    now = judged_in(folder)["table5", "Uniform over 2-stage only"]  # the same runs as r = 0.4 over r = 0.3 of table 8
+    assert (now.value, now.p_holm) == (better.value, pytest.approx(better.p_holm * 6 / 7))
 
 
 def test_of_few_patients_no_difference_is_told(folder, monkeypatch):

@@ -1,7 +1,7 @@
 import csv
 import json
+import statistics
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +11,6 @@ from dtcwsi.benchmark.tables.definitions import Configuration, Table
 from dtcwsi.benchmark.tables.making import make_table
 from dtcwsi.benchmark.tables.page import write_table_files
 from dtcwsi.benchmark.tables.quick import cache_folder, quick_cohort
-from dtcwsi.benchmark.tables.rows import _values
 from dtcwsi.benchmark.tables.shelf import Protocol, Shelf
 
 from .conftest import QUICK
@@ -63,20 +62,17 @@ def test_seeds_are_pooled_and_tokens_and_time_are_told(quick, tmp_path):
     told = [json.loads((tmp_path / run / "metrics.json").read_text()) for run in row.runs]
     assert row.ours["acc"] == pytest.approx(50 * sum(one["metrics"]["accuracy"]["mean"] for one in told))
     shares = [share for one in told for share in one["tokens"]["kept_share_by_fold"]]
-    assert row.samples["tokens"] == tuple(shares)
+    assert row.samples["tokens"] == {
+        f"seed {seed}, fold {fold}": share
+        for seed, one in enumerate(told)
+        for fold, share in enumerate(one["tokens"]["kept_share_by_fold"])
+    }
     assert row.ours["tokens"] == pytest.approx(sum(shares) / 4)
     assert row.ours["tokens"] == pytest.approx(sum(one["tokens"]["kept_share"] for one in told) / 2, abs=0.01)
     assert row.ours["ms"] == pytest.approx(
         500 * sum(one["seconds"]["compress"] + one["seconds"]["aggregate"] for one in told), rel=0.01
     )
-
-
-def test_runs_of_earlier_versions_tell_tokens_and_time_once():
-    record = SimpleNamespace(metrics={"tokens": {"kept_share": 0.4}, "seconds": {"compress": 0.1, "aggregate": 0.2}})
-    assert _values([record, record], "tokens") == [0.4, 0.4]
-    assert _values([record], "ms") == pytest.approx([300])
-    record.metrics.update(tokens={}, seconds={})
-    assert _values([record], "tokens") == _values([record], "ms") == []
+    assert row.devices == ("cpu, 1 threads",)
 
 
 def test_a_row_that_fails_does_not_end_the_others(shelf):
@@ -131,7 +127,9 @@ def test_a_slide_is_measured_stage_by_stage_and_no_total_leaves_one_out(quick, t
     assert first["read_ms"] == pytest.approx(2.0)
     assert first["encode_ms"] == pytest.approx(400)
     assert first["full_ms"] == pytest.approx(first["read_ms"] + first["encode_ms"] + first["mil_ms"])
-    assert first["mil_ms"] == pytest.approx(first["compress_ms"] + first["aggregate_ms"])
+    samples = told.rows[0].samples
+    assert first["mil_ms"] == statistics.median(samples["mil_ms"].values())
+    assert len(samples["mil_ms"]) == len(samples["full_ms"]) == len(samples["mil_gib"]) == 5
     assert second["speedup"] == pytest.approx(first["full_ms"] / second["full_ms"])
     assert second["gflop"] == pytest.approx(first["gflop"] / 2, rel=0.02)
     assert first["epoch_s"] > 0

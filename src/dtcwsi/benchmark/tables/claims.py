@@ -1,17 +1,15 @@
 """The paper's claims, each held against the tables that were made: it holds, does not, or cannot be told."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dtcwsi.benchmark.tables.comparing import FEW_PATIENTS, compare_runs
-from dtcwsi.benchmark.tables.definitions import MEASURED, TABLES
-from dtcwsi.benchmark.tables.ratios import LEAST, interval_of
+from dtcwsi.benchmark.tables.definitions import TABLES, TIMED, scored_as
+from dtcwsi.benchmark.tables.ratios import LEAST, Multiple, multiple_of
 from dtcwsi.errors import UsageError
 from dtcwsi.metrics import holm
 from dtcwsi.model_folder import package_versions
@@ -20,6 +18,7 @@ from dtcwsi.store.tables import csv_text
 
 __all__ = ["CLAIMS", "Claim", "Claims", "Difference", "Falling", "Judged", "Ratio", "judge_claims", "write_claims"]
 
+_SCORES = ("accuracy", "auc")
 HOLDS, FAILS, OPEN, NOT_RUN = "holds", "does not hold", "cannot be told", "not run"
 
 
@@ -34,21 +33,22 @@ class Claim:
 
 @dataclass(frozen=True)
 class Difference(Claim):
-    """Accuracy of row ``one`` minus that of ``other`` is above ``least`` points, or, if ``alike``, within so many."""
+    """Row ``one`` minus ``other`` is above ``least`` points of ``metric``, or, if ``alike``, within so many."""
 
     one: str
     other: str
     least: float = 0.0
     alike: bool = False
+    metric: str = "acc"
 
 
 @dataclass(frozen=True)
 class Ratio(Claim):
-    """Row ``other`` has ``least`` times the sum of the columns ``of`` that row ``one`` has, or more."""
+    """Row ``other`` has ``least`` times as much in the column ``of`` as row ``one``, or more."""
 
     one: str
     other: str
-    of: tuple[str, ...]
+    of: str
     least: float
 
 
@@ -64,10 +64,10 @@ class Falling(Claim):
 class Judged:
     """A claim and what became of it.
 
-    ``claimed`` is the least that was claimed, ``value`` what was found: points of accuracy, with ``low`` to ``high``
-    the 95 % interval and ``p_holm`` the p of no difference, corrected for all of the page; or a ratio, or the largest
-    step of a column that should fall, with an interval if there were several values of each row. ``reason`` says why a
-    claim was not run, or why it cannot be told.
+    ``claimed`` is the least that was claimed, ``value`` what was found, with the interval from ``low`` to ``high``:
+    points, with ``p_holm``, the p of no difference corrected for all of the page; or a multiple, of a column that
+    should fall the largest that a row has of the one before, without an interval where there are not several values.
+    ``reason`` says why a claim was not run, or why it cannot be told.
     """
 
     text: str
@@ -106,31 +106,43 @@ def _others(table: str, row: str) -> list[str]:
     return [other for other in TABLES[table].rows if other != row]
 
 
-_MIL = ("compress_ms", "aggregate_ms")
 _BOTH, _MERGED, _PRUNED = "Dynamic Merge + Prune", "Only Merge", "Only Prune"
 _WITH, _WITHOUT = "with it", "without the sparsity loss"
 _FEWER = ("r = 1.0", "r = 0.7", "r = 0.5", "r = 0.4")
 _RISES = ("r = 0.8", "r = 0.7", "r = 0.6", "r = 0.5")
+_TIMES = (("time of all stages", "full_ms"), ("time of the MIL part", "mil_ms"))
+_ENCODERS = ("CONCH", "Virchow2")
 
 CLAIMS: tuple[Difference | Ratio | Falling, ...] = (
     *_over("table1", "Abstract, 1, 3.3: 2 to 4 points", "DTC-WSI", _others("table1", "DTC-WSI"), least=2),
+    *(
+        Difference(f"AUC of DTC-WSI over {row}", "3.3: 1.6 to 3.5 points", "table1", "DTC-WSI", row, 1.6, metric="auc")
+        for row in _others("table1", "DTC-WSI")
+    ),
     *_over("table1", "3.4: severe degradation", "ABMIL", ["Random Sampling"], least=5),
     *_rising("table2", "3.4: accuracy rises as r falls", _FEWER),
     Falling("FLOPs fall with r", "3.4", "table2", _FEWER, "gflop"),
     Falling("memory falls with r", "3.4", "table2", _FEWER, "mil_gib"),
     Falling("time falls with r", "3.4", "table2", _FEWER, "mil_ms"),
-    Ratio("FLOPs at r = 0.4", "3.4: 118.4 to 24.3 G", "table2", "r = 0.4", "r = 1.0", ("gflop",), 4.87),
-    Ratio("memory at r = 0.4", "Abstract, 5: 20 to 40 % less", "table2", "r = 0.4", "r = 1.0", ("mil_gib",), 1.25),
+    Ratio("FLOPs at r = 0.7", "3.4: nearly halved, 118.4 to 62.7 G", "table2", "r = 0.7", "r = 1.0", "gflop", 1.88),
+    Ratio("FLOPs at r = 0.4", "3.4: 118.4 to 24.3 G", "table2", "r = 0.4", "r = 1.0", "gflop", 4.87),
+    Ratio("memory at r = 0.4", "Abstract: 20 to 40 % less", "table2", "r = 0.4", "r = 1.0", "mil_gib", 1.25),
+    Ratio("memory at r = 0.4, once more", "5: 40 % less", "table2", "r = 0.4", "r = 1.0", "mil_gib", 1.66),
     *(
-        Ratio(f"{what} at {row}", f"Abstract, 3.4: {least} times faster", "table2", row, "r = 1.0", columns, least)
-        for what, columns in (("time of all stages", ("full_ms",)), ("time of the MIL part", _MIL))
+        Ratio(
+            f"time of all stages at {row}", f"Abstract, 3.4: {least} times", "table2", row, "r = 1.0", "full_ms", least
+        )
         for row, least in (("r = 0.7", 1.8), ("r = 0.5", 3.0), ("r = 0.4", 5.3))
     ),
-    Ratio("training time under ABMIL's", "3.4", "table3", "DTC-WSI", "ABMIL", ("epoch_s",), 1.32),
     *(
-        Ratio(f"{what} under {row}'s", "3.4", "table3", "DTC-WSI", row, columns, least)
-        for row, memory, faster in (("ABMIL", 1.56, 4.54), ("TransMIL", 2.08, 6.68))
-        for what, columns, least in (("memory", ("mil_gib",), memory), ("time of the MIL part", _MIL, faster))
+        Ratio(f"time of the MIL part at {row}", f"Table 2: 420 to {ms} ms", "table2", row, "r = 1.0", "mil_ms", least)
+        for row, ms, least in (("r = 0.7", 260, 1.61), ("r = 0.5", 170, 2.47), ("r = 0.4", 95, 4.42))
+    ),
+    Ratio("training time under ABMIL's", "3.4", "table3", "DTC-WSI", "ABMIL", "epoch_s", 1.32),
+    *(
+        Ratio(f"{what} under {row}'s", "3.4", "table3", "DTC-WSI", row, of, least)
+        for row, memory, faster in (("ABMIL", 1.56, 4.53), ("TransMIL", 2.07, 6.68))
+        for what, of, least in (("memory", "mil_gib", memory), *((*time, faster) for time in _TIMES))
     ),
     *_over("table4", "3.5", _MERGED, ["Random Merging"]),
     *_over("table4", "3.5", _PRUNED, ["Random Pruning"]),
@@ -143,15 +155,14 @@ CLAIMS: tuple[Difference | Ratio | Falling, ...] = (
     ),
     *(
         Difference(f"DTC before {model}, {encoder}", "3.5", "table6", f"DTC-{model}, {encoder}", f"{model}, {encoder}")
-        for encoder in ("CONCH", "Virchow2")
+        for encoder in _ENCODERS
         for model in ("ABMIL", "TransMIL")
     ),
     *(
-        Ratio(
-            f"{what} of DTC before {model}", "3.5", "table6", f"DTC-{model}, CONCH", f"{model}, CONCH", columns, least
-        )
-        for model, faster in (("ABMIL", 5), ("TransMIL", 3))
-        for what, columns, least in (("memory", ("mil_gib",), 2), ("time of the MIL part", _MIL, faster))
+        Ratio(f"{what} of DTC before {row}", f"3.5: {least} times", "table6", f"DTC-{row}", row, of, least)
+        for encoder in _ENCODERS
+        for row, memory, faster in ((f"ABMIL, {encoder}", 2, 5), (f"TransMIL, {encoder}", 3, 3))
+        for what, of, least in (("memory", "mil_gib", memory), *((*time, faster) for time in _TIMES))
     ),
     Ratio(
         "five to ten times fewer tokens (r = 0.4 itself is 2.5 times)",
@@ -159,12 +170,12 @@ CLAIMS: tuple[Difference | Ratio | Falling, ...] = (
         "table6",
         "DTC-ABMIL, CONCH",
         "ABMIL, CONCH",
-        ("tokens",),
+        "tokens",
         5,
     ),
     *_over("table7", "3.5", _WITH, [_WITHOUT]),
-    Ratio("tokens with the sparsity loss", "3.5: 0.52 to 0.40", "table7", _WITH, _WITHOUT, ("tokens",), 1.3),
-    Ratio("time with the sparsity loss", "3.5: 610 to 410 ms", "table7", _WITH, _WITHOUT, ("ms",), 1.49),
+    Ratio("tokens with the sparsity loss", "3.5: 0.52 to 0.40", "table7", _WITH, _WITHOUT, "tokens", 1.3),
+    Ratio("time with the sparsity loss", "3.5: 610 to 410 ms", "table7", _WITH, _WITHOUT, "ms", 1.48),
     *_rising("table8", "Appendix B: a steady rise", _RISES),
     *_over("table8", "Appendix B: the best r", "r = 0.4", _others("table8", "r = 0.4")[:-1]),
     *_over("table8", "Appendix B: a sharp drop", "r = 0.4", ["r = 0.3"], least=5),
@@ -175,9 +186,9 @@ def judge_claims(folder: Path) -> Claims:
     """Hold every claim against ``table1.json`` to ``table8.json`` in a folder, and the runs that they name.
 
     A difference holds if its whole interval is above what was claimed, does not if it is below, and cannot be told
-    otherwise, nor of fewer than `FEW_PATIENTS`, see `compare_runs`; likeness holds within and does not hold beyond.
-    So do ratios and falls, by the interval of training or measuring again, see `interval_of`; what was counted, or
-    measured once, has none.
+    otherwise, nor of fewer than `FEW_PATIENTS`, see `compare_runs`, nor of one training each; likeness holds within and
+    does not hold beyond. So do multiples, by the interval of folds or of measuring processes, see `multiple_of`; what
+    was counted has none. A column falls if every step's interval is below 1, at a level corrected for their number.
     Raises: UsageError if the folder holds no table, or a file that is none.
     """
     tables = {name: _read(folder / f"{name}.json") for name in TABLES if (folder / f"{name}.json").is_file()}
@@ -185,10 +196,21 @@ def judge_claims(folder: Path) -> Claims:
         raise UsageError(f"{folder} holds no table1.json to table8.json; make a table there first: dtcwsi bench table1")
     rows = {name: {row["row"]: row for row in told["rows"]} for name, told in tables.items()}
     found = [_judged(claim, rows.get(claim.table), folder) for claim in CLAIMS]
-    tested = [number for number, one in enumerate(found) if one.p_holm is not None]
-    for number, p in zip(tested, holm([found[number].p_holm or 0.0 for number in tested]), strict=True):
-        found[number] = replace(found[number], p_holm=p)
+    compared: dict[tuple[object, ...], float] = {}  # some claims are of the same runs
+    for claim, one in zip(CLAIMS, found, strict=True):
+        if isinstance(claim, Difference) and one.p_holm is not None:
+            compared[_pair(claim, rows)] = one.p_holm
+    corrected = dict(zip(compared, holm(list(compared.values())), strict=True))
+    for number, (claim, one) in enumerate(zip(CLAIMS, found, strict=True)):
+        if isinstance(claim, Difference) and one.p_holm is not None:
+            found[number] = replace(one, p_holm=corrected[_pair(claim, rows)])
     return Claims(tuple(found), {name: _about(told) for name, told in tables.items()})
+
+
+def _pair(claim: Difference, rows: Mapping[str, Mapping[str, Any]]) -> tuple[object, ...]:
+    """Name what a claim compares, whichever row and table it is in."""
+    of_table = rows[claim.table]
+    return claim.metric, frozenset(tuple(of_table[row]["runs"]) for row in (claim.one, claim.other))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -227,62 +249,61 @@ def _judged(claim: Difference | Ratio | Falling, rows: Mapping[str, Any] | None,
     chosen = [rows[name] for name in names]
     if isinstance(claim, Difference):
         return _difference(claim, blank, chosen, folder)
-    columns = claim.of if isinstance(claim, Ratio) else (claim.of,)
-    values = [[row.get(f"ours_{column}") for column in columns] for row in chosen]
-    if not all(isinstance(value, int | float) for row in values for value in row):
+    if claim.of in TIMED and len({device for row in chosen for device in row.get("devices", [])}) > 1:
+        return replace(blank, verdict=OPEN, reason="trained on unlike devices")
+    values = [row.get(f"ours_{claim.of}") for row in chosen]
+    if not all(isinstance(value, int | float) for value in values):
         return replace(blank, reason="not measured")
-    sums = [np.array([sum(row)], np.float64) for row in values]
-    if isinstance(claim, Ratio) and not sums[0].all():
-        return replace(blank, verdict=OPEN, reason=f"{claim.one} has 0")
-    figure = _multiple if isinstance(claim, Ratio) else _largest_step
-    value = float(figure(sums)[0])
-    found = _interval(chosen, columns, figure)
-    low, high = found or (value, value)
+    if not all(values):
+        return replace(blank, verdict=OPEN, reason=f"{names[values.index(0)]} has 0")
+    samples = [row.get("samples", {}).get(claim.of, {}) for row in chosen]
     if isinstance(claim, Ratio):
-        holds, fails = low >= claim.least, high < claim.least
-    else:
-        holds, fails = high < 0, low >= 0
-    told = replace(blank, value=value, verdict=HOLDS if holds else FAILS if fails else OPEN)
-    return told if found is None else replace(told, low=low, high=high)
+        return _multiple(claim, blank, values, samples)
+    return _falling(blank, values, samples)
 
 
-def _interval(
-    rows: Sequence[Mapping[str, Any]],
-    columns: Sequence[str],
-    figure: Callable[[Sequence[NDArray[np.float64]]], NDArray[np.float64]],
-) -> tuple[float, float] | None:
-    """Say how far a figure of rows would go if they were measured again; None where that is not known."""
-    if not all(column in row.get("samples", {}) for row in rows for column in columns):
-        return None
-    samples = [np.sum([row["samples"][column] for column in columns], axis=0) for row in rows]
-    return interval_of(samples, figure, paired=MEASURED.isdisjoint(columns))
+def _multiple(claim: Ratio, blank: Judged, values: Sequence[float], samples: Sequence[Mapping[str, float]]) -> Judged:
+    one, other = samples
+    found, fewest = multiple_of(one, other), min(len(one), len(other))
+    if found is None and fewest:
+        return replace(blank, value=values[1] / values[0], verdict=OPEN, reason=f"{fewest} values are too few")
+    if found is None:
+        value = values[1] / values[0]
+        return replace(blank, value=value, verdict=HOLDS if value >= claim.least else FAILS)
+    holds, fails = found.low >= claim.least, found.high < claim.least
+    return _with(blank, found, HOLDS if holds else FAILS if fails else OPEN)
 
 
-def _multiple(rows: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    one, other = rows
-    with np.errstate(divide="ignore"):
-        return other / one
+def _falling(blank: Judged, values: Sequence[float], samples: Sequence[Mapping[str, float]]) -> Judged:
+    """Look at every row and the one before."""
+    level = 1 - 0.05 / (len(values) - 1)
+    steps = [multiple_of(before, after, level=level) for before, after in pairwise(samples)]
+    known = [step for step in steps if step is not None]
+    if len(known) < len(steps):
+        largest = max(after / before for before, after in pairwise(values))
+        return replace(blank, value=largest, verdict=HOLDS if largest < 1 else FAILS)
+    holds, fails = all(step.high < 1 for step in known), any(step.low >= 1 for step in known)
+    return _with(blank, max(known, key=lambda step: step.value), HOLDS if holds else FAILS if fails else OPEN)
 
 
-def _largest_step(rows: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    steps: NDArray[np.float64] = np.diff(np.stack(rows), axis=0).max(axis=0)
-    return steps
+def _with(blank: Judged, found: Multiple, verdict: str) -> Judged:
+    return replace(blank, value=found.value, low=found.low, high=found.high, verdict=verdict)
 
 
 def _measure_of(claim: Difference | Ratio | Falling) -> tuple[str, str]:
     """Say what is measured, and the least that was claimed of it."""
     if isinstance(claim, Ratio):
-        return " + ".join(claim.of), f">= {claim.least:g} times"
+        return claim.of, f">= {claim.least:g} times"
     if isinstance(claim, Falling):
-        return claim.of, "falls"
-    return "accuracy", f"within {claim.least:g}" if claim.alike else f"> {claim.least:g}"
+        return claim.of, "< 1 times the row before"
+    return scored_as(claim.metric), f"within {claim.least:g}" if claim.alike else f"> {claim.least:g}"
 
 
 def _difference(claim: Difference, blank: Judged, rows: Sequence[Mapping[str, Any]], folder: Path) -> Judged:
     ours, theirs = ([folder / run for run in row["runs"]] for row in rows)
     if not all((run / name).is_file() for run in (*ours, *theirs) for name in ("predictions.csv", "folds.csv")):
         return replace(blank, reason="run folders are gone")
-    told = compare_runs(claim.other, ours, theirs, "accuracy")
+    told = compare_runs(claim.other, ours, theirs, scored_as(claim.metric))
     if told is None:
         return replace(blank, reason="not the same slides in the same folds")
     if claim.alike:
@@ -293,8 +314,10 @@ def _difference(claim: Difference, blank: Judged, rows: Sequence[Mapping[str, An
     verdict, reason = HOLDS if holds else FAILS if fails else OPEN, ""
     if told.patients < FEW_PATIENTS:
         verdict, reason = OPEN, f"{told.patients} patients are too few"
-    found = replace(blank, value=told.value, low=told.low, high=told.high, p_holm=told.p)
-    return replace(found, verdict=verdict, reason=reason)
+    elif len(ours) == 1:
+        verdict, reason = OPEN, "one training each"
+    p = None if claim.alike or told.patients < FEW_PATIENTS else told.p
+    return replace(blank, value=told.value, low=told.low, high=told.high, p_holm=p, verdict=verdict, reason=reason)
 
 
 def write_claims(claims: Claims, folder: Path, *, command: str) -> tuple[Path, ...]:
@@ -311,7 +334,7 @@ def write_claims(claims: Claims, folder: Path, *, command: str) -> tuple[Path, .
 def _page(claims: Claims, command: str) -> str:
     judged = claims.judged
     counts = [sum(one.verdict == verdict for one in judged) for verdict in (HOLDS, FAILS, OPEN, NOT_RUN)]
-    intervals = sum(one.p_holm is not None for one in judged)
+    intervals = sum(one.low is not None for one in judged)
     lines = [
         "# The paper's claims",
         "",
@@ -320,13 +343,16 @@ def _page(claims: Claims, command: str) -> str:
         *(f"* Table {name[5:]}: {told}" for name, told in claims.tables.items()),
         "",
         "Of {} claims {} hold, {} do not, {} cannot be told and {} were not run.".format(len(judged), *counts),
-        "Differences are of accuracy out of fold, on the same slides, in points, with the 95 % interval over patients "
-        "drawn with replacement: a claim holds if the interval lies above what was claimed, does not if it lies below, "
-        f"and cannot be told from these slides if it does neither. Of {intervals} intervals some "
-        f"{0.05 * intervals:.0f} miss the truth by chance; p (Holm), of no difference, is corrected for that. Ratios "
-        f"are the other row's figure over the row's; an interval beside one is of at least {LEAST} values of each: of "
-        "folds and seeds, drawn in pairs, or of one slide run again and again in one process, by their medians. What "
-        "was counted, and memory, which was measured once, has none.",
+        "Differences are out of fold, on the same slides, in points, with the 95 % interval over patients, and "
+        "trainings where there are several, drawn with replacement: a claim holds if the interval lies above what was "
+        "claimed, does not if it lies below, and cannot be told from these slides if it does neither. Models that were "
+        "trained once each tell nothing, since training one of them again changes as much. p (Holm), of no difference, "
+        "is corrected for all that differ. Multiples are the other row's figure over the row's, with an interval of "
+        f"Student's t if there are {LEAST} values of each: of folds and seeds in pairs, or of one slide measured in "
+        "several processes, by their geometric means. FLOPs, which are counted, have none."
+        + (f" Of {intervals} intervals some {0.05 * intervals:.0f} miss the truth by chance." if intervals else ""),
+        "",
+        "What the paper says of its pictures is in no table and not judged here.",
         "",
         "| claim | section | table | claimed | ours | of | verdict | p (Holm) |",
         "|---|---|---|---|---|---|---|---|",
@@ -344,6 +370,6 @@ def _told(one: Judged) -> str:
         return ""
     if one.low is None:
         return f"{one.value:.3g}"
-    if one.p_holm is None:
-        return f"{one.value:.3g} [{one.low:.3g}, {one.high:.3g}]"
+    if one.of not in _SCORES:
+        return f"{one.value:.4g} [{one.low:.4g}, {one.high:.4g}]"
     return f"{one.value:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"

@@ -49,8 +49,8 @@ class _OutOfFold:
 def compare_runs(reference: str, ours: Sequence[Path], theirs: Sequence[Path], metric: str) -> Compared | None:
     """Compare the runs of a row with those of its reference, seed by seed, by their pooled out-of-fold predictions.
 
-    Patients are drawn with replacement, the same ones for both and for all seeds. It tells what other patients would
-    change, not what training again would.
+    Patients are drawn with replacement, the same ones for both and for all seeds, and so are the seeds. Of one seed it
+    tells what other patients would change, not what training again would.
     Returns: None where runs are missing or did not test the same slides in the same folds, or nothing can be scored.
     Source: the paired bootstrap of Efron and Tibshirani 1993, "An Introduction to the Bootstrap", over patients.
     """

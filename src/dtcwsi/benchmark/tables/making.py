@@ -102,6 +102,7 @@ class _Making:
         self.to_do = tuple(row for row in self.table.rows if self.table.encoders.get(row, 0) < len(self.shelves))
         self._rows = {row: self._blank(row) for row in self.table.rows}
         self._compared: dict[str, Compared | None] = {}
+        self._threads = torch.get_num_threads()  # of a slide's process; jobs have fewer each
 
     def shelf_of(self, row: str) -> Shelf:
         """Give the runs on a row's features."""
@@ -128,7 +129,7 @@ class _Making:
         """Put together what there is."""
         told = corrected(self._compared)
         rows = [replace(row, compared=told.get(name)) for name, row in self._rows.items()]
-        threads = f"{torch.get_num_threads()} threads"
+        threads = f"{self._threads} threads"
         return MadeTable(
             name=self.name,
             table=self.table,

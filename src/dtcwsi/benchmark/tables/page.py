@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dtcwsi.benchmark.tables.comparing import FEW_PATIENTS
-from dtcwsi.benchmark.tables.definitions import TIMED
+from dtcwsi.benchmark.tables.definitions import MEASURED, TIMED
 from dtcwsi.benchmark.tables.making import MadeTable
 from dtcwsi.benchmark.tables.rows import MadeRow
 from dtcwsi.model_folder import package_versions
@@ -37,9 +37,11 @@ _WORDS = {
 _DIGITS = {"tokens": 2, "mil_gib": 3, "full_gib": 1, "epoch_s": 2}
 _SIGNIFICANT = 6  # digits
 _COMPARED = (
-    "Compared: {metric} of all out-of-fold predictions together minus those of the reference on the same slides, "
-    "in points, with its 95 % interval, patients drawn with replacement; p two-sided, by Holm for all rows of the page."
+    "Compared: {metric} of all out-of-fold predictions together, not the mean over folds beside it, minus that of "
+    "{reference} on the same slides, in points, with its 95 % interval, {drawn} drawn with replacement; p two-sided, "
+    "by Holm for all rows of the page."
 )
+_ONCE = " Each was trained once: what training again would change is not in it."
 
 
 def write_table_files(made: MadeTable, folder: Path, *, command: str) -> tuple[Path, ...]:
@@ -49,7 +51,7 @@ def write_table_files(made: MadeTable, folder: Path, *, command: str) -> tuple[P
     ``ours_<metric>`` and ``ours_<metric>_std``; ``ours_std`` is that of the first metric, ``runs`` names the run
     folders that ours come from, relative to ``folder``. Where rows are compared: ``reference``, ``difference_<metric>``
     with ``_low`` and ``_high``, ``p_<metric>`` and ``p_holm_<metric>``, empty where a row could not be. The JSON alone
-    has ``samples``, the values behind a metric.
+    has ``samples``, the values behind a metric by fold and seed or by measuring process, and ``devices``.
     Returns: the three paths.
     """
     rows = [_plain(made, row) for row in made.rows]
@@ -74,9 +76,11 @@ def _plain(made: MadeTable, row: MadeRow) -> dict[str, Any]:
         told[f"ours_{metric}_std"] = _rounded(row.ours_std[metric]) if metric in row.ours_std else None
     told["ours_std"] = told[f"ours_{made.table.metrics[0]}_std"]
     searched = {"searched": list(row.searched)} if made.protocol["search"] else {}
-    samples = {metric: list(map(_rounded, values)) for metric, values in row.samples.items()}
-    told |= {**_compared(made, row), "runs": list(row.runs), **searched, "failed": row.failed}
-    return {**told, "samples": samples}
+    samples = {
+        metric: {which: _rounded(value) for which, value in values.items()} for metric, values in row.samples.items()
+    }
+    behind = {"devices": list(row.devices), "samples": samples}
+    return {**told, **_compared(made, row), "runs": list(row.runs), **searched, "failed": row.failed, **behind}
 
 
 def _rounded(value: float) -> float:
@@ -102,7 +106,7 @@ def _columns(made: MadeTable, row: MadeRow) -> Mapping[str, str]:
 
 def _csv(rows: list[dict[str, Any]]) -> str:
     lists = ("runs", "searched")
-    flat = [{name: value for name, value in row.items() if name != "samples"} for row in rows]
+    flat = [{name: value for name, value in row.items() if name not in ("samples", "devices")} for row in rows]
     return csv_text([{**row, **{name: ";".join(row[name]) for name in lists if name in row}} for row in flat])
 
 
@@ -165,7 +169,7 @@ def _about(made: MadeTable, command: str) -> list[str]:
         still = ", ".join(made.pending)
         told += ["", f"Unfinished: {len(made.pending)} of {len(made.rows)} rows {verb} to come: {still}."]
     told += [line for slide, reason in made.refused.items() for line in ("", f"Refused: {slide}: {reason}.")]
-    told += ["", f"Measured: one slide of {made.measured}."] if made.measured else []
+    told += ["", f"Measured: one slide of {made.measured}, medians of five processes."] if made.measured else []
     if any(row.shared for row in made.rows) and not TIMED.isdisjoint(made.table.metrics):
         told += ["", "Seconds of runs that were trained beside others (--jobs) are left out."]
     elif "epoch_s" in made.table.metrics and any(
@@ -173,7 +177,11 @@ def _about(made: MadeTable, command: str) -> list[str]:
     ):
         told += ["", "Runs of earlier versions have not taken down an epoch's seconds."]
     if any(row.compared for row in made.rows):
-        told += ["", _COMPARED.format(metric=_WORDS[made.table.compared_by].removesuffix(" (%)"))]
+        once, metric = protocol["seeds"] == 1, _WORDS[made.table.compared_by].removesuffix(" (%)")
+        reference = made.table.reference if isinstance(made.table.reference, str) else "the reference"
+        drawn = "patients" if once else "patients and trainings"
+        compared = _COMPARED.format(metric=metric, reference=reference, drawn=drawn)
+        told += ["", compared + (_ONCE if once else "")]
     few = min((row.compared.patients for row in made.rows if row.compared), default=FEW_PATIENTS)
     if few < FEW_PATIENTS:
         told += ["", f"{few} patients are too few for intervals: these are too narrow, and nothing is told by them."]
@@ -188,7 +196,10 @@ def _folds(protocol: Mapping[str, Any]) -> str:
 
 
 def _ours(row: MadeRow, metric: str) -> str:
-    return _figure(row.ours, metric, row.ours_std.get(metric)) if metric in row.ours else _NOT_RUN
+    if metric not in row.ours:
+        return "not measured" if row.runs else _NOT_RUN
+    of_all = f" ({row.finished} folds)" if row.finished and metric not in MEASURED else ""
+    return _figure(row.ours, metric, row.ours_std.get(metric)) + of_all
 
 
 def _figure(values: Mapping[str, float], metric: str, std: float | None) -> str:

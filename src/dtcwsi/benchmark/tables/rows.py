@@ -1,6 +1,7 @@
 """One row of a table: its runs trained or found, a slide measured where the table asks for that."""
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from dtcwsi.training.search import shown
 __all__ = ["MadeRow", "measured_row", "trained_row", "with_speedups"]
 
 _Tell = Callable[[str], None]
+_PROCESSES = 5  # that measure a row: one differs from the next by more than a process from itself
 _TOLD = ("slides_left_out", "mixed_patients", "fold_ends", "fold_failed")
 
 
@@ -33,8 +35,9 @@ class MadeRow:
     ``runs`` names the folders as a page does, relative to it; ``shared`` tells that some were trained beside others, so
     that their seconds are left out; ``searched`` says what a search found, fold by fold. ``ours`` is empty where
     nothing could be run; ``failed`` says why, or which folds are missing. ``compared`` sets it against the table's
-    reference. ``samples`` are the values behind a metric, where it has several: of folds and seeds, or of a slide that
-    was run again and again.
+    reference. ``samples`` are the values behind a metric by where they come from: folds and seeds, or the processes
+    that measured a slide. ``devices`` are those that trained; ``finished`` says how many folds there are, where some
+    are missing.
     """
 
     name: str
@@ -48,7 +51,9 @@ class MadeRow:
     shared: bool = False
     searched: tuple[str, ...] = ()
     compared: Compared | None = None
-    samples: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    samples: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    devices: tuple[str, ...] = ()
+    finished: str = ""
 
 
 def trained_row(row: MadeRow, metrics: Sequence[str], what: Configuration, shelf: Shelf, tell: _Tell) -> MadeRow:
@@ -66,40 +71,39 @@ def trained_row(row: MadeRow, metrics: Sequence[str], what: Configuration, shelf
         records.append(record)
         failed += [f"fold {fold}: {why}" for fold, why in record.failed_folds.items()]
     alone = [record for record in records if not RunFolder.shared_machine(record.folder)]
-    told = {metric: _values(alone if metric in TIMED else records, metric) for metric in metrics}
+    told = {metric: _samples(alone if metric in TIMED else records, metric) for metric in metrics}
+    values = {metric: list(samples.values()) for metric, samples in told.items()}
     return replace(
         row,
-        ours={metric: float(np.mean(values)) for metric, values in told.items() if values},
-        ours_std={metric: float(np.std(values, ddof=1)) for metric, values in told.items() if len(values) > 1},
+        ours={metric: float(np.mean(each)) for metric, each in values.items() if each},
+        ours_std={metric: float(np.std(each, ddof=1)) for metric, each in values.items() if len(each) > 1},
         runs=tuple(f"{record.folder.parent.name}/{record.folder.name}" for record in records),
         folders=tuple(record.folder for record in records),
         failed="; ".join(failed),
         shared=len(alone) < len(records),
         searched=tuple(found for record in records for found in _found(record)),
-        samples={metric: tuple(values) for metric, values in told.items() if len(values) > 1},
+        samples={metric: samples for metric, samples in told.items() if samples},
+        finished=_finished(records, shelf.protocol.seeds) if failed else "",
+        devices=tuple(sorted({fold.get("device", "") for one in alone for fold in one.metrics["folds"].values()})),
     )
 
 
 def measured_row(row: MadeRow, what: Configuration, shelf: Shelf, patches: int, device: str) -> MadeRow:
-    """Add what a slide of ``patches`` takes; a total only where every stage of it is known."""
+    """Add what a slide of ``patches`` takes, medians of several processes; a total only where every stage is known."""
     cohort = shelf.cohort
     size = {"in_dim": cohort.in_dim, "n_classes": len(cohort.class_names)}
     try:
-        found = measure(what.model, what.options, patches=patches, device=device, **size)
+        found = [measure(what.model, what.options, patches=patches, device=device, **size) for _ in range(_PROCESSES)]
     except DtcwsiError as error:
         return replace(row, failed="; ".join(filter(None, (row.failed, str(error)))))
-    mil = found.compress_ms + found.aggregate_ms
-    told = {"gflop": found.gflop, **_counted(what, patches, size)}
-    told |= {"compress_ms": found.compress_ms, "aggregate_ms": found.aggregate_ms, "mil_ms": mil}
-    compress, aggregate = zip(*found.repeats, strict=True)
-    samples = {"compress_ms": compress, "aggregate_ms": aggregate, "mil_ms": tuple(map(sum, found.repeats))}
-    if found.extra_gib is not None:
-        told["mil_gib"] = found.extra_gib
+    each = {name: [getattr(one, name) for one in found] for name in ("compress_ms", "aggregate_ms", "mil_ms")}
+    gib = [one.extra_gib for one in found if one.extra_gib is not None]
+    each |= {"mil_gib": gib} if gib else {}
     before = {f"{step}_ms": 1000 * patches * seconds for step, seconds in shelf.seconds_a_patch.items()}
-    told |= before
-    if before:
-        told["full_ms"] = mil + sum(before.values())
-        samples["full_ms"] = tuple(one + sum(before.values()) for one in samples["mil_ms"])
+    each |= {"full_ms": [mil + sum(before.values()) for mil in each["mil_ms"]]} if before else {}
+    told = {"gflop": found[0].gflop, **_counted(what, patches, size), **before}
+    told |= {name: statistics.median(values) for name, values in each.items()}
+    samples = {name: {f"process {n}": value for n, value in enumerate(values)} for name, values in each.items()}
     return replace(row, ours={**row.ours, **told}, samples={**row.samples, **samples})
 
 
@@ -136,36 +140,37 @@ def _found(record: RunRecord) -> list[str]:
     ]
 
 
+def _finished(records: Sequence[RunRecord], seeds: int) -> str:
+    """Say how many of all folds there are; of a run that could not be begun nobody knows them."""
+    folds = max((record.metrics["n_folds"] for record in records), default=0)
+    there = sum(len(record.metrics["folds"]) for record in records)
+    return f"{there} of {folds * seeds}" if there else ""
+
+
 def _tell(event: TrainingEvent, tell: _Tell) -> None:
     if event.kind in _TOLD:
         tell(f"  {event.message}")
 
 
-def _values(records: Sequence[RunRecord], metric: str) -> list[float]:
-    """List a metric's values over all folds and seeds; tokens and milliseconds once a run of an earlier version."""
-    values: list[float] = []
-    for told in (record.metrics for record in records):
-        if metric in MEASURED:
-            continue
-        if metric == "tokens":
-            tokens = told["tokens"]
-            values += tokens.get("kept_share_by_fold", [tokens["kept_share"]]) if tokens else []
-        elif metric == "ms":
-            values += [1000 * seconds for seconds in _seconds_by_fold(told["seconds"])]
-        elif metric == "epoch_s":
-            values += [fold["epoch_seconds"] for fold in told["folds"].values() if "epoch_seconds" in fold]
-        else:
-            values += [
-                100 * value
-                for value in told["metrics"].get(scored_as(metric), {}).get("folds", [])
-                if value is not None
-            ]
-    return [value for value in values if math.isfinite(value)]
+def _samples(records: Sequence[RunRecord], metric: str) -> dict[str, float]:
+    """Give a metric's values by seed and fold; what is measured on a slide has none."""
+    samples: dict[str, float] = {}
+    for told in () if metric in MEASURED else (record.metrics for record in records):
+        for (fold, trained), value in zip(told["folds"].items(), _by_fold(told, metric), strict=True):
+            number = trained.get("epoch_seconds") if metric == "epoch_s" else value
+            if number is not None and math.isfinite(number):
+                samples[f"seed {told['seed']}, fold {fold}"] = float(number)
+    return samples
 
 
-def _seconds_by_fold(told: Mapping[str, Any]) -> list[float]:
-    """Give the seconds that a slide took the model, fold by fold."""
-    if not told:
-        return []
-    by_fold: list[float] = told.get("model_by_fold", [told["compress"] + told["aggregate"]])
-    return by_fold
+def _by_fold(told: Mapping[str, Any], metric: str) -> list[float | None]:
+    """List a metric of a run, fold by fold."""
+    folds: list[float | None] = [None] * len(told["folds"])
+    if not folds or metric == "epoch_s":
+        return folds
+    if metric == "tokens":
+        return list(told["tokens"]["kept_share_by_fold"])
+    if metric == "ms":
+        return [1000 * seconds for seconds in told["seconds"]["model_by_fold"]]
+    values = told["metrics"].get(scored_as(metric), {}).get("folds", folds)
+    return [None if value is None else 100 * value for value in values]
