@@ -49,10 +49,10 @@ def test_a_table_is_made_of_ones_own_cohort_and_again_from_its_runs(run, cohort,
         (["table4", "--quick", "--splits", "a.csv", "--folds", "3"], "got split files together with folds or group"),
         (["table4", "--quick", "--epochs", "0"], "got epochs=0; expected a whole number from 1 on"),
         (
-            ["table4", "--cohort", "a.csv", "--features", "a", "--features", "b"],
+            ["table4", "--cohort", __file__, "--features", "a", "--features", "b"],
             "got 2 feature folders; table4 takes 1",
         ),
-        (["table4", "--cohort", "no.csv", "--features", "no"], "no.csv cannot be read"),
+        (["table4", "--cohort", "nsclc", "--features", "no"], "got --features and --cohort nsclc, which is no file"),
     ],
 )
 def test_what_cannot_be_made_is_told(run, tmp_path, arguments, sentence):

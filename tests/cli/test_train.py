@@ -148,7 +148,7 @@ def test_a_class_that_nothing_validates_is_told_of(run, cohort, tmp_path):
 TABLES = {
     "unknown slides": ("slide_id,label\nx1,a\nx2,b\n", "none of the 2 slides"),
     "a slide twice": ("slide_id,label\ns00,a\ns00,b\n", "lists slide 's00' more than once"),
-    "few patients": ("slide_id,label\ns00,a\ns01,b\ns02,a\ns04,a\ns06,a\ns08,a\n", "fewer folds"),
+    "few patients": ("slide_id,label\ns00,a\ns01,b\ns02,a\ns04,a\ns06,a\ns08,a\n", "add slides of other patients"),
     "one class": ("slide_id,label\ns00,a\ns01,a\n", "expected two classes or more"),
     "no label": ("slide_id,label\ns00,NaN\ns01,b\n", "row 2 has no label"),
     "semicolons": ("slide_id;label\ns00;a\n", "separated by ';'; expected commas"),

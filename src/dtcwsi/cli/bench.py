@@ -170,6 +170,11 @@ def run(
 
 def _check_sources(cohort: str | None, source: Path | None, features: list[Path] | None, *, quick: bool) -> None:
     """Check that slides are named in one way.  Raises: UsageError if they are not."""
+    if cohort is not None and features and not Path(cohort).is_file():
+        raise UsageError(
+            f"got --features and --cohort {cohort}, which is no file; expected a CSV of labels (the paper's cohorts' "
+            "by `dtcwsi cohort`), or without --features a cohort by name"
+        )
     by_name = cohort is not None and not features and not Path(cohort).is_file()
     if quick == (cohort is not None) or (quick or by_name) != (not features) or (source is not None and not by_name):
         raise UsageError(
