@@ -215,3 +215,13 @@ def test_p_of_few_patients_is_no_less_than_exchanging_the_models_could_give():
     sure, unsure = np.eye(2)[labels], np.full((10, 2), 0.5)
     found = difference(AUC, labels, sure, unsure, [str(number // 2) for number in range(10)], draws=2000)
     assert (found.value, found.low, found.patients, found.p) == (0.5, 0.5, 5, 2.0**-4)
+
+
+def test_several_trainings_are_drawn_too():
+    labels, patients = np.array([0, 1] * 15), [f"p{number}" for number in range(30)]
+    right = np.stack([1.0 - labels, labels], axis=1)
+    one, other = np.stack([right, 1 - right]), np.stack([right, right])  # the second training is wrong throughout
+    found = difference(METRICS["accuracy"], labels, one, other, patients)
+    assert (found.value, found.low, found.high) == (-0.5, -1, 0)
+    same = difference(METRICS["accuracy"], labels, one[1:], other[1:], patients)
+    assert (same.value, same.low, same.high) == (-1, -1, -1)

@@ -8,7 +8,7 @@ from typing import Any
 from dtcwsi.benchmark.tables.comparing import FEW_PATIENTS
 from dtcwsi.benchmark.tables.definitions import MEASURED, TIMED
 from dtcwsi.benchmark.tables.making import MadeTable
-from dtcwsi.benchmark.tables.rows import MadeRow
+from dtcwsi.benchmark.tables.rows import PROCESSES, MadeRow
 from dtcwsi.model_folder import package_versions
 from dtcwsi.store.atomic import write_json, write_text
 from dtcwsi.store.tables import csv_text
@@ -169,7 +169,7 @@ def _about(made: MadeTable, command: str) -> list[str]:
         still = ", ".join(made.pending)
         told += ["", f"Unfinished: {len(made.pending)} of {len(made.rows)} rows {verb} to come: {still}."]
     told += [line for slide, reason in made.refused.items() for line in ("", f"Refused: {slide}: {reason}.")]
-    told += ["", f"Measured: one slide of {made.measured}, medians of five processes."] if made.measured else []
+    told += ["", f"Measured: one slide of {made.measured}, medians of {PROCESSES} processes."] if made.measured else []
     if any(row.shared for row in made.rows) and not TIMED.isdisjoint(made.table.metrics):
         told += ["", "Seconds of runs that were trained beside others (--jobs) are left out."]
     elif "epoch_s" in made.table.metrics and any(

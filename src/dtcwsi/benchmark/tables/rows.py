@@ -21,10 +21,10 @@ from dtcwsi.training.crossval import RunRecord, TrainingEvent
 from dtcwsi.training.run_folder import RunFolder
 from dtcwsi.training.search import shown
 
-__all__ = ["MadeRow", "measured_row", "trained_row", "with_speedups"]
+__all__ = ["PROCESSES", "MadeRow", "measured_row", "trained_row", "with_speedups"]
 
 _Tell = Callable[[str], None]
-_PROCESSES = 5  # that measure a row: one differs from the next by more than a process from itself
+PROCESSES = 5  # that measure a row: one differs from the next by more than a process from itself
 _TOLD = ("slides_left_out", "mixed_patients", "fold_ends", "fold_failed")
 
 
@@ -84,7 +84,9 @@ def trained_row(row: MadeRow, metrics: Sequence[str], what: Configuration, shelf
         searched=tuple(found for record in records for found in _found(record)),
         samples={metric: samples for metric, samples in told.items() if samples},
         finished=_finished(records, shelf.protocol.seeds) if failed else "",
-        devices=tuple(sorted({fold.get("device", "") for one in alone for fold in one.metrics["folds"].values()})),
+        devices=tuple(
+            sorted({fold["device"] for one in alone for fold in one.metrics["folds"].values() if "device" in fold})
+        ),
     )
 
 
@@ -93,7 +95,7 @@ def measured_row(row: MadeRow, what: Configuration, shelf: Shelf, patches: int, 
     cohort = shelf.cohort
     size = {"in_dim": cohort.in_dim, "n_classes": len(cohort.class_names)}
     try:
-        found = [measure(what.model, what.options, patches=patches, device=device, **size) for _ in range(_PROCESSES)]
+        found = [measure(what.model, what.options, patches=patches, device=device, **size) for _ in range(PROCESSES)]
     except DtcwsiError as error:
         return replace(row, failed="; ".join(filter(None, (row.failed, str(error)))))
     each = {name: [getattr(one, name) for one in found] for name in ("compress_ms", "aggregate_ms", "mil_ms")}
@@ -156,17 +158,18 @@ def _samples(records: Sequence[RunRecord], metric: str) -> dict[str, float]:
     """Give a metric's values by seed and fold; what is measured on a slide has none."""
     samples: dict[str, float] = {}
     for told in () if metric in MEASURED else (record.metrics for record in records):
-        for (fold, trained), value in zip(told["folds"].items(), _by_fold(told, metric), strict=True):
-            number = trained.get("epoch_seconds") if metric == "epoch_s" else value
-            if number is not None and math.isfinite(number):
-                samples[f"seed {told['seed']}, fold {fold}"] = float(number)
+        for fold, value in zip(told["folds"], _by_fold(told, metric), strict=True):
+            if value is not None and math.isfinite(value):
+                samples[f"seed {told['seed']}, fold {fold}"] = float(value)
     return samples
 
 
 def _by_fold(told: Mapping[str, Any], metric: str) -> list[float | None]:
     """List a metric of a run, fold by fold."""
+    if metric == "epoch_s":
+        return [fold.get("epoch_seconds") for fold in told["folds"].values()]
     folds: list[float | None] = [None] * len(told["folds"])
-    if not folds or metric == "epoch_s":
+    if not folds:
         return folds
     if metric == "tokens":
         return list(told["tokens"]["kept_share_by_fold"])
