@@ -105,7 +105,7 @@ def test_files_say_the_same_in_three_ways(shelf):
     assert "* B: got projection=-1" in page
     assert "Nothing else." in page
     part = replace(made.rows[0], finished="1 of 2", ours={"acc": 50.0}, ours_std={})
-    page = write_table_files(replace(made, rows=(part, made.rows[1])), tmp_path, command="")[2].read_text()
+    page = write_table_files(replace(made, rows=(part, made.rows[1])), paths[0].parent, command="")[2].read_text()
     assert "| A | 0.74 | 91.2 ± 0.7 | 50.0 (1 of 2 folds) | 92.1 | not measured |" in page
 
 
