@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dtcwsi.benchmark.tables.comparing import FEW_PATIENTS, compare_runs
+from dtcwsi.benchmark.tables.comparing import compare_runs
 from dtcwsi.training.search import shown
 
 HEAD = """# Options searched fold by fold
@@ -53,9 +53,8 @@ def _section(run: Path, plain: Path | None) -> str:
     lines += ["", f"AUC {_mean(told)}{beside}; all trials {seconds:.0f} s of one core, with other work beside."]
     one = None if plain is None else compare_runs("without", [run], [plain], "auc")
     if one is not None:
-        few = "; too few patients to tell" if one.patients < FEW_PATIENTS else ""
-        value = f"{one.value:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"
-        lines.append(f"AUC of all folds together, with it minus without, in points: {value}{few}.")
+        sure = "; too few patients for an interval" if one.few else f" [{one.low:+.1f}, {one.high:+.1f}]"
+        lines.append(f"AUC of all folds together, with it minus without, in points: {one.value:+.1f}{sure}.")
     return "\n".join(lines) + "\n"
 
 

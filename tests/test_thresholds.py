@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from dtcwsi.thresholds import chosen_thresholds, decisions
 
@@ -36,6 +37,20 @@ def test_decisions_count_what_the_threshold_finds_and_leaves():
     assert told["own"]["threshold"] == 0.6
     values = {name: told["own"][name]["value"] for name in ("sensitivity", "specificity", "ppv", "npv")}
     assert values == pytest.approx({"sensitivity": 2 / 3, "specificity": 4 / 5, "ppv": 2 / 3, "npv": 4 / 5})
-    low, high = told["own"]["specificity"]["interval_95"]
-    assert 0 <= low < 4 / 5 < high <= 1
+    exact = binomtest(4, 5).proportion_ci(0.95, method="exact")
+    assert told["own"]["specificity"]["interval_95"] == pytest.approx(list(exact))
     assert told["never"]["ppv"] == {"value": None, "interval_95": [None, None]}
+
+
+def test_intervals_are_of_patients_and_doubt_what_is_always_right():
+    labels = np.array([1, 1, 1, 1, 1, 1, 0, 0, 0, 0])
+    sure = np.array([0.9, 0.9, 0.8, 0.7, 0.6, 0.2, 0.1, 0.1, 0.3, 0.2])
+    probabilities = np.stack([1 - sure, sure], axis=1)
+    patients = ["a", "a", "b", "b", "c", "c", "d", "d", "e", "f"]
+    (told,) = decisions({"half": 0.5}, labels, probabilities, patients).values()
+    assert told["specificity"]["value"] == 1
+    assert told["specificity"]["interval_95"] == pytest.approx([0.025 ** (1 / 3), 1])  # of d, e and f
+    low, high = told["sensitivity"]["interval_95"]
+    assert (low, high) == (0.5, 1.0)  # c alone, and c never
+    never = decisions({"never": 1.1}, labels, probabilities, patients)["never"]["sensitivity"]
+    assert never["interval_95"] == pytest.approx([0, 1 - 0.025 ** (1 / 3)])

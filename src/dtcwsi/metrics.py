@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "CALIBRATION_BINS",
+    "FEW_PATIENTS",
     "METRICS",
     "Difference",
     "Metric",
@@ -25,6 +26,8 @@ Labels = NDArray[np.int64]
 Values = NDArray[np.float64]
 
 CALIBRATION_BINS = 15
+FEW_PATIENTS = 20
+"""Below so many the draws are few different ones, and intervals too narrow."""
 _AT_ONCE = 100
 
 

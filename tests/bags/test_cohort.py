@@ -131,7 +131,7 @@ def test_features_of_two_kinds_of_which_neither_is_rare_are_refused_at_once(tabl
     for slide, spacing in zip("abcde", (0.5, 0.5, 0.5, 1.0, 1.0), strict=True):
         folder = features(slide, patch_spacing_um=spacing)
     with pytest.raises(
-        CohortError, match=r"2 of 5 feature files are of another kind than 3 \(um/px of patches 1.0, most"
+        CohortError, match=r"2 of 5 feature files are of another kind than 3 \(um/px of patches 1.0, those"
     ):
         read_cohort(table("slide_id,label\na,x\nb,y\nc,x\nd,y\ne,x\n"), folder)
 

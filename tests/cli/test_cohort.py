@@ -104,6 +104,21 @@ def test_pandas_table_is_compared_with_what_is_public(run, tmp_path):
     assert "patient_id is the image id" in done.out
 
 
+def test_an_image_that_cannot_be_right_is_refused_and_the_rest_written(run, tmp_path):
+    table, out = tmp_path / "train.csv", tmp_path / "labels.csv"
+    table.write_text("image_id,data_provider,isup_grade,gleason_score\na,radboud,0,negative\nb,radboud,7,3+4\n")
+    done = run("cohort", "panda", table, "--out", out)
+    assert done.status == 1
+    assert f"refused: 1 slide: b ({table} row 3 has isup_grade '7'; expected 0 to 5: correct the row)" in done.out
+    assert out.read_text().splitlines()[1:] == ["a,a,benign,radboud,0,negative"]
+    told = json.loads(run("cohort", "panda", table, "--out", out, "--json").out)
+    assert list(told["refused"]) == ["b"]
+    table.write_text("image_id,data_provider,isup_grade,gleason_score\nb,radboud,7,3+4\n")
+    done = run("cohort", "panda", table, "--out", out)
+    assert done.status == 2
+    assert "no slide belongs to panda: 1 refused, such as 'b' (" in done.err
+
+
 def test_bad_requests_end_with_2_and_write_nothing(run, sheet, tmp_path):
     out = tmp_path / "new" / "labels.csv"
     other = tmp_path / "other.csv"

@@ -135,6 +135,27 @@ def test_a_slide_under_another_name_is_known_by_what_its_file_records(run, cohor
     assert table(done.out)[0]["warning"] == "in_training; the file holds features of 's00'"
 
 
+def test_evaluate_says_what_slides_under_other_names_do_to_its_figures(run, cohort, trained, tmp_path):
+    (tmp_path / "features").mkdir()
+    names = [f"s{number:02}" for number in range(20)]
+    for name in names:
+        copy = tmp_path / "features" / f"new-{name}.h5"
+        copy.write_bytes((cohort / "features" / f"{name}.h5").read_bytes())
+        with h5py.File(copy, "a") as file:
+            file.attrs["slide_id"] = name
+    with (cohort / "labels.csv").open(newline="") as file:
+        label_of = {row["slide_id"]: row["label"] for row in csv.DictReader(file)}
+    labels = tmp_path / "labels.csv"
+    labels.write_text("slide_id,label\n" + "".join(f"new-{name},{label_of[name]}\n" for name in names))
+    done = run("evaluate", trained, "--features", tmp_path / "features", "--labels", labels)
+    assert "20 slides of" in done.err
+    assert "under other names (new-s00 is s00, new-s01 is s01," in done.err
+    assert "these figures are too good: take them out" in done.err
+    assert done.err.count("the file holds features of") == 5
+    assert "warning: 15 more, which --json lists slide by slide" in done.err
+    assert "are few: intervals" not in done.err
+
+
 def test_evaluate_prints_the_run_and_scores_another_cohort(run, cohort, trained, tmp_path):
     own = run("evaluate", trained, "--json")
     assert own.status == 0
@@ -186,6 +207,7 @@ def test_evaluate_takes_one_fold_and_names_what_it_leaves_out(run, cohort, train
     done = run("evaluate", trained, *features, "--labels", labels)
     assert done.status == 0
     assert "1 slide not scored (without_features): nowhere" in done.err
+    assert "2 patients are few: intervals by drawing them are too narrow" in done.err
 
 
 def test_evaluate_prints_what_is_known_in_the_order_of_train(run, cohort, trained, tmp_path):

@@ -27,9 +27,21 @@ def test_an_image_in_two_rows_is_doubled_and_with_two_grades_refused(panda):
     judged = judge(path)
     assert judged.doubled == {"a": f"2 rows of {path}"}
     assert list(judged.rows) == ["a", "b"]
-    path = panda(("a", "radboud", "1", "3+3"), ("a", "radboud", "2", "3+4"))
-    with pytest.raises(CohortError, match=r"image 'a' has isup_grade 1 in .* row 2 and 2 in .* row 3; expected one"):
-        judge(path)
+    path = panda(("a", "radboud", "1", "3+3"), ("b", "radboud", "0", "negative"), ("a", "radboud", "2", "3+4"))
+    judged = judge(path, on_disk=["a", "b"])
+    assert (list(judged.rows), judged.unlabelled) == (["b"], ())
+    assert judged.refused == {
+        "a": f"isup_grade 1 in {path} row 2 and 2 in {path} row 4; expected one grade an image: take one of the rows "
+        "out"
+    }
+
+
+@pytest.mark.parametrize("grade", ["6", "", "-1", "benign"])
+def test_an_image_without_a_grade_is_refused_and_the_others_stay(panda, grade):
+    path = panda(("a", "radboud", "0", "negative"), ("b", "radboud", grade, "x"))
+    judged = judge(path)
+    assert list(judged.rows) == ["a"]
+    assert judged.refused == {"b": f"{path} row 3 has isup_grade {grade!r}; expected 0 to 5: correct the row"}
 
 
 def test_tables_of_the_gdc_are_refused(manifest, slide):

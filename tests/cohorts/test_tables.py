@@ -182,13 +182,6 @@ def test_tables_that_disagree_on_a_project_are_refused(clinical, sample_sheet, s
         _ = read_source_tables(paths).projects
 
 
-@pytest.mark.parametrize("grade", ["6", "", "-1", "benign"])
-def test_a_grade_that_is_none_is_refused(panda, grade):
-    path = panda(("a", "radboud", "0", "negative"), ("b", "radboud", grade, "x"))
-    with pytest.raises(CohortError, match=rf"row 3 has isup_grade '{grade}'; expected 0 to 5"):
-        read_source_tables([path])
-
-
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -295,10 +295,10 @@ class _Kind:
     patch_size_px: int | None
     patch_spacing_um: float | None
 
-    def differences(self, common: "_Kind") -> str:
-        """Name what is otherwise than in most slides."""
+    def differences(self, common: "_Kind", who: str = "most") -> str:
+        """Name what is otherwise than in others."""
         pairs = [(word, getattr(self, name), getattr(common, name)) for name, word in _KIND_WORDS.items()]
-        return ", ".join(f"{word} {mine}, most have {theirs}" for word, mine, theirs in pairs if mine != theirs)
+        return ", ".join(f"{word} {mine}, {who} have {theirs}" for word, mine, theirs in pairs if mine != theirs)
 
 
 _KIND_WORDS = {
@@ -322,8 +322,8 @@ def _most_common_kind(headers: dict[str, FeaturesHeader]) -> tuple[_Kind, dict[s
     if others and others[0][1] > most / 2:  # nobody knows which was meant
         other, number = others[0]
         raise CohortError(
-            f"{number} of {len(headers)} feature files are of another kind than {most} ({other.differences(common)}); "
-            "expected one kind: keep each in a folder of its own and name one"
+            f"{number} of {len(headers)} feature files are of another kind than {most} "
+            f"({other.differences(common, 'those')}); expected one kind: keep each in a folder of its own and name one"
         )
     refused = {
         slide: f"other features than most ({_kind(header).differences(common)}); extract again"

@@ -142,13 +142,12 @@ def run(
     if features and len(features) > kinds:
         raise UsageError(f"got {len(features)} feature folders; {table} takes {kinds}")
     used = _checked_device(device, devices, jobs)
-    check_writable(out)
+    check_writable(out, make=False)
     labels = Path(cohort or "")
     name = f"{labels.resolve().parent.name}/{labels.name}"
     if cohort is None or not features:
         labels, made_of, name = _made(cohort, source, out)
         features = [made_of]
-    tell_overlooked(labels)
     at_once = jobs_wanted(jobs, used)
     on: dict[str, Any] = {"device": device or "auto", "devices": devices, "cache_bytes": DEFAULT_CACHE_BYTES // at_once}
     shelves = []
@@ -157,6 +156,7 @@ def run(
         encoder = read.made_by.get("encoder")
         took = seconds_a_patch(folder, None if encoder is None else str(encoder))
         shelves.append(Shelf(out / "runs", read, protocol, took, **on))
+    tell_overlooked(labels)
     beside = beside or column_of(shelves[0].cohort.class_names)
     for shelf in shelves:
         protocol.choice.of(shelf.cohort, seed=0)  # told once, before any work
@@ -227,7 +227,7 @@ def _efficiency(out: Path, models: list[str] | None, sizes: list[int] | None, de
 
     for name in models or ():
         parts_of(name)  # told before any work
-    check_writable(out)
+    check_writable(out, make=False)
     facts = f"{_DIM} features, {device}, {torch.get_num_threads()} threads, float32, default options"
     costs = []
     for cost in measure_costs(models or MODELS, sizes or SIZES, in_dim=_DIM, device=device):

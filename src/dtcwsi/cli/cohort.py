@@ -41,7 +41,7 @@ def run(
     listing: Annotated[bool, typer.Option("--list", help="List the cohorts with the paper's counts.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Make the labels table of one of the paper's cohorts; status 1 if slides are missing or doubled.
+    """Make the labels table of one of the paper's cohorts; status 1 if slides are missing, doubled or refused.
 
     Without NAME the cohorts are listed. The report sets slides and patients of each class beside the paper's.
     """
@@ -125,6 +125,7 @@ def _facts(cohort: "BuiltCohort", out: Path) -> dict[str, Any]:
         "doubled": cohort.doubled,
         "unlabelled": cohort.unlabelled,
         "left_out": cohort.left_out,
+        "refused": cohort.refused,
         "warnings": cohort.warnings,
         "note": cohort.definition.note,
         "out": str(out),
@@ -146,6 +147,7 @@ def _tell(cohort: "BuiltCohort", out: Path) -> None:
     _tell_slides("unlabelled", cohort.unlabelled, " on disk that no table names")
     for reason, slides in cohort.left_out.items():
         _tell_slides("left out", slides, f", {reason}")
+    _tell_slides("refused", (f"{slide} ({why})" for slide, why in cohort.refused.items()), "")
     for warning in cohort.warnings:
         print(f"WARNING {warning}")
     patients = len({row.patient_id for row in cohort.rows})

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+_WARNINGS_SHOWN = 5
+
 
 def run(
     run: Annotated[Path, typer.Argument(help="Run folder of `train`, or one fold of it.", show_default=False)],
@@ -81,8 +83,7 @@ def _external(run: Path, features: Path, labels: Path, *, as_json: bool) -> int:
     for why, slides in left_out.items():
         if slides:
             say(f"warning: {count(len(slides), 'slide')} not scored ({why}): {some(slides)}")
-    for warning in dict.fromkeys(one.warning for one in found.values() if one.warning):
-        say(f"warning: {warning}")
+    _tell_warnings([one.warning for one in found.values() if one.warning])
     if not found:
         raise DtcwsiError(f"none of {count(len(cohort.headers), 'slide')} could be scored; the reasons are above")
     warnings = {slide_id: one.warning for slide_id, one in found.items() if one.warning}
@@ -92,6 +93,15 @@ def _external(run: Path, features: Path, labels: Path, *, as_json: bool) -> int:
         say(f"{run} is of a version that chose no thresholds; train it anew for decisions at thresholds")
     _print({**_scored(trained, cohort, found, thresholds), **told}, as_json=as_json)
     return 1 if failed else 0
+
+
+def _tell_warnings(warnings: list[str]) -> None:
+    """Say the first of those that differ."""
+    different = list(dict.fromkeys(warnings))
+    for warning in different[:_WARNINGS_SHOWN]:
+        say(f"warning: {warning}")
+    if len(different) > _WARNINGS_SHOWN:
+        say(f"warning: {len(different) - _WARNINGS_SHOWN} more, which --json lists slide by slide")
 
 
 def _thresholds(run: Path) -> dict[str, float]:
@@ -123,6 +133,7 @@ def _tell_of_training(trained: "Run", cohort: "Cohort", labels: Path) -> None:
             f"warning: {count(len(known), 'slide')} of {labels} were in the training of every model here "
             f"({some(known)}); these figures are too good: take the slides out, or evaluate the whole run"
         )
+    _tell_renamed(trained, cohort, labels)
     patients = {trained.patients[slide_id] for slide_id in seen - set(slides) if slide_id in trained.patients}
     shared = sorted(patients & set(cohort.patients))
     if shared:
@@ -132,16 +143,33 @@ def _tell_of_training(trained: "Run", cohort: "Cohort", labels: Path) -> None:
         )
 
 
+def _tell_renamed(trained: "Run", cohort: "Cohort", labels: Path) -> None:
+    """Say which files hold features of slides that the models know by another name."""
+    renamed = {
+        header.slide_id: header.recorded_id
+        for header in cohort.headers
+        if header.recorded_id not in (None, header.slide_id) and header.recorded_id in trained.trained_on
+    }
+    if renamed:
+        pairs = some(f"{name} is {recorded}" for name, recorded in renamed.items())
+        say(
+            f"warning: {count(len(renamed), 'slide')} of {labels} were in this run's training under other names "
+            f"({pairs}); they are scored by models that know them, and these figures are too good: take them out"
+        )
+
+
 def _scored(
     trained: "Run", cohort: "Cohort", found: "dict[str, SlidePrediction]", thresholds: dict[str, float]
 ) -> dict[str, Any]:
-    from dtcwsi.metrics import interval, metrics_for
+    from dtcwsi.metrics import FEW_PATIENTS, interval, metrics_for
     from dtcwsi.thresholds import decisions
 
     slides = [slide for slide in cohort.slides if slide.slide_id in found]
     truth = np.array([trained.class_names.index(slide.label) for slide in slides], np.int64)
     probabilities = np.stack([found[slide.slide_id].probabilities for slide in slides])
     patients = [slide.patient_id for slide in slides]
+    if len(set(patients)) < FEW_PATIENTS:
+        say(f"{count(len(set(patients)), 'patient')} are few: intervals by drawing them are too narrow")
     metrics = {
         name: {
             "mean": None,

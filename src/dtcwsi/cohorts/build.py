@@ -57,7 +57,8 @@ class BuiltCohort:
 
     ``paths`` has the slide files that were found. ``missing`` are slides without a slide or feature file (None if
     nobody looked), ``doubled`` tells what is doubled of a slide, ``unlabelled`` have a file and no table names them,
-    ``left_out`` are slides by reason, the most frequent first; ``warnings`` are sentences.
+    ``left_out`` are slides by reason, the most frequent first; ``refused`` gives the reason of slides whose rows cannot
+    be right; ``warnings`` are sentences.
     """
 
     definition: CohortDefinition
@@ -68,12 +69,13 @@ class BuiltCohort:
     doubled: Mapping[str, str] = field(default_factory=dict)
     unlabelled: tuple[str, ...] = ()
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is missing and nothing doubled."""
-        return not self.missing and not self.doubled
+        """Whether nothing is missing, doubled or refused."""
+        return not (self.missing or self.doubled or self.refused)
 
 
 def build_cohort(
@@ -110,6 +112,7 @@ def build_cohort(
         doubled,
         judged.unlabelled,
         _by_reason(judged.left_out),
+        judged.refused,
         tuple(_warnings(rows, counts)),
     )
 
@@ -150,6 +153,9 @@ def _check_any(definition: CohortDefinition, judged: Judged, files: FilesOnDisk)
 def _why_none(definition: CohortDefinition, judged: Judged) -> str:
     found = f"no slide belongs to {definition.name}"
     expected = f"expected slides of {' and '.join(one.label for one in definition.classes)}"
+    if judged.refused:
+        slide, why = next(iter(judged.refused.items()))
+        return f"{found}: {len(judged.refused)} refused, such as {slide!r} ({why})"
     if judged.left_out:
         reason, slides = next(iter(_by_reason(judged.left_out).items()))
         return (

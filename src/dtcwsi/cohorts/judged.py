@@ -22,16 +22,18 @@ class CohortRow:
 
 @dataclass(frozen=True)
 class Judged:
-    """Every slide of the tables and on disk, in one of three places.
+    """Every slide of the tables and on disk, in one of four places.
 
-    ``rows`` have a label; ``left_out`` gives a slide's reason; ``unlabelled`` are on disk and no table names them.
-    ``doubled`` tells of slides in several rows.
+    ``rows`` have a label; ``left_out`` gives the reason of a slide that is none of the cohort, ``refused`` that of one
+    whose rows cannot be right; ``unlabelled`` are on disk and no table names them. ``doubled`` tells of slides in
+    several rows.
     """
 
     rows: dict[str, CohortRow]
     left_out: dict[str, str]
     unlabelled: tuple[str, ...]
     doubled: dict[str, str]
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 def check_kinds(kinds: Mapping[Path, str], fit: Iterable[str], cohort: str) -> None:

@@ -56,11 +56,11 @@ class CaseFact:
 
 @dataclass(frozen=True)
 class GradedImage:
-    """A row of PANDA's train.csv; ``row`` is its line in an editor."""
+    """A row of PANDA's train.csv; ``row`` is its line in an editor, ``grade`` what it has there, which may be none."""
 
     image_id: str
     provider: str
-    grade: int
+    grade: str
     gleason: str
     table: Path
     row: int
@@ -184,18 +184,11 @@ def _cbioportal(path: Path, table: Table, kind: str) -> SourceTables:
 
 
 def _panda(path: Path, table: Table, kind: str) -> SourceTables:
-    images = []
-    for number, row in table.rows:
-        if row["isup_grade"] not in ("0", "1", "2", "3", "4", "5"):
-            raise CohortError(
-                f"{path} row {number} has isup_grade {row['isup_grade']!r}; expected 0 to 5: correct the row or take "
-                "it out"
-            )
-        grade = int(row["isup_grade"])
-        images.append(
-            GradedImage(row["image_id"], row["data_provider"], grade, row["gleason_score"], path, number),
-        )
-    return SourceTables({path: kind}, images=tuple(images))
+    images = tuple(
+        GradedImage(row["image_id"], row["data_provider"], row["isup_grade"], row["gleason_score"], path, number)
+        for number, row in table.rows
+    )
+    return SourceTables({path: kind}, images=images)
 
 
 def _column(table: Table, names: tuple[str, ...]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dtcwsi.benchmark.tables import comparing
 from dtcwsi.benchmark.tables.comparing import Compared, compare_runs, corrected
 from dtcwsi.benchmark.tables.definitions import TABLES, Configuration, Table
 from dtcwsi.benchmark.tables.making import make_table
@@ -72,7 +73,8 @@ def test_every_table_names_references_among_its_rows():
     }
 
 
-def test_comparisons_stand_on_all_three_files(shelf, tmp_path):
+def test_comparisons_stand_on_all_three_files(shelf, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparing, "FEW_PATIENTS", 8)
     table = Table("Three rows", ROWS, {name: {} for name in ROWS}, reference="B")
     made = make_table("table9", table, [shelf], beside="panda", cohort="tiny")
     one = made.rows[0].compared
@@ -88,9 +90,24 @@ def test_comparisons_stand_on_all_three_files(shelf, tmp_path):
     assert told["difference_auc"] == float(rows[0]["difference_auc"]) == round(one.value, 5)
     assert (told["difference_auc_low"], told["difference_auc_high"]) == (round(one.low, 5), round(one.high, 5))
     assert told["p_holm_auc"] == round(one.p_holm, 5)
+    assert (told["n_folds"], rows[0]["n_folds"]) == (2, "2")
     page = paths[2].read_text()
     assert "| AUC - reference | p (Holm) |" in page
     assert f"| {one.value:+.1f} [{one.low:+.1f}, {one.high:+.1f}] |" in page
     assert "| reference | - |" in page
     assert "patients drawn with replacement" in page
-    assert "8 patients are too few for intervals: these are too narrow" in page
+    assert "too few" not in page
+
+
+def test_few_patients_have_a_difference_and_no_interval(shelf, tmp_path):
+    table = Table("Three rows", ROWS, {name: {} for name in ROWS}, reference="B")
+    made = make_table("table9", table, [shelf], beside="panda", cohort="tiny")
+    one = made.rows[0].compared
+    assert (one.patients, one.few) == (8, True)
+    paths = write_table_files(made, tmp_path, command="")
+    told = json.loads(paths[1].read_text())["rows"][0]
+    assert told["difference_auc"] == round(one.value, 5)
+    assert {told[name] for name in ("difference_auc_low", "difference_auc_high", "p_auc", "p_holm_auc")} == {None}
+    page = paths[2].read_text()
+    assert f"| {one.value:+.1f} | - |" in page
+    assert "8 patients are too few for intervals, from 20 on there are some." in page

@@ -58,7 +58,10 @@ def test_jobs_make_the_table_that_one_after_the_other_makes(quick, tmp_path):
     assert told(together) == told(alone)
     assert together.uses == alone.uses
     assert together.rows[0].failed.startswith("got projection=-1; expected a whole number from 1 on")
-    assert said[2] == said[1]
+    of_jobs = [line for line in said[2] if line not in said[1]]
+    assert of_jobs[0] == "  3 runs to train or to go on with, 2 at a time"
+    assert [line.split()[0] for line in of_jobs[1:]] == [f"[{number}/3]" for number in range(1, 4)]
+    assert [line for line in said[2] if line not in of_jobs] == said[1]
     assert sum("left out" in line for line in said[1]) == 2  # once for each kind of features
     assert [row.shared for row in together.rows] == [False, True, True, True, True]
     starts = json.loads((together.rows[1].folders[0] / "environment.json").read_text())["starts"]
@@ -86,7 +89,7 @@ def test_seconds_of_runs_beside_others_are_left_out(shelf):
     made = make_table("table9", timed, [shelf], beside="panda", cohort="tiny", jobs=2)
     assert all(set(row.ours) == {"acc"} for row in made.rows)
     *_, page = write_table_files(made, shelf.folder.parent, command="dtcwsi bench table9")
-    assert "Seconds of runs that were trained beside others (--jobs) are left out." in page.read_text()
+    assert "trained beside others (--jobs) are left out; without --jobs, into a folder of its own" in page.read_text()
 
 
 def test_what_a_killed_process_leaves_is_trained_here(shelf):

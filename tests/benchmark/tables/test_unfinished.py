@@ -1,6 +1,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -91,5 +92,10 @@ def test_slides_that_were_refused_are_counted_named_and_no_success(quick, tmp_pa
     page = write_table_files(made, tmp_path, command="")[2].read_text()
     assert "11 of 12 slides used (1 refused), of 8 patients" in page
     assert f"Refused: {damaged.stem}: " in page
+    assert "more, with their reasons" not in page
+    use = replace(made.uses[0], refused={f"s{number:02}": "unread" for number in range(7)})
+    page = write_table_files(replace(made, uses=(use,)), tmp_path / "many", command="")[2].read_text()
+    assert page.count("Refused: s0") == 5
+    assert "Refused: 2 more, with their reasons in table9.json." in page
     told = json.loads((tmp_path / "table9.json").read_text())
     assert (told["slides"], told["labelled"], list(told["refused"])) == (11, 12, [damaged.stem])

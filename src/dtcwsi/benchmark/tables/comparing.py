@@ -7,13 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dtcwsi.metrics import METRICS, Difference, difference, holm
+from dtcwsi.metrics import FEW_PATIENTS, METRICS, Difference, difference, holm
 from dtcwsi.store.tables import read_rows
 
-__all__ = ["FEW_PATIENTS", "Compared", "compare_runs", "corrected"]
-
-FEW_PATIENTS = 20
-"""Below so many the draws are few different ones, and intervals too narrow."""
+__all__ = ["Compared", "compare_runs", "corrected"]
 
 _DRAWS = 5_000
 
@@ -32,6 +29,11 @@ class Compared:
     p: float
     p_holm: float
     patients: int
+
+    @property
+    def few(self) -> bool:
+        """Whether there are too few patients for an interval and a p."""
+        return self.patients < FEW_PATIENTS
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ def trained_ahead(
 
     Meanwhile `Shelf.train` waits for a run that is on its way. Processes share the threads of this one evenly, however
     few runs are left, as sums depend on them, and the GPUs in turns; each reads its own slides. If one is ended from
-    outside, the others end, and the runs that are left are trained in this process, with as many threads as they. When
+    outside, the others end, and the runs that are left are trained in this process, with as many threads as they. Every
+    run that comes to its end is told at once, from a thread of the pool. When
     the block is left, or this process ends, all end: what they have finished is kept, fold by fold.
     A script that asks for several needs its ``__main__`` guarded.
     """
@@ -64,6 +65,7 @@ def trained_ahead(
     given = (shelves, devices, threads, jobs, sys.orig_argv)
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=given)
     futures: dict[Path, Future[Trained]] = {}
+    counted = _Counted(tell, len(places))
 
     def end() -> None:
         ours = set(active_children()) - before
@@ -75,11 +77,13 @@ def trained_ahead(
 
     waiter = _Waiter(tell, end)
     torch.set_num_threads(threads)
+    tell(f"  {len(places)} runs to train or to go on with, {processes} at a time")
     try:
         for number, what, seed in runs:
             place = shelves[number].place(what, seed)
             if place not in futures:
                 futures[place] = pool.submit(_train, number, what, seed)
+                futures[place].add_done_callback(partial(counted, place.name))
             shelves[number].ahead[place] = partial(waiter, futures[place])
         yield
     finally:
@@ -88,6 +92,19 @@ def trained_ahead(
         end()
         for shelf in shelves:
             shelf.ahead.clear()
+
+
+class _Counted:
+    """Tells of every run that comes to its end, in whatever order."""
+
+    def __init__(self, tell: Callable[[str], None], of_all: int) -> None:
+        self._tell, self._of_all, self._ended = tell, of_all, 0
+
+    def __call__(self, name: str, future: "Future[Trained]") -> None:
+        """Count a run, unless its process was ended."""
+        if not future.cancelled() and future.exception() is None:
+            self._ended += 1
+            self._tell(f"  [{self._ended}/{self._of_all}] {name}")
 
 
 class _Waiter:

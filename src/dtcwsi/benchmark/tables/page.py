@@ -5,10 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dtcwsi.benchmark.tables.comparing import FEW_PATIENTS
 from dtcwsi.benchmark.tables.definitions import MEASURED, TIMED
 from dtcwsi.benchmark.tables.making import MadeTable
 from dtcwsi.benchmark.tables.rows import PROCESSES, MadeRow
+from dtcwsi.metrics import FEW_PATIENTS
 from dtcwsi.model_folder import package_versions
 from dtcwsi.store.atomic import write_json, write_text
 from dtcwsi.store.tables import csv_text
@@ -36,6 +36,7 @@ _WORDS = {
 }
 _DIGITS = {"tokens": 2, "mil_gib": 3, "full_gib": 1, "epoch_s": 2}
 _SIGNIFICANT = 6  # digits
+_REFUSED_SHOWN = 5
 _COMPARED = (
     "Compared: {metric} of all out-of-fold predictions together, not the mean over folds beside it, minus that of "
     "{reference} on the same slides, in points, with its 95 % interval, {drawn} drawn with replacement; p two-sided, "
@@ -50,7 +51,8 @@ def write_table_files(made: MadeTable, folder: Path, *, command: str) -> tuple[P
     One row for each row of the paper's table: its name, further columns, and for every metric ``paper_<metric>``,
     ``ours_<metric>`` and ``ours_<metric>_std``; ``ours_std`` is that of the first metric, ``runs`` names the run
     folders that ours come from, relative to ``folder``. Where rows are compared: ``reference``, ``difference_<metric>``
-    with ``_low`` and ``_high``, ``p_<metric>`` and ``p_holm_<metric>``, empty where a row could not be. The JSON alone
+    with ``_low`` and ``_high``, ``p_<metric>`` and ``p_holm_<metric>``, empty where a row could not be, or of fewer
+    than `FEW_PATIENTS` but the difference. ``n_folds`` are the folds behind a row, of all seeds. The JSON alone
     has ``samples``, the values behind a metric by fold and seed or by measuring process, and ``devices``.
     Returns: the three paths.
     """
@@ -60,6 +62,7 @@ def write_table_files(made: MadeTable, folder: Path, *, command: str) -> tuple[P
     facts = {name: value for name, value in asdict(made).items() if name not in ("table", "rows", "uses")}
     used = made.uses[0]
     facts |= {"slides": used.slides, "labelled": used.labelled, "patients": used.patients, "refused": made.refused}
+    facts |= {"mixed_patients": used.mixed}
     told = {**facts, "title": made.table.title, "remark": made.table.remark, "command": command}
     write_json(paths[1], {**told, "versions": package_versions(), "rows": rows})
     write_text(paths[2], _markdown(made, command))
@@ -80,7 +83,8 @@ def _plain(made: MadeTable, row: MadeRow) -> dict[str, Any]:
         metric: {which: _rounded(value) for which, value in values.items()} for metric, values in row.samples.items()
     }
     behind = {"devices": list(row.devices), "samples": samples}
-    return {**told, **_compared(made, row), "runs": list(row.runs), **searched, "failed": row.failed, **behind}
+    trained = {"runs": list(row.runs), "n_folds": row.n_folds, **searched, "failed": row.failed}
+    return {**told, **_compared(made, row), **trained, **behind}
 
 
 def _rounded(value: float) -> float:
@@ -93,10 +97,9 @@ def _compared(made: MadeTable, row: MadeRow) -> dict[str, Any]:
         return {}
     by, one = made.table.compared_by, row.compared
     names = (f"difference_{by}", f"difference_{by}_low", f"difference_{by}_high", f"p_{by}", f"p_holm_{by}")
-    figures = (
-        (None,) * 5 if one is None else tuple(round(x, 5) for x in (one.value, one.low, one.high, one.p, one.p_holm))
-    )
-    return {"reference": made.table.against.get(row.name), **dict(zip(names, figures, strict=True))}
+    known = () if one is None else (one.value,) if one.few else (one.value, one.low, one.high, one.p, one.p_holm)
+    figures = dict(zip(names, (round(figure, 5) for figure in known), strict=False))
+    return {"reference": made.table.against.get(row.name), **dict.fromkeys(names), **figures}
 
 
 def _columns(made: MadeTable, row: MadeRow) -> Mapping[str, str]:
@@ -140,6 +143,8 @@ def _against(made: MadeTable, row: MadeRow) -> list[str]:
     if row.compared is None:
         return ["reference" if row.name in made.table.against.values() else "-", "-"]
     one = row.compared
+    if one.few:
+        return [f"{one.value:+.1f}", "-"]
     return [f"{one.value:+.1f} [{one.low:+.1f}, {one.high:+.1f}]", f"{one.p_holm:.2g}" if one.p_holm < 1 else "1"]
 
 
@@ -168,10 +173,14 @@ def _about(made: MadeTable, command: str) -> list[str]:
         verb = "is" if len(made.pending) == 1 else "are"
         still = ", ".join(made.pending)
         told += ["", f"Unfinished: {len(made.pending)} of {len(made.rows)} rows {verb} to come: {still}."]
-    told += [line for slide, reason in made.refused.items() for line in ("", f"Refused: {slide}: {reason}.")]
+    told += _refused(made)
     told += ["", f"Measured: one slide of {made.measured}, medians of {PROCESSES} processes."] if made.measured else []
     if any(row.shared for row in made.rows) and not TIMED.isdisjoint(made.table.metrics):
-        told += ["", "Seconds of runs that were trained beside others (--jobs) are left out."]
+        told += [
+            "",
+            "Seconds of runs that were trained beside others (--jobs) are left out; without --jobs, into a folder of "
+            "its own, the table has them.",
+        ]
     elif "epoch_s" in made.table.metrics and any(
         row.runs and not row.failed and "epoch_s" not in row.ours for row in made.rows
     ):
@@ -182,10 +191,18 @@ def _about(made: MadeTable, command: str) -> list[str]:
         drawn = "patients" if once else "patients and trainings"
         compared = _COMPARED.format(metric=metric, reference=reference, drawn=drawn)
         told += ["", compared + (_ONCE if once else "")]
-    few = min((row.compared.patients for row in made.rows if row.compared), default=FEW_PATIENTS)
-    if few < FEW_PATIENTS:
-        told += ["", f"{few} patients are too few for intervals: these are too narrow, and nothing is told by them."]
+    few = min((row.compared.patients for row in made.rows if row.compared and row.compared.few), default=None)
+    if few is not None:
+        told += ["", f"{few} patients are too few for intervals, from {FEW_PATIENTS} on there are some."]
     return [*told, "", made.table.remark] if made.table.remark else told
+
+
+def _refused(made: MadeTable) -> list[str]:
+    """Give the first reasons; a cohort may have thousands."""
+    reasons = list(made.refused.items())
+    told = [line for slide, reason in reasons[:_REFUSED_SHOWN] for line in ("", f"Refused: {slide}: {reason}.")]
+    more = len(reasons) - _REFUSED_SHOWN
+    return [*told, "", f"Refused: {more:,} more, with their reasons in {made.name}.json."] if more > 0 else told
 
 
 def _folds(protocol: Mapping[str, Any]) -> str:

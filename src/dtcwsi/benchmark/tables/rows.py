@@ -25,7 +25,7 @@ __all__ = ["PROCESSES", "MadeRow", "measured_row", "trained_row", "with_speedups
 
 _Tell = Callable[[str], None]
 PROCESSES = 5  # that measure a row: one differs from the next by more than a process from itself
-_TOLD = ("slides_left_out", "mixed_patients", "fold_ends", "fold_failed")
+_TOLD = ("slides_left_out", "mixed_patients", "trial", "fold_ends", "fold_failed")
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class MadeRow:
     that their seconds are left out; ``searched`` says what a search found, fold by fold. ``ours`` is empty where
     nothing could be run; ``failed`` says why, or which folds are missing. ``compared`` sets it against the table's
     reference. ``samples`` are the values behind a metric by where they come from: folds and seeds, or the processes
-    that measured a slide. ``devices`` are those that trained; ``finished`` says how many folds there are, where some
-    are missing.
+    that measured a slide. ``devices`` are those that trained; ``n_folds`` are finished, of all seeds, and ``finished``
+    says of how many, where some are missing.
     """
 
     name: str
@@ -53,6 +53,7 @@ class MadeRow:
     compared: Compared | None = None
     samples: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     devices: tuple[str, ...] = ()
+    n_folds: int = 0
     finished: str = ""
 
 
@@ -83,6 +84,7 @@ def trained_row(row: MadeRow, metrics: Sequence[str], what: Configuration, shelf
         shared=len(alone) < len(records),
         searched=tuple(found for record in records for found in _found(record)),
         samples={metric: samples for metric, samples in told.items() if samples},
+        n_folds=sum(len(record.metrics["folds"]) for record in records),
         finished=_finished(records, shelf.protocol.seeds) if failed else "",
         devices=tuple(
             sorted({fold["device"] for one in alone for fold in one.metrics["folds"].values() if "device" in fold})

@@ -97,7 +97,8 @@ def _departs(model: str) -> dict[str, Any]:
 class CohortUse:
     """How many slides are trained on, of how many patients; slides that are not, by what became of them.
 
-    ``refused`` gives the reason of each slide that should have been used.
+    ``refused`` gives the reason of each slide that should have been used. ``mixed`` are patients with slides of several
+    classes.
     """
 
     slides: int
@@ -105,6 +106,7 @@ class CohortUse:
     refused: Mapping[str, str]
     no_tissue: int
     without_features: int
+    mixed: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> int:
@@ -119,7 +121,8 @@ class CohortUse:
         }
         told = ", ".join(f"{number} {what}" for what, number in lost.items() if number)
         of_all = f"{self.slides} of {self.labelled} slides used ({told})," if told else f"{self.slides} slides"
-        return f"{of_all} of {self.patients} patients"
+        of_several = f", {len(self.mixed)} of them with slides of several classes" if self.mixed else ""
+        return f"{of_all} of {self.patients} patients{of_several}"
 
 
 class Shelf:
@@ -164,7 +167,8 @@ class Shelf:
         """What became of the cohort's slides, as the last run found it, or before any as the files' headers tell."""
         cohort = self.cohort
         none, away = len(cohort.no_tissue), len(cohort.without_features)
-        return self._use or CohortUse(len(cohort.slides), len(set(cohort.patients)), cohort.refused, none, away)
+        mixed = cohort.patients_of_several_classes
+        return self._use or CohortUse(len(cohort.slides), len(set(cohort.patients)), cohort.refused, none, away, mixed)
 
     def place(self, what: Configuration, seed: int) -> Path:
         """Name the folder of a configuration's run."""
@@ -211,6 +215,7 @@ class Shelf:
             refused=lost["refused"],
             no_tissue=len(lost["no_tissue"]),
             without_features=len(lost["without_features"]),
+            mixed=self.cohort.patients_of_several_classes,
         )
         return record
 
