@@ -19,7 +19,8 @@ Made by `python benchmarks/search_page.py`. Five folds of the tissue cohort (60 
 disjoint pools), each model by its published recipe, at most 20 epochs, 10 trainings a fold: options are those of the
 least loss on the validation part of a fold, drawn by TPE, all ten at random here, and cut off by the median of the
 trials before them. The fold itself chooses nothing. Without: the same model, folds and seed with its defaults.
-Seed 0, commit 8c7292b, an AMD EPYC of two cores (without: of sixteen); options and budget are in each run's settings.
+Seed 0, commit 8c7292b, an AMD EPYC of two cores (abmil and clam-mb without a search: of sixteen); options and budget
+are in each run's settings.
 """
 
 

@@ -110,4 +110,5 @@ def test_few_patients_have_a_difference_and_no_interval(shelf, tmp_path):
     assert {told[name] for name in ("difference_auc_low", "difference_auc_high", "p_auc", "p_holm_auc")} == {None}
     page = paths[2].read_text()
     assert f"| {one.value:+.1f} | - |" in page
-    assert "8 patients are too few for intervals, from 20 on there are some." in page
+    assert "in points; 8 patients are too few for intervals, which are told from 20 on.\n" in page
+    assert "drawn with replacement" not in page

@@ -39,10 +39,13 @@ _SIGNIFICANT = 6  # digits
 _REFUSED_SHOWN = 5
 _COMPARED = (
     "Compared: {metric} of all out-of-fold predictions together, not the mean over folds beside it, minus that of "
-    "{reference} on the same slides, in points, with its 95 % interval, {drawn} drawn with replacement; p two-sided, "
-    "by Holm for all rows of the page."
+    "{reference} on the same slides, in points{interval}."
 )
-_ONCE = " Each was trained once: what training again would change is not in it."
+_INTERVAL = (
+    ", with its 95 % interval, {drawn} drawn with replacement; p two-sided, by Holm for all rows of the page{once}"
+)
+_ONCE = ". Each was trained once: what training again would change is not in it"
+_FEW = "; {patients} patients are too few for intervals, which are told from {least} on"
 
 
 def write_table_files(made: MadeTable, folder: Path, *, command: str) -> tuple[Path, ...]:
@@ -185,16 +188,20 @@ def _about(made: MadeTable, command: str) -> list[str]:
         row.runs and not row.failed and "epoch_s" not in row.ours for row in made.rows
     ):
         told += ["", "Runs of earlier versions have not taken down an epoch's seconds."]
-    if any(row.compared for row in made.rows):
-        once, metric = protocol["seeds"] == 1, _WORDS[made.table.compared_by].removesuffix(" (%)")
-        reference = made.table.reference if isinstance(made.table.reference, str) else "the reference"
-        drawn = "patients" if once else "patients and trainings"
-        compared = _COMPARED.format(metric=metric, reference=reference, drawn=drawn)
-        told += ["", compared + (_ONCE if once else "")]
-    few = min((row.compared.patients for row in made.rows if row.compared and row.compared.few), default=None)
-    if few is not None:
-        told += ["", f"{few} patients are too few for intervals, from {FEW_PATIENTS} on there are some."]
+    told += _how_compared(made)
     return [*told, "", made.table.remark] if made.table.remark else told
+
+
+def _how_compared(made: MadeTable) -> list[str]:
+    """Say what differences are of, if there are any: rows of a table have the same slides."""
+    one = next((row.compared for row in made.rows if row.compared), None)
+    if one is None:
+        return []
+    once, metric = made.protocol["seeds"] == 1, _WORDS[made.table.compared_by].removesuffix(" (%)")
+    reference = made.table.reference if isinstance(made.table.reference, str) else "the reference"
+    sure = _INTERVAL.format(drawn="patients" if once else "patients and trainings", once=_ONCE if once else "")
+    few = _FEW.format(patients=one.patients, least=FEW_PATIENTS)
+    return ["", _COMPARED.format(metric=metric, reference=reference, interval=few if one.few else sure)]
 
 
 def _refused(made: MadeTable) -> list[str]:
