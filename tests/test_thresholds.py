@@ -39,18 +39,29 @@ def test_decisions_count_what_the_threshold_finds_and_leaves():
     assert values == pytest.approx({"sensitivity": 2 / 3, "specificity": 4 / 5, "ppv": 2 / 3, "npv": 4 / 5})
     exact = binomtest(4, 5).proportion_ci(0.95, method="exact")
     assert told["own"]["specificity"]["interval_95"] == pytest.approx(list(exact))
-    assert told["never"]["ppv"] == {"value": None, "interval_95": [None, None]}
+    assert told["never"]["ppv"] == {"value": None, "patients": 0, "interval_95": [None, None]}
 
 
-def test_intervals_are_of_patients_and_doubt_what_is_always_right():
+def test_intervals_count_patients_and_doubt_what_is_always_right():
     labels = np.array([1, 1, 1, 1, 1, 1, 0, 0, 0, 0])
-    sure = np.array([0.9, 0.9, 0.8, 0.7, 0.6, 0.2, 0.1, 0.1, 0.3, 0.2])
+    sure = np.array([0.9, 0.2, 0.8, 0.2, 0.6, 0.2, 0.1, 0.1, 0.3, 0.2])
     probabilities = np.stack([1 - sure, sure], axis=1)
     patients = ["a", "a", "b", "b", "c", "c", "d", "d", "e", "f"]
     (told,) = decisions({"half": 0.5}, labels, probabilities, patients).values()
-    assert told["specificity"]["value"] == 1
+    assert (told["specificity"]["value"], told["specificity"]["patients"]) == (1, 3)
     assert told["specificity"]["interval_95"] == pytest.approx([0.025 ** (1 / 3), 1])  # of d, e and f
     low, high = told["sensitivity"]["interval_95"]
-    assert (low, high) == (0.5, 1.0)  # c alone, and c never
+    assert (told["sensitivity"]["value"], told["sensitivity"]["patients"]) == (0.5, 3)
+    assert low == pytest.approx(1 - high)  # though each patient has one right and one wrong
+    assert binomtest(1, 3).proportion_ci(0.95, method="exact").low < low < 0.2
     never = decisions({"never": 1.1}, labels, probabilities, patients)["never"]["sensitivity"]
     assert never["interval_95"] == pytest.approx([0, 1 - 0.025 ** (1 / 3)])
+
+
+@given(st.integers(1, 30), st.data())
+def test_intervals_of_patients_of_one_slide_are_the_exact_ones(slides, data):
+    hits = data.draw(st.integers(0, slides))
+    labels, sure = np.ones(slides, np.int64), np.where(np.arange(slides) < hits, 0.9, 0.1)
+    told = decisions({"half": 0.5}, labels, np.stack([1 - sure, sure], axis=1), [f"p{one}" for one in range(slides)])
+    exact = binomtest(hits, slides).proportion_ci(0.95, method="exact")
+    assert told["half"]["sensitivity"]["interval_95"] == pytest.approx(list(exact))

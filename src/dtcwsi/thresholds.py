@@ -1,14 +1,12 @@
 """Decisions between two classes at thresholds that one set of slides chose and others keep."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import beta
 
-from dtcwsi.metrics import Labels, Metric, Values, interval
+from dtcwsi.metrics import Labels, Values
 
 __all__ = ["THRESHOLDS", "chosen_thresholds", "decisions"]
 
@@ -46,71 +44,38 @@ def decisions(
 ) -> dict[str, dict[str, Any]]:
     """Score decisions at each threshold: sensitivity, specificity and predictive values, with 95 % intervals.
 
-    Where every patient counts once an interval is exact; where some count several times patients are drawn with
-    replacement, unless all slides that count are right or all wrong, which draws cannot doubt: then it is exact, of as
-    many as there are patients. A value is None where nothing is to be divided by.
+    Intervals are exact, of as many cases as there are patients behind a share, however many slides they have: wider
+    than need be where a patient's slides are not alike. A value is None where nothing is to be divided by.
     Source: Clopper and Pearson 1934, "The Use of Confidence or Fiducial Limits Illustrated in the Case of the
-    Binomial".
+    Binomial"; for a number of cases that is not that of slides Korn and Graubard 1998, "Confidence Intervals for
+    Proportions with Small Expected Number of Positive Counts Estimated from Survey Data".
     """
     told: dict[str, dict[str, Any]] = {}
     for name, threshold in thresholds.items():
-        decided = np.eye(2)[(probabilities[:, 1] >= threshold).astype(np.int64)]
+        decided = (probabilities[:, 1] >= threshold).astype(np.int64)
         told[name] = {"threshold": threshold}
-        for what, share in _OF_DECISIONS.items():
-            asked, right = share.counted(labels, decided)
-            owners, hits, all_asked = len(set(np.asarray(patients)[asked])), int(right.sum()), int(asked.sum())
-            if hits in (0, all_asked) or owners == all_asked:
-                ends = _exact(min(hits, owners), owners)
-            else:
-                ends = interval(share.metric, labels, decided, patients)
-            value = hits / all_asked if all_asked else np.nan
-            told[name][what] = {"value": _known(value), "interval_95": [_known(end) for end in ends]}
+        for what, (of_decided, positive) in _OF_DECISIONS.items():
+            asked = (decided if of_decided else labels) == positive
+            right, owners = (decided == labels)[asked], len(set(np.asarray(patients)[asked]))
+            value = float(right.mean()) if owners else None
+            told[name][what] = {"value": value, "patients": owners, "interval_95": _exact(value, owners)}
     return told
 
 
-def _exact(hits: int, of_all: int) -> tuple[float, float]:
-    """95 % interval of a share; NaN of nothing."""
-    if not of_all:
-        return np.nan, np.nan
-    low, high = binomtest(hits, of_all).proportion_ci(0.95, method="exact")
-    return float(low), float(high)
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
-@dataclass(frozen=True)
-class _Share:
-    """What is right among slides of a class, or, if ``of_decided``, among those that were decided to be of it."""
-
-    text: str
-    of_decided: bool
-    positive: bool
-
-    def counted(self, labels: Labels, decided: Values) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Mark the slides that count, and those of them that are right."""
-        decision = decided.argmax(axis=1)
-        asked = (decision if self.of_decided else labels) == self.positive
-        return asked, asked & (decision == labels)
-
-    @property
-    def metric(self) -> Metric:
-        """The share as a metric of decisions in the place of probabilities."""
-
-        def of_draws(labels: Labels, decided: Values, weights: Values) -> Values:
-            asked, right = self.counted(labels, decided)
-            counted = weights[:, asked].sum(axis=1)
-            shares: Values = np.full(len(weights), np.nan)
-            np.divide(weights[:, right].sum(axis=1), counted, out=shares, where=counted > 0)
-            return shares
-
-        return Metric(self.text, of_draws)
+def _exact(share: float | None, cases: int) -> list[float | None]:
+    """95 % interval of a share of so many cases; None of nothing."""
+    if share is None:
+        return [None, None]
+    hits = share * cases
+    low = beta.ppf(0.025, hits, cases - hits + 1) if share > 0 else 0.0
+    high = beta.ppf(0.975, hits + 1, cases - hits) if share < 1 else 1.0
+    return [float(low), float(high)]
 
 
 _OF_DECISIONS = {
-    "sensitivity": _Share("share of the second class that is found", of_decided=False, positive=True),
-    "specificity": _Share("share of the first class that is left", of_decided=False, positive=False),
-    "ppv": _Share("share of the second class among what is found", of_decided=True, positive=True),
-    "npv": _Share("share of the first class among what is left", of_decided=True, positive=False),
+    "sensitivity": (False, True),
+    "specificity": (False, False),
+    "ppv": (True, True),
+    "npv": (True, False),
 }
+"""Shares of what is right: whether among what was decided to be of a class, and whether that is the second class."""

@@ -113,6 +113,11 @@ def test_an_image_that_cannot_be_right_is_refused_and_the_rest_written(run, tmp_
     assert out.read_text().splitlines()[1:] == ["a,a,benign,radboud,0,negative"]
     told = json.loads(run("cohort", "panda", table, "--out", out, "--json").out)
     assert list(told["refused"]) == ["b"]
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "slides" / "b.tiff").touch()
+    done = run("cohort", "panda", table, "--slides", tmp_path / "slides", "--out", out)
+    assert done.status == 2
+    assert "no slide with a file belongs to panda: 1 refused, such as 'b' (" in done.err
     table.write_text("image_id,data_provider,isup_grade,gleason_score\nb,radboud,7,3+4\n")
     done = run("cohort", "panda", table, "--out", out)
     assert done.status == 2

@@ -44,6 +44,15 @@ def test_an_image_without_a_grade_is_refused_and_the_others_stay(panda, grade):
     assert judged.refused == {"b": f"{path} row 3 has isup_grade {grade!r}; expected 0 to 5: correct the row"}
 
 
+def test_rows_without_an_image_are_refused_one_by_one(panda):
+    path = panda(("a", "radboud", "0", "negative"), ("", "radboud", "1", "3+3"), ("", "radboud", "2", "3+4"))
+    judged = judge(path)
+    assert list(judged.rows) == ["a"]
+    assert judged.refused == {
+        f"row {number}": f"{path} row {number} has no image_id: fill it in or take the row out" for number in (3, 4)
+    }
+
+
 def test_tables_of_the_gdc_are_refused(manifest, slide):
     with pytest.raises(CohortError, match=r"is a GDC manifest; expected for panda: PANDA's train.csv; leave it out"):
         judge(manifest(slide("05-4244")))

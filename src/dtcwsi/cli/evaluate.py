@@ -96,8 +96,8 @@ def _external(run: Path, features: Path, labels: Path, *, as_json: bool) -> int:
 
 
 def _tell_warnings(warnings: list[str]) -> None:
-    """Say the first of those that differ."""
-    different = list(dict.fromkeys(warnings))
+    """Say the first of those that differ; names of other slides, which were told, come last."""
+    different = sorted(dict.fromkeys(warnings), key=lambda warning: "holds features of" in warning)
     for warning in different[:_WARNINGS_SHOWN]:
         say(f"warning: {warning}")
     if len(different) > _WARNINGS_SHOWN:
@@ -148,7 +148,9 @@ def _tell_renamed(trained: "Run", cohort: "Cohort", labels: Path) -> None:
     renamed = {
         header.slide_id: header.recorded_id
         for header in cohort.headers
-        if header.recorded_id not in (None, header.slide_id) and header.recorded_id in trained.trained_on
+        if header.recorded_id not in (None, header.slide_id)
+        and header.recorded_id in trained.trained_on
+        and trained.another_slide(header) is None
     }
     if renamed:
         pairs = some(f"{name} is {recorded}" for name, recorded in renamed.items())
@@ -168,8 +170,13 @@ def _scored(
     truth = np.array([trained.class_names.index(slide.label) for slide in slides], np.int64)
     probabilities = np.stack([found[slide.slide_id].probabilities for slide in slides])
     patients = [slide.patient_id for slide in slides]
-    if len(set(patients)) < FEW_PATIENTS:
-        say(f"{count(len(set(patients)), 'patient')} are few: intervals by drawing them are too narrow")
+    of_class = {
+        name: len({slide.patient_id for slide in slides if slide.label == name}) for name in trained.class_names
+    }
+    few = {name: number for name, number in of_class.items() if 0 < number < FEW_PATIENTS}
+    if few:
+        told = ", ".join(f"{number} of class {name}" for name, number in few.items())
+        say(f"few patients ({told}): intervals of metrics, which draw them, are too narrow")
     metrics = {
         name: {
             "mean": None,
@@ -179,10 +186,11 @@ def _scored(
         }
         for name, metric in metrics_for(trained.class_names).items()
     }
+    scored = {"metrics": metrics, "patients": of_class}
     if not thresholds:
-        return {"metrics": metrics}
+        return scored
     decided = decisions(thresholds, truth, probabilities, patients)
-    return {"metrics": metrics, "positive": trained.class_names[1], "decisions": decided}
+    return {**scored, "positive": trained.class_names[1], "decisions": decided}
 
 
 def _print(metrics: dict[str, Any], *, as_json: bool) -> None:

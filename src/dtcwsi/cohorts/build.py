@@ -143,6 +143,8 @@ def _check_any(definition: CohortDefinition, judged: Judged, files: FilesOnDisk)
     if not judged.rows:
         raise CohortError(_why_none(definition, judged))
     if files.looked and not files.ids & judged.rows.keys():
+        if files.ids & judged.refused.keys():
+            raise CohortError(_why_none(definition, judged))
         raise CohortError(
             f"none of the {len(judged.rows)} slides of {definition.name}, such as {next(iter(judged.rows))!r}, has a "
             f"slide or feature file; got {len(files.ids)} named otherwise, such as {min(files.ids, default='')!r}; "
@@ -155,6 +157,7 @@ def _why_none(definition: CohortDefinition, judged: Judged) -> str:
     expected = f"expected slides of {' and '.join(one.label for one in definition.classes)}"
     if judged.refused:
         slide, why = next(iter(judged.refused.items()))
+        found = f"no slide with a file belongs to {definition.name}" if judged.rows else found
         return f"{found}: {len(judged.refused)} refused, such as {slide!r} ({why})"
     if judged.left_out:
         reason, slides = next(iter(_by_reason(judged.left_out).items()))

@@ -112,3 +112,8 @@ def test_few_patients_have_a_difference_and_no_interval(shelf, tmp_path):
     assert f"| {one.value:+.1f} | - |" in page
     assert "in points; 8 patients are too few for intervals, which are told from 20 on.\n" in page
     assert "drawn with replacement" not in page
+    assert told["compared_patients"] == 8
+    enough = replace(made.rows[2], compared=replace(one, patients=20))
+    both = replace(made, rows=(*made.rows[:2], enough))
+    page = write_table_files(both, tmp_path, command="")[2].read_text()
+    assert "8 patients are too few for intervals, which are told from 20 on, with its 95 % interval" in page

@@ -88,8 +88,8 @@ def trained_ahead(
         yield
     finally:
         torch.set_num_threads(all_threads)
-        pool.shutdown(wait=False, cancel_futures=True)
         end()
+        pool.shutdown(cancel_futures=True)  # waits for the thread that tells
         for shelf in shelves:
             shelf.ahead.clear()
 
@@ -104,7 +104,8 @@ class _Counted:
         """Count a run, unless its process was ended."""
         if not future.cancelled() and future.exception() is None:
             self._ended += 1
-            self._tell(f"  [{self._ended}/{self._of_all}] {name}")
+            why = " failed" if isinstance(future.result()[0], DtcwsiError) else ""
+            self._tell(f"  [{self._ended}/{self._of_all}] {name}{why}")
 
 
 class _Waiter:

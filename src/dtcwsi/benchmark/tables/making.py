@@ -61,8 +61,9 @@ def make_table(
 
     ``shelves`` hold the runs on each kind of features; a row of a kind that is not there is not run. A row that fails
     is told and does not end the others. Tables that measure do so with one slide of ``patches`` on ``device``.
-    ``jobs`` runs are trained at a time, see `trained_ahead`; slides are measured when all are trained.
-    Rows whose runs are finished come first; ``on_row`` gets the table with all of these, then after every further row.
+    ``jobs`` runs are trained at a time, see `trained_ahead`, and ``tell`` hears of them from another thread; slides are
+    measured when all are trained. Rows whose runs are finished come first; ``on_row`` gets the table with all of these,
+    then after every further row.
     """
     making = _Making(name, table, shelves, beside, cohort, patches, device, tell)
     finished = [row for row in making.to_do if making.shelf_of(row).holds(table.rows[row])]

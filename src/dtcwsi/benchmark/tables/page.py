@@ -55,8 +55,9 @@ def write_table_files(made: MadeTable, folder: Path, *, command: str) -> tuple[P
     ``ours_<metric>`` and ``ours_<metric>_std``; ``ours_std`` is that of the first metric, ``runs`` names the run
     folders that ours come from, relative to ``folder``. Where rows are compared: ``reference``, ``difference_<metric>``
     with ``_low`` and ``_high``, ``p_<metric>`` and ``p_holm_<metric>``, empty where a row could not be, or of fewer
-    than `FEW_PATIENTS` but the difference. ``n_folds`` are the folds behind a row, of all seeds. The JSON alone
-    has ``samples``, the values behind a metric by fold and seed or by measuring process, and ``devices``.
+    than `FEW_PATIENTS` ``compared_patients`` but the difference. ``n_folds`` are the folds behind a row, of all seeds.
+    The JSON alone has ``samples``, the values behind a metric by fold and seed or by measuring process, and
+    ``devices``.
     Returns: the three paths.
     """
     rows = [_plain(made, row) for row in made.rows]
@@ -65,7 +66,7 @@ def write_table_files(made: MadeTable, folder: Path, *, command: str) -> tuple[P
     facts = {name: value for name, value in asdict(made).items() if name not in ("table", "rows", "uses")}
     used = made.uses[0]
     facts |= {"slides": used.slides, "labelled": used.labelled, "patients": used.patients, "refused": made.refused}
-    facts |= {"mixed_patients": used.mixed}
+    facts |= {"mixed_patients": sorted({patient for use in made.uses for patient in use.mixed})}
     told = {**facts, "title": made.table.title, "remark": made.table.remark, "command": command}
     write_json(paths[1], {**told, "versions": package_versions(), "rows": rows})
     write_text(paths[2], _markdown(made, command))
@@ -99,9 +100,17 @@ def _compared(made: MadeTable, row: MadeRow) -> dict[str, Any]:
     if not made.table.against:
         return {}
     by, one = made.table.compared_by, row.compared
-    names = (f"difference_{by}", f"difference_{by}_low", f"difference_{by}_high", f"p_{by}", f"p_holm_{by}")
-    known = () if one is None else (one.value,) if one.few else (one.value, one.low, one.high, one.p, one.p_holm)
-    figures = dict(zip(names, (round(figure, 5) for figure in known), strict=False))
+    names = (
+        "compared_patients",
+        f"difference_{by}",
+        f"difference_{by}_low",
+        f"difference_{by}_high",
+        f"p_{by}",
+        f"p_holm_{by}",
+    )
+    known = [] if one is None else [one.patients, one.value, one.low, one.high, one.p, one.p_holm]
+    told = known[:2] if one is not None and one.few else known
+    figures = dict(zip(names, (round(figure, 5) for figure in told), strict=False))
     return {"reference": made.table.against.get(row.name), **dict.fromkeys(names), **figures}
 
 
@@ -193,15 +202,17 @@ def _about(made: MadeTable, command: str) -> list[str]:
 
 
 def _how_compared(made: MadeTable) -> list[str]:
-    """Say what differences are of, if there are any: rows of a table have the same slides."""
-    one = next((row.compared for row in made.rows if row.compared), None)
-    if one is None:
+    """Say what differences are of, if there are any; rows of other features may be of other patients."""
+    all_of_them = [row.compared for row in made.rows if row.compared]
+    if not all_of_them:
         return []
+    few = [one.patients for one in all_of_them if one.few]
     once, metric = made.protocol["seeds"] == 1, _WORDS[made.table.compared_by].removesuffix(" (%)")
     reference = made.table.reference if isinstance(made.table.reference, str) else "the reference"
     sure = _INTERVAL.format(drawn="patients" if once else "patients and trainings", once=_ONCE if once else "")
-    few = _FEW.format(patients=one.patients, least=FEW_PATIENTS)
-    return ["", _COMPARED.format(metric=metric, reference=reference, interval=few if one.few else sure)]
+    told = _FEW.format(patients=min(few), least=FEW_PATIENTS) if few else ""
+    told += sure if len(few) < len(all_of_them) else ""
+    return ["", _COMPARED.format(metric=metric, reference=reference, interval=told)]
 
 
 def _refused(made: MadeTable) -> list[str]:

@@ -215,7 +215,7 @@ class Shelf:
             refused=lost["refused"],
             no_tissue=len(lost["no_tissue"]),
             without_features=len(lost["without_features"]),
-            mixed=self.cohort.patients_of_several_classes,
+            mixed=self.cohort.without(lost["refused"]).patients_of_several_classes,
         )
         return record
 
