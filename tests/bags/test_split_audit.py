@@ -4,19 +4,30 @@ from dtcwsi.bags.near_duplicates import NearDuplicate
 from dtcwsi.bags.split_audit import audit_splits
 from dtcwsi.bags.split_files import Partition, Splits
 
+OWNERS = {slide: f"patient {slide}" for slide in "abcdefghijklmnopqrstuvwxyz"}
+
 
 def partition(name="one", *, train=(), val=(), test=(), chosen=True):
     return Partition(name, {"train": tuple(train), "val": tuple(val), "test": tuple(test)}, chosen)
 
 
 def told(*partitions, patients=None, labels=None, alike=()):
-    audit = audit_splits(Splits(partitions, patients or {}, labels or {}), alike)
+    audit = audit_splits(Splits(partitions, patients or OWNERS, labels or {}), alike)
     return [(finding.kind, finding.what) for finding in audit.findings]
 
 
 def test_a_clean_split_has_no_finding():
     labels = {slide: "xy"[number % 2] for number, slide in enumerate("abcdef")}
     assert told(partition(train="abcd", val="", test="ef"), labels=labels) == []
+
+
+def test_slides_without_patients_are_noted():
+    labels = {slide: "xy"[number % 2] for number, slide in enumerate("abcdef")}
+    (found,) = told(partition(train="abcd", val="", test="ef"), labels=labels, patients={"a": "a"})
+    assert found == (
+        "note",
+        "no patient is told: every slide counts as one of its own, and patients in two parts are not seen",
+    )
 
 
 def test_a_slide_in_two_parts_leaks():
@@ -38,7 +49,7 @@ def test_patients_of_barcodes_leak_without_a_table():
 
 def test_near_duplicates_leak_across_parts_only():
     within, across = NearDuplicate("a", "b", 0.9), NearDuplicate("c", "a", 1.0)
-    audit = audit_splits(Splits((partition(train="ab", test="c"),), {}, {}), [within, across])
+    audit = audit_splits(Splits((partition(train="ab", test="c"),), OWNERS, {}), [within, across])
     assert [(f.kind, f.what, f.names) for f in audit.findings] == [
         ("leak", "1 pair of near-duplicate slides, one in train and one in test", ("c = a (100%)",))
     ]

@@ -70,3 +70,30 @@ def test_patients_of_the_labels_table_win_over_slides_that_a_run_took_for_patien
     labels.write_text("slide_id,label\ns1,x\ns2,y\ns3,x\ns4,y\n")  # no patients: the run's stay
     (tmp_path / "folds.csv").write_text("\n".join(["slide_id,patient_id,label,fold", "s1,p,x,0", "s3,p,x,1"]) + "\n")
     assert status_of(["audit-splits", str(tmp_path), "--labels", str(labels)]) == 1
+
+
+def test_labels_of_other_slides_end_with_2_and_slides_without_a_row_are_named(split, tmp_path, capsys):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("slide_id,label,patient_id\nother,x,p\n")
+    assert status_of(["audit-splits", str(split), "--labels", str(labels)]) == 2
+    assert "none of the 4 slides of the splits, such as 's1', has a row in" in capsys.readouterr().err
+    labels.write_text("slide_id,label,patient_id\ns1,x,p\ns2,y,q\ns3,x,r\n")
+    assert status_of(["audit-splits", str(split), "--labels", str(labels)]) == 0
+    told = capsys.readouterr().out
+    assert "no row in the labels, and so no patient: 1 slide: s4" in told
+    assert "no leak found among the others" in told
+    assert "no patient is told" not in told
+    assert status_of(["audit-splits", str(split), "--labels", str(labels), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["without_label"] == ["s4"]
+
+
+def test_splits_that_know_no_patient_say_so(split, capsys):
+    assert status_of(["audit-splits", str(split)]) == 0
+    assert "NOTE all partitions: no patient is told: every slide counts as one of its own" in capsys.readouterr().out
+
+
+def test_a_slide_in_two_parts_of_a_table_of_parts_is_a_leak(tmp_path, capsys):
+    split = tmp_path / "split.csv"
+    split.write_text("slide_id,part\ns1,train\ns2,val\ns3,test\ns1,test\n")
+    assert status_of(["audit-splits", str(split)]) == 1
+    assert f"LEAK {split}: 1 slide in both train and test: s1" in capsys.readouterr().out

@@ -226,6 +226,25 @@ def test_evaluate_prints_what_is_known_in_the_order_of_train(run, cohort, traine
         assert ("folds" in " ".join(header), metrics) == (False, names)
 
 
+def test_evaluate_names_slides_whose_labels_are_not_the_runs(run, cohort, trained, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("slide_id,label\ns00,b\ns01,b\n")
+    done = run("evaluate", trained, "--features", cohort / "features", "--labels", labels)
+    assert "1 of 2 slides that" in done.err
+    assert f"has another label in {labels} than there (s00 is 'b', there 'a')" in done.err
+
+
+def test_evaluate_says_once_why_slides_cannot_be_scored(run, cohort, trained, tmp_path):
+    options = another_cohort(cohort, tmp_path)
+    shutil.rmtree(tmp_path / "other")
+    (tmp_path / "other").mkdir()
+    for number in range(20):
+        write_bag(tmp_path / "other" / f"x{number:02d}.h5", np.zeros((3, 9)))
+    done = run("evaluate", trained, *options)
+    assert done.err.count("features have width 9") == 1
+    assert "error: 20 slides (x00, x01, x02, x03, x04 ...): features have width 9" in done.err
+
+
 def test_evaluate_refuses_a_class_the_run_does_not_know(run, cohort, trained, tmp_path):
     labels = tmp_path / "labels.csv"
     labels.write_text("slide_id,label\ns00,a\ns01,c\n")

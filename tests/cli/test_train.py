@@ -1,9 +1,11 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 
@@ -113,6 +115,15 @@ def test_a_damaged_feature_file_is_left_out_and_the_rest_is_trained(run, cohort,
     assert done.status == 1
     assert "s03.h5 is not a whole HDF5 file" in done.err
     assert len((tmp_path / "run/predictions.csv").read_text().splitlines()) == 20
+
+
+def test_a_file_that_records_another_slide_is_told(run, cohort, tmp_path):
+    features = shutil.copytree(cohort / "features", tmp_path / "features")
+    with h5py.File(features / "s03.h5", "r+") as file:
+        file.attrs["slide_id"] = "s05"
+    options = ("--labels", cohort / "labels.csv", "--epochs", "1", "--folds", "2", "--model", "mean")
+    done = run("train", "--features", features, *options, "--out", tmp_path / "run")
+    assert "1 feature file records another slide than its name, which counts: s03 records s05" in done.err
 
 
 def test_features_of_another_width_are_one_line_and_mixed_patients_another(run, cohort, tmp_path):

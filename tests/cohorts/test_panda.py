@@ -38,7 +38,7 @@ def test_an_image_in_two_rows_is_doubled_and_with_two_grades_refused(panda):
 
 @pytest.mark.parametrize("grade", ["6", "", "-1", "benign"])
 def test_an_image_without_a_grade_is_refused_and_the_others_stay(panda, grade):
-    path = panda(("a", "radboud", "0", "negative"), ("b", "radboud", grade, "x"))
+    path = panda(("a", "radboud", "0.0", "negative"), ("b", "radboud", grade, "x"))
     judged = judge(path)
     assert list(judged.rows) == ["a"]
     assert judged.refused == {"b": f"{path} row 3 has isup_grade {grade!r}; expected 0 to 5: correct the row"}

@@ -2,7 +2,9 @@ import json
 
 import pytest
 
+from dtcwsi.cohorts.definitions import cohort_definition
 from dtcwsi.cohorts.tables import read_source_tables
+from dtcwsi.cohorts.tcga import judge_tcga
 from dtcwsi.errors import CohortError
 
 
@@ -171,15 +173,18 @@ def test_cbioportals_acronym_is_the_project(written):
     assert read_source_tables([path]).projects == {"TCGA-05-4244": "TCGA-LUAD"}
 
 
-def test_tables_that_disagree_on_a_project_are_refused(clinical, sample_sheet, slide):
+def test_cases_of_several_projects_are_torn(clinical, sample_sheet, slide):
     paths = [
-        sample_sheet((slide("05-4244"), "TCGA-LUAD")),
+        sample_sheet((slide("05-4244"), "TCGA-LUAD"), (slide("18-3406"), "TCGA-LUSC")),
         clinical(("TCGA-05-4244", "TCGA-LUSC", "'--")),
     ]
-    with pytest.raises(
-        CohortError, match=r"TCGA-05-4244 is of project TCGA-LUAD in .*sheet.tsv and of TCGA-LUSC in .*clinical.tsv"
-    ):
-        _ = read_source_tables(paths).projects
+    tables = read_source_tables(paths)
+    assert tables.torn == {
+        "TCGA-05-4244": f"case TCGA-05-4244 is of project TCGA-LUAD in {paths[0]} and of TCGA-LUSC in {paths[1]}; "
+        "expected one project a case: correct the rows"
+    }
+    judged = judge_tcga(cohort_definition("tcga-nsclc"), tables, ())
+    assert (list(judged.rows), list(judged.refused)) == ([slide("18-3406")], [slide("05-4244")])
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,19 @@ def test_the_store_of_another_search_is_told(needle_cohort, tmp_path, search):
     shutil.copytree(tmp_path / "one" / "fold1", record.folder / "fold1", ignore=shutil.ignore_patterns("fold.json"))
     again = told_by(cohort, record.folder, Search(search.space, 2))
     assert "holds a search of other settings; delete it" in again.failed_folds[1]
+
+
+def test_a_store_that_is_none_is_told_and_the_other_folds_are_trained(needle_cohort, tmp_path, search):
+    cohort = needle_cohort(slides=16)
+    record = told_by(cohort, tmp_path / "run", Search(search.space, 2))
+    shutil.rmtree(record.folder / "fold1")
+    (record.folder / "fold1").mkdir()
+    (record.folder / "fold1" / "search.db").write_bytes(b"junk" * 1000)
+    again = told_by(cohort, record.folder, Search(search.space, 2))
+    store = record.folder / "fold1" / "search.db"
+    assert again.failed_folds == {
+        1: f"{store} is no store of a search (file is not a database); delete it, and the fold is searched anew"
+    }
     with pytest.raises(UsageError, match="changed: search"):
         told_by(cohort, record.folder, search)
 

@@ -82,6 +82,12 @@ class Cohort:
         return tuple(patient for patient, labels in classes.items() if len(labels) > 1)
 
     @property
+    def renamed(self) -> dict[str, str]:
+        """The slide that a file records, by its name, where that is another."""
+        recorded = {header.slide_id: header.recorded_id for header in self.headers}
+        return {name: str(other) for name, other in recorded.items() if other not in (None, name)}
+
+    @property
     def sites(self) -> tuple[str, ...]:
         """The slides' sites.  Raises: CohortError if one is unknown."""
         unknown = [slide.slide_id for slide in self.slides if slide.site is None]
@@ -294,6 +300,7 @@ class _Kind:
     encoder_digest: str | None
     patch_size_px: int | None
     patch_spacing_um: float | None
+    scale: str | None
 
     def differences(self, common: "_Kind", who: str = "most") -> str:
         """Name what is otherwise than in others."""
@@ -307,17 +314,19 @@ _KIND_WORDS = {
     "encoder_digest": "weights",
     "patch_size_px": "patch side in px",
     "patch_spacing_um": "um/px of patches",
+    "scale": "scale",
 }
 
 
 def _kind(header: FeaturesHeader) -> _Kind:
-    return _Kind(header.dim, header.encoder, header.encoder_digest, header.patch_size_px, header.patch_spacing_um)
+    names = (name for name in _KIND_WORDS if name != "scale")
+    return _Kind(**{name: getattr(header, name) for name in names}, scale=header.recorded_scale)
 
 
 def _most_common_kind(headers: dict[str, FeaturesHeader]) -> tuple[_Kind, dict[str, str]]:
     counts = Counter(_kind(header) for header in headers.values())
     if not counts:
-        return _Kind(0, None, None, None, None), {}
+        return _Kind(0, None, None, None, None, None), {}
     (common, most), *others = counts.most_common()
     if others and others[0][1] > most / 2:  # nobody knows which was meant
         other, number = others[0]

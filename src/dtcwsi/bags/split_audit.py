@@ -57,12 +57,12 @@ def audit_splits(splits: Splits, alike: Iterable[NearDuplicate] = ()) -> Audit:
     Leaks: a slide or a patient in two parts, near-duplicate slides (``alike``) in two parts. Warnings: a part that is
     empty, a class that the test or the training lacks or that leans by more than 10 points (chi-square p < 0.01),
     slides tested in several partitions, sites that tell the label (Cramer's V, corrected for its bias, of 0.3 or more;
-    sites are those told, or of TCGA barcodes). Notes: partitions without a validation part, slides never tested, test
-    slides of sites that were trained on.
+    sites are those told, or of TCGA barcodes). Notes: that no patient is told, partitions without a validation part,
+    slides never tested, test slides of sites that were trained on.
     """
     alike = tuple(alike)
     findings = [finding for one in splits.partitions for finding in _of_one(splits, one, alike)]
-    findings += [*_of_all(splits), *_of_sites(splits)]
+    findings += [*_of_patients(splits), *_of_all(splits), *_of_sites(splits)]
     order = ("leak", "warning", "note")
     counts = tuple(_counted(splits, one, part) for one in splits.partitions for part in PARTS)
     return Audit(tuple(sorted(findings, key=lambda finding: order.index(finding.kind))), counts)
@@ -133,6 +133,12 @@ def _balance(splits: Splits, one: Partition) -> Iterator[Finding]:
     if leaning > _LEANS and chi2_contingency(table).pvalue < _UNLIKELY:
         what = f"class {classes[lean]!r} is {shares[0, lean]:.0%} of train and {shares[1, lean]:.0%} of test"
         yield Finding("warning", one.name, what)
+
+
+def _of_patients(splits: Splits) -> Iterator[Finding]:
+    if all(splits.patient(slide) == slide for slide in splits.slides):
+        what = "no patient is told: every slide counts as one of its own, and patients in two parts are not seen"
+        yield Finding("note", "all partitions", what)
 
 
 def _of_all(splits: Splits) -> Iterator[Finding]:

@@ -177,7 +177,8 @@ def _check_enough_groups(labels: Sequence[str], groups: Sequence[str], folds: in
         if count < folds:
             raise CohortError(
                 f"class {label!r} has {count} {what}{'s' * (count != 1)}; expected at least {folds}, one for each "
-                f"fold; {'use fewer folds or ' * (count > 1)}add slides of other {what}s"
+                f"fold; {'use fewer folds, ' * (count > 1)}{'group by patient, ' * (what == 'site')}add slides of "
+                f"other {what}s, or take the class out"
             )
 
 

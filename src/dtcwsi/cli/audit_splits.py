@@ -10,6 +10,7 @@ import typer
 from dtcwsi.cli.console import Progress, count, print_json, print_table, some
 from dtcwsi.cli.labels import tell_overlooked
 from dtcwsi.cli.options import Json
+from dtcwsi.errors import CohortError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,10 +43,11 @@ def run(
     from dtcwsi.bags.split_audit import audit_splits
     from dtcwsi.bags.split_files import read_splits
 
-    found = read_splits(splits)
+    found, unknown = read_splits(splits), list[str]()
     if labels is not None:
         table = read_labels(labels)
         tell_overlooked(labels)
+        unknown = _without_row(found, labels, {row.slide_id for row in table})
         patients = {slide: slide for slide in found.slides} | _told(found.patients)
         patients |= _told({row.slide_id: row.patient_id for row in table})
         classes = {row.slide_id: row.label for row in table}
@@ -53,8 +55,19 @@ def run(
         found = replace(found, patients=patients, labels=classes | found.labels, sites=sites)
     not_compared: list[str] = []
     audit = audit_splits(found, _alike(found, features, not_compared) if features is not None else ())
-    _tell(audit, not_compared, as_json=as_json)
+    _tell(audit, not_compared, unknown, as_json=as_json)
     return 1 if audit.leaks else 0
+
+
+def _without_row(splits: "Splits", labels: Path, known: set[str]) -> list[str]:
+    """List the slides that a labels table lacks.  Raises: CohortError if it has none of them."""
+    unknown = [slide for slide in splits.slides if slide not in known]
+    if len(unknown) == len(splits.slides):
+        raise CohortError(
+            f"none of the {len(unknown)} slides of the splits, such as {unknown[0] if unknown else ''!r}, has a row in "
+            f"{labels}, which has such as {min(known)!r}; expected the same ids: mend one of the files"
+        )
+    return unknown
 
 
 def _told(patients: Mapping[str, str]) -> dict[str, str]:
@@ -96,9 +109,10 @@ def _sketches(files: dict[str, Path], not_compared: list[str]) -> "Iterator[tupl
             yield slide, sketch
 
 
-def _tell(audit: "Audit", not_compared: list[str], *, as_json: bool) -> None:
+def _tell(audit: "Audit", not_compared: list[str], unknown: list[str], *, as_json: bool) -> None:
     if as_json:
-        print_json({"leaks": len(audit.leaks), **asdict(audit), "not_compared": not_compared})
+        told = {"not_compared": not_compared, "without_label": unknown}
+        print_json({"leaks": len(audit.leaks), **asdict(audit), **told})
         return
     classes = list(dict.fromkeys(name for part in audit.counts for name in part.classes))
     rows = [
@@ -109,7 +123,9 @@ def _tell(audit: "Audit", not_compared: list[str], *, as_json: bool) -> None:
     for finding in audit.findings:
         names = f": {some(finding.names)}" if finding.names else ""
         print(f"{finding.kind.upper()} {finding.where}: {finding.what}{names}")
+    if unknown:
+        print(f"no row in the labels, and so no patient: {count(len(unknown), 'slide')}: {some(unknown)}")
     if not_compared:
         print(f"not compared by features: {count(len(not_compared), 'slide')}: {some(not_compared)}")
     if not audit.leaks:
-        print("no leak found" + (" among the others" if not_compared else ""))
+        print("no leak found" + (" among the others" if not_compared or unknown else ""))

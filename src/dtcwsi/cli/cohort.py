@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+_REFUSED_SHOWN = 10
+
 
 def run(
     name: Annotated[
@@ -147,7 +149,10 @@ def _tell(cohort: "BuiltCohort", out: Path) -> None:
     _tell_slides("unlabelled", cohort.unlabelled, " on disk that no table names")
     for reason, slides in cohort.left_out.items():
         _tell_slides("left out", slides, f", {reason}")
-    _tell_slides("refused", (f"{slide} ({why})" for slide, why in cohort.refused.items()), "")
+    for slide, why in list(cohort.refused.items())[:_REFUSED_SHOWN]:
+        print(f"refused: {slide}: {why}")
+    if len(cohort.refused) > _REFUSED_SHOWN:
+        print(f"refused: {len(cohort.refused) - _REFUSED_SHOWN} more, which --json lists")
     for warning in cohort.warnings:
         print(f"WARNING {warning}")
     patients = len({row.patient_id for row in cohort.rows})

@@ -77,8 +77,7 @@ def _external(run: Path, features: Path, labels: Path, *, as_json: bool) -> int:
             found[header.slide_id] = predict_file(judges_of(trained, header)[0], header.path)
         except DtcwsiError as error:
             failed[header.slide_id] = str(error)
-    for slide_id, reason in failed.items():
-        complain(f"{slide_id}: {reason}")
+    _tell_failed(failed)
     left_out = {"without_features": cohort.without_features, "no_tissue": cohort.no_tissue}
     for why, slides in left_out.items():
         if slides:
@@ -93,6 +92,15 @@ def _external(run: Path, features: Path, labels: Path, *, as_json: bool) -> int:
         say(f"{run} is of a version that chose no thresholds; train it anew for decisions at thresholds")
     _print({**_scored(trained, cohort, found, thresholds), **told}, as_json=as_json)
     return 1 if failed else 0
+
+
+def _tell_failed(failed: dict[str, str]) -> None:
+    """Say every reason once."""
+    slides_of: dict[str, list[str]] = {}
+    for slide_id, reason in failed.items():
+        slides_of.setdefault(reason, []).append(slide_id)
+    for reason, slides in slides_of.items():
+        complain(f"{slides[0] if len(slides) == 1 else f'{len(slides):,} slides ({some(slides)})'}: {reason}")
 
 
 def _tell_warnings(warnings: list[str]) -> None:
@@ -134,6 +142,13 @@ def _tell_of_training(trained: "Run", cohort: "Cohort", labels: Path) -> None:
             f"({some(known)}); these figures are too good: take the slides out, or evaluate the whole run"
         )
     _tell_renamed(trained, cohort, labels)
+    pairs = [(slide, trained.labels[slide.slide_id]) for slide in cohort.slides if slide.slide_id in trained.labels]
+    other = [f"{slide.slide_id} is {slide.label!r}, there {known!r}" for slide, known in pairs if slide.label != known]
+    if other:
+        say(
+            f"warning: {len(other)} of {count(len(pairs), 'slide')} that {trained.folder} knows "
+            f"{'has' if len(other) == 1 else 'have'} another label in {labels} than there ({some(other, 2)})"
+        )
     patients = {trained.patients[slide_id] for slide_id in seen - set(slides) if slide_id in trained.patients}
     shared = sorted(patients & set(cohort.patients))
     if shared:

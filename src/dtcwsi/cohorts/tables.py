@@ -77,16 +77,29 @@ class SourceTables:
 
     @property
     def projects(self) -> dict[str, str]:
-        """The project of every case that has one.  Raises: CohortError if two rows disagree."""
-        told: dict[str, CaseFact] = {}
-        for fact in self.cases:
-            if fact.project and told.setdefault(fact.case, fact).project != fact.project:
-                first = told[fact.case]
-                raise CohortError(
-                    f"case {fact.case} is of project {first.project} in {first.table} and of {fact.project} in "
-                    f"{fact.table}; expected one project a case: correct or leave out one of the tables"
+        """The project of every case that has one, the first of several."""
+        return {case: facts[0].project for case, facts in self._facts_of_projects.items()}
+
+    @property
+    def torn(self) -> dict[str, str]:
+        """Cases of several projects, with the sentence that says so."""
+        told = {}
+        for case, (first, *others) in self._facts_of_projects.items():
+            other = next((fact for fact in others if fact.project != first.project), None)
+            if other is not None:
+                told[case] = (
+                    f"case {case} is of project {first.project} in {first.table} and of {other.project} in "
+                    f"{other.table}; expected one project a case: correct the rows"
                 )
-        return {case: fact.project for case, fact in told.items()}
+        return told
+
+    @property
+    def _facts_of_projects(self) -> dict[str, list[CaseFact]]:
+        facts: dict[str, list[CaseFact]] = {}
+        for fact in self.cases:
+            if fact.project:
+                facts.setdefault(fact.case, []).append(fact)
+        return facts
 
     @property
     def diagnoses(self) -> dict[str, tuple[str, ...]]:
@@ -185,10 +198,17 @@ def _cbioportal(path: Path, table: Table, kind: str) -> SourceTables:
 
 def _panda(path: Path, table: Table, kind: str) -> SourceTables:
     images = tuple(
-        GradedImage(row["image_id"], row["data_provider"], row["isup_grade"], row["gleason_score"], path, number)
+        GradedImage(
+            row["image_id"], row["data_provider"], _whole(row["isup_grade"]), row["gleason_score"], path, number
+        )
         for number, row in table.rows
     )
     return SourceTables({path: kind}, images=images)
+
+
+def _whole(cell: str) -> str:
+    """Take a whole number as pandas writes a column with gaps: 2.0 is 2."""
+    return cell.removesuffix(".0")
 
 
 def _column(table: Table, names: tuple[str, ...]) -> str:

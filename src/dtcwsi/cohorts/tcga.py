@@ -32,18 +32,19 @@ def judge_tcga(
     """Judge the slides that manifests and sample sheets list, and those on disk whose case a table names.
 
     Only primary tumours (sample 01) and diagnostic slides (DX) are taken; with ``frozen`` frozen sections too. Where a
-    cohort goes by diagnosis, a case with another one, or with those of several classes, is left out.
-    Raises: CohortError if the tables are PANDA's, contradict themselves, or none tells what the classes go by.
+    cohort goes by diagnosis, a case with another one, or with those of several classes, is left out. A slide whose case
+    is of several projects is refused.
+    Raises: CohortError if the tables are PANDA's, or none tells what the classes go by.
     """
     check_kinds(tables.kinds, _KINDS, definition.name)
     listed, no_slides = _listed(tables)
     slides = sorted({*listed, *on_disk})
-    projects, diagnoses = tables.projects, tables.diagnoses
+    projects, diagnoses, torn = tables.projects, tables.diagnoses, tables.torn
     named = {*projects, *diagnoses}
     _check_told(definition, tables, len(slides), told=bool(projects if definition.told_by == "project" else diagnoses))
     rows: dict[str, CohortRow] = {}
     left_out = {name: f"no slide image ({PurePath(name).suffix or 'no suffix'})" for name in no_slides}
-    unlabelled = []
+    unlabelled, refused = [], {}
     for slide in slides:
         code = barcode_of(slide)
         if slide not in listed and (code is None or code.patient not in named):
@@ -52,12 +53,15 @@ def judge_tcga(
         if code is None:
             left_out[slide] = "no TCGA barcode in the name"
             continue
+        if code.patient in torn:
+            refused[slide] = torn[code.patient]
+            continue
         verdict = _verdict(definition, code, projects.get(code.patient, ""), diagnoses.get(code.patient, ()), frozen)
         if verdict.found is None:
             left_out[slide] = verdict.reason
         else:
             rows[slide] = CohortRow(slide, code.patient, verdict.found.label, code.site)
-    return Judged(rows, left_out, tuple(unlabelled), dict(_doubled(listed)))
+    return Judged(rows, left_out, tuple(unlabelled), dict(_doubled(listed)), refused)
 
 
 def _listed(tables: SourceTables) -> tuple[dict[str, list[ListedFile]], list[str]]:

@@ -238,6 +238,19 @@ def _try(
         tell(f"{name}: validation loss {losses[0]:.4f}")
 
 
+def _opened(store: Path, address: str) -> "optuna.storages.RDBStorage":
+    """Open a fold's store.  Raises: UsageError if the file is none."""
+    import optuna
+    from sqlalchemy.exc import DatabaseError
+
+    try:
+        return optuna.storages.RDBStorage(address)
+    except DatabaseError as error:
+        raise UsageError(
+            f"{store} is no store of a search ({error.orig}); delete it, and the fold is searched anew"
+        ) from error
+
+
 @contextmanager
 def _study(
     plan: TrainingPlan, search: Search, fold: int, store: Path
@@ -248,7 +261,7 @@ def _study(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     store.parent.mkdir(parents=True, exist_ok=True)
     name = str(store).replace("{", "{{").replace("}", "}}")  # optuna fills braces in
-    storage = optuna.storages.RDBStorage(f"sqlite:///{name}")
+    storage = _opened(store, f"sqlite:///{name}")
     warm_up = plan.recipe.epochs // 2
     pruner = optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED_TRIALS, n_warmup_steps=warm_up)
     try:

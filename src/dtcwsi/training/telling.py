@@ -24,8 +24,8 @@ __all__ = [
 class TrainingEvent:
     """Something worth telling while folds are trained.
 
-    ``kind`` is slides_left_out, mixed_patients, fold_begins, trial, pretrained, epoch, fold_ends, fold_kept (finished
-    earlier) or fold_failed.
+    ``kind`` is slides_left_out, renamed, mixed_patients, fold_begins, trial, pretrained, epoch, fold_ends, fold_kept
+    (finished earlier) or fold_failed.
     """
 
     kind: str
@@ -41,6 +41,12 @@ def tell_of_slides(cohort: Cohort, choice: FoldChoice, tell: Tell) -> None:
     """Say which slides take no part, and which patients are of several classes."""
     for sentence in left_out_sentences(cohort):
         tell(TrainingEvent("slides_left_out", sentence))
+    if cohort.renamed:
+        pairs = [f"{name} records {recorded}" for name, recorded in cohort.renamed.items()]
+        many = len(pairs) > 1
+        files = f"{len(pairs)} feature files record" if many else "1 feature file records"
+        told = f"{files} another slide than {'their' if many else 'its'} name, which counts: {some(pairs)}"
+        tell(TrainingEvent("renamed", told))
     mixed = cohort.patients_of_several_classes
     if mixed:
         owners = f"{len(mixed)} patient{'s have' if len(mixed) > 1 else ' has'}"
