@@ -179,12 +179,14 @@ def test_cases_of_several_projects_are_torn(clinical, sample_sheet, slide):
         clinical(("TCGA-05-4244", "TCGA-LUSC", "'--")),
     ]
     tables = read_source_tables(paths)
-    assert tables.torn == {
+    assert tables.torn(["TCGA-LUSC"]) == {
         "TCGA-05-4244": f"case TCGA-05-4244 is of project TCGA-LUAD in {paths[0]} and of TCGA-LUSC in {paths[1]}; "
         "expected one project a case: correct the rows"
     }
     judged = judge_tcga(cohort_definition("tcga-nsclc"), tables, ())
     assert (list(judged.rows), list(judged.refused)) == ([slide("18-3406")], [slide("05-4244")])
+    elsewhere = judge_tcga(cohort_definition("tcga-rcc"), tables, ())
+    assert (list(elsewhere.left_out), elsewhere.refused) == ([slide("05-4244"), slide("18-3406")], {})
 
 
 @pytest.mark.parametrize(

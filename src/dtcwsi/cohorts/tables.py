@@ -6,7 +6,7 @@ GDC API's guide, plain until 2024 and dotted since; docs.cbioportal.org/file-for
 the Kaggle competition prostate-cancer-grade-assessment.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,13 +80,12 @@ class SourceTables:
         """The project of every case that has one, the first of several."""
         return {case: facts[0].project for case, facts in self._facts_of_projects.items()}
 
-    @property
-    def torn(self) -> dict[str, str]:
-        """Cases of several projects, with the sentence that says so."""
+    def torn(self, among: Collection[str]) -> dict[str, str]:
+        """Give cases of several projects, one of ``among`` or more, with the sentence that says so."""
         told = {}
         for case, (first, *others) in self._facts_of_projects.items():
             other = next((fact for fact in others if fact.project != first.project), None)
-            if other is not None:
+            if other is not None and not {first.project, *(fact.project for fact in others)}.isdisjoint(among):
                 told[case] = (
                     f"case {case} is of project {first.project} in {first.table} and of {other.project} in "
                     f"{other.table}; expected one project a case: correct the rows"

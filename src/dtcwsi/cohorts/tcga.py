@@ -39,7 +39,7 @@ def judge_tcga(
     check_kinds(tables.kinds, _KINDS, definition.name)
     listed, no_slides = _listed(tables)
     slides = sorted({*listed, *on_disk})
-    projects, diagnoses, torn = tables.projects, tables.diagnoses, tables.torn
+    projects, diagnoses, torn = tables.projects, tables.diagnoses, tables.torn(definition.projects)
     named = {*projects, *diagnoses}
     _check_told(definition, tables, len(slides), told=bool(projects if definition.told_by == "project" else diagnoses))
     rows: dict[str, CohortRow] = {}
