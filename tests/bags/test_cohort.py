@@ -136,7 +136,7 @@ def test_features_of_two_kinds_of_which_neither_is_rare_are_refused_at_once(tabl
         read_cohort(table("slide_id,label\na,x\nb,y\nc,x\nd,y\ne,x\n"), folder)
 
 
-def test_the_scale_that_other_tools_note_with_coordinates_counts(table, features):
+def test_the_magnification_that_trident_notes_with_coordinates_counts(table, features):
     for slide, magnification in zip("abc", (20, 20, 10), strict=True):
         folder = features(slide)
         with h5py.File(folder / f"{slide}.h5", "r+") as file:
@@ -144,10 +144,7 @@ def test_the_scale_that_other_tools_note_with_coordinates_counts(table, features
                 file["coords"] = np.zeros((len(file["features"]), 2))
             file["coords"].attrs["target_magnification"] = magnification
     cohort = read_cohort(table("slide_id,label\na,x\nb,y\nc,x\n"), folder)
-    assert cohort.refused == {
-        "c": "other features than most (scale target_magnification 10, most have target_magnification 20); extract "
-        "again"
-    }
+    assert cohort.refused == {"c": "other features than most (magnification 10, most have 20); extract again"}
 
 
 def test_files_that_record_another_slide_than_their_name_are_known(table, features):

@@ -300,7 +300,7 @@ class _Kind:
     encoder_digest: str | None
     patch_size_px: int | None
     patch_spacing_um: float | None
-    scale: str | None
+    magnification: str | float | None
 
     def differences(self, common: "_Kind", who: str = "most") -> str:
         """Name what is otherwise than in others."""
@@ -314,13 +314,12 @@ _KIND_WORDS = {
     "encoder_digest": "weights",
     "patch_size_px": "patch side in px",
     "patch_spacing_um": "um/px of patches",
-    "scale": "scale",
+    "magnification": "magnification",
 }
 
 
 def _kind(header: FeaturesHeader) -> _Kind:
-    names = (name for name in _KIND_WORDS if name != "scale")
-    return _Kind(**{name: getattr(header, name) for name in names}, scale=header.recorded_scale)
+    return _Kind(**{name: getattr(header, name) for name in _KIND_WORDS})
 
 
 def _most_common_kind(headers: dict[str, FeaturesHeader]) -> tuple[_Kind, dict[str, str]]:

@@ -27,7 +27,6 @@ _MADE_BY = (
 MADE_BY_IF_ASKED = ("tissue_source", "region_classes", "quality", "stain")
 """Named in files that used them, and in no other."""
 
-_NOTED = ("target_magnification", "patch_level", "patch_size")
 _CHECKSUM = "crc32"
 
 __all__ = [
@@ -53,7 +52,8 @@ class FeaturesHeader:
     ``tissue_source`` is ``outlines`` if a file gave the tissue, ``region_classes`` (JSON) which part of it,
     ``quality`` (JSON) which patches were good enough, ``stain`` (JSON) to what they were normalised; None where nothing
     was. ``slide_fingerprint`` is the checksum of the slide's file, None in the files of other tools.
-    ``recorded_scale`` is what other tools note with coordinates: TRIDENT's magnification, CLAM's level and patch side.
+    ``magnification`` is the one that TRIDENT notes with coordinates; CLAM's level and patch side are not looked at, as
+    they follow the slide where scanners differ.
     """
 
     slide_id: str
@@ -73,7 +73,7 @@ class FeaturesHeader:
     stain: str | None = None
     recorded_id: str | None = None
     slide_fingerprint: str | None = None
-    recorded_scale: str | None = None
+    magnification: str | float | None = None
 
     @property
     def made_by(self) -> dict[str, str | int | float | None]:
@@ -175,14 +175,9 @@ def read_header(path: Path) -> FeaturesHeader:
         made = {name: _plain(file.attrs[name]) for name in (*_MADE_BY, *MADE_BY_IF_ASKED) if name in file.attrs}
         made |= {"recorded_id": file.attrs.get("slide_id"), "slide_fingerprint": file.attrs.get("slide_fingerprint")}
         size, has_coords = rows.shape[-2:], "coords" in file
-        made["recorded_scale"] = _scale(file["coords"].attrs) if has_coords else None
+        noted = file["coords"].attrs.get("target_magnification") if has_coords else None
+        made["magnification"] = None if noted is None else _plain(noted)
         return FeaturesHeader(path.stem, path, int(size[0]), int(size[1]), has_coords, **made)
-
-
-def _scale(noted: h5py.AttributeManager) -> str | None:
-    """Write down what other tools note of the patches' scale."""
-    there = {name: _plain(noted[name]) for name in _NOTED if name in noted}
-    return ", ".join(f"{name} {value}" for name, value in there.items()) or None
 
 
 def read_features(path: Path) -> Features:
