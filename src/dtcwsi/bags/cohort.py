@@ -300,7 +300,7 @@ class _Kind:
     encoder_digest: str | None
     patch_size_px: int | None
     patch_spacing_um: float | None
-    magnification: str | float | None
+    magnification: str | int | float | None
 
     def differences(self, common: "_Kind", who: str = "most") -> str:
         """Name what is otherwise than in others."""

@@ -73,7 +73,7 @@ class FeaturesHeader:
     stain: str | None = None
     recorded_id: str | None = None
     slide_fingerprint: str | None = None
-    magnification: str | float | None = None
+    magnification: str | int | float | None = None
 
     @property
     def made_by(self) -> dict[str, str | int | float | None]:
