@@ -49,7 +49,7 @@ def test_intervals_count_patients_and_doubt_what_is_always_right():
     patients = ["a", "a", "b", "b", "c", "c", "d", "d", "e", "f"]
     (told,) = decisions({"half": 0.5}, labels, probabilities, patients).values()
     assert (told["specificity"]["value"], told["specificity"]["patients"]) == (1, 3)
-    assert told["specificity"]["interval_95"] == pytest.approx([0.025 ** (1 / 3), 1])  # of d, e and f
+    assert told["specificity"]["interval_95"] == pytest.approx([0.025 ** (6 / 16), 1])  # d, e, f: (2 + 1 + 1)^2 / 6
     low, high = told["sensitivity"]["interval_95"]
     assert (told["sensitivity"]["value"], told["sensitivity"]["patients"]) == (0.5, 3)
     assert low == pytest.approx(1 - high)  # though each patient has one right and one wrong

@@ -44,11 +44,12 @@ def decisions(
 ) -> dict[str, dict[str, Any]]:
     """Score decisions at each threshold: sensitivity, specificity and predictive values, with 95 % intervals.
 
-    Intervals are exact, of as many cases as there are patients behind a share, however many slides they have: wider
-    than need be where a patient's slides are not alike. A value is None where nothing is to be divided by.
+    Intervals are those of Clopper and Pearson with Kish's effective number of cases, which is that of patients where
+    all have as many slides, and less where some have more: wider than need be where a patient's slides are not alike. A
+    value is None where nothing is to be divided by.
     Source: Clopper and Pearson 1934, "The Use of Confidence or Fiducial Limits Illustrated in the Case of the
-    Binomial"; for a number of cases that is not that of slides Korn and Graubard 1998, "Confidence Intervals for
-    Proportions with Small Expected Number of Positive Counts Estimated from Survey Data".
+    Binomial"; Kish 1965, "Survey Sampling"; for cases that are not slides Korn and Graubard 1998, "Confidence Intervals
+    for Proportions with Small Expected Number of Positive Counts Estimated from Survey Data".
     """
     told: dict[str, dict[str, Any]] = {}
     for name, threshold in thresholds.items():
@@ -56,13 +57,14 @@ def decisions(
         told[name] = {"threshold": threshold}
         for what, (of_decided, positive) in _OF_DECISIONS.items():
             asked = (decided if of_decided else labels) == positive
-            right, owners = (decided == labels)[asked], len(set(np.asarray(patients)[asked]))
-            value = float(right.mean()) if owners else None
-            told[name][what] = {"value": value, "patients": owners, "interval_95": _exact(value, owners)}
+            right, slides_of = (decided == labels)[asked], np.unique(np.asarray(patients)[asked], return_counts=True)[1]
+            value = float(right.mean()) if len(slides_of) else None
+            cases = slides_of.sum() ** 2 / (slides_of**2).sum() if len(slides_of) else 0.0
+            told[name][what] = {"value": value, "patients": len(slides_of), "interval_95": _exact(value, cases)}
     return told
 
 
-def _exact(share: float | None, cases: int) -> list[float | None]:
+def _exact(share: float | None, cases: float) -> list[float | None]:
     """95 % interval of a share of so many cases; None of nothing."""
     if share is None:
         return [None, None]

@@ -137,18 +137,19 @@ def test_features_of_two_kinds_of_which_neither_is_rare_are_refused_at_once(tabl
 
 
 def test_the_magnification_that_trident_notes_with_coordinates_counts(table, features):
-    for slide, magnification in zip("abc", (20, 20, 10), strict=True):
+    for slide, magnification in zip("abcdef", (20, b"20", 10, "None", np.nan, None), strict=True):
         folder = features(slide)
         with h5py.File(folder / f"{slide}.h5", "r+") as file:
             if "coords" not in file:
                 file["coords"] = np.zeros((len(file["features"]), 2))
-            file["coords"].attrs["target_magnification"] = magnification
-    cohort = read_cohort(table("slide_id,label\na,x\nb,y\nc,x\n"), folder)
-    assert cohort.refused == {"c": "other features than most (magnification 10, most have 20); extract again"}
+            if magnification is not None:
+                file["coords"].attrs["target_magnification"] = magnification
+    cohort = read_cohort(table("slide_id,label\na,x\nb,y\nc,x\nd,y\ne,x\nf,y\n"), folder)
+    assert cohort.refused == {"c": "other features than most (magnification 10.0, most have 20.0)"}
 
 
 def test_files_that_record_another_slide_than_their_name_are_known(table, features):
-    for slide, recorded in zip("abc", ("a", "b", "d"), strict=True):
+    for slide, recorded in zip("abc", ("a", np.bytes_(b"b"), "d"), strict=True):
         folder = features(slide)
         with h5py.File(folder / f"{slide}.h5", "r+") as file:
             file.attrs["slide_id"] = recorded

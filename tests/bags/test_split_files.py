@@ -83,6 +83,11 @@ def test_patients_follow_from_barcodes_where_nothing_is_told(written):
         ("slide_id,label\n1,2\n", "has the columns slide_id, label; expected slide_id,part"),
         ("slide_id,part\n1,tset\n", "row 2 has the part 'tset'; expected train, val or test"),
         ("slide_id,fold\n1,0\n1,1\n", "lists slide '1' more than once"),
+        ("slide_id,fold,part\n1,0,train\n1,1,test\n", "lists slide '1' more than once"),
+        (
+            "slide_id,patient_id,part\n1,p,train\n1,q,test\n",
+            "row 3 gives slide '1' the patient_id 'q', another row 'p'",
+        ),
         ("train,val,test\nTrue,False,False\n", "has True and False but no column of slides"),
         ("slide_id,part\n", "has a header and no row"),
         ("", "is empty"),

@@ -33,7 +33,7 @@ def test_the_smoke_demo_makes_all_it_promises_and_resumes(tmp_path, capsys):
 
 def test_what_cannot_end_well_is_refused_before_anything_is_drawn(tmp_path, capsys):
     assert status_of(["demo", "--slides", "4", "--out", str(tmp_path / "few")]) == 2
-    assert "use fewer folds or add slides" in capsys.readouterr().err
+    assert "use fewer folds, add slides of other patients" in capsys.readouterr().err
     assert not (tmp_path / "few").exists()
     other = tmp_path / "other"
     other.mkdir()

@@ -80,7 +80,7 @@ def test_labels_of_other_slides_end_with_2_and_slides_without_a_row_are_named(sp
     labels.write_text("slide_id,label,patient_id\ns1,x,p\ns2,y,q\ns3,x,r\n")
     assert status_of(["audit-splits", str(split), "--labels", str(labels)]) == 0
     told = capsys.readouterr().out
-    assert "no row in the labels, and so no patient: 1 slide: s4" in told
+    assert "no row in the labels and no patient told: 1 slide: s4" in told
     assert "no leak found among the others" in told
     assert "no patient is told" not in told
     assert status_of(["audit-splits", str(split), "--labels", str(labels), "--json"]) == 0

@@ -49,7 +49,7 @@ def test_rows_without_an_image_are_refused_one_by_one(panda):
     judged = judge(path)
     assert list(judged.rows) == ["a"]
     assert judged.refused == {
-        f"row {number}": f"{path} row {number} has no image_id: fill it in or take the row out" for number in (3, 4)
+        f"{path} row {number}": "no image_id: fill it in or take the row out" for number in (3, 4)
     }
 
 

@@ -163,8 +163,8 @@ def overlooked_columns(path: str | Path) -> dict[str, str]:
 def read_cohort(labels: str | Path, features: str | Path) -> Cohort:
     """Join a labels table with a folder of feature files by slide id.
 
-    Files of another width, encoder or patch size than most are refused; slides without patches are set apart. Numbers
-    are not loaded here, so that NaN shows only later.
+    Files of another width, encoder, patch size or magnification than most are refused; slides without patches are set
+    apart. Numbers are not loaded here, so that NaN shows only later.
     Raises: CohortError if the table cannot be used or no slide is left; UsageError if the folder cannot.
     """
     table = {slide.slide_id: slide for slide in read_labels(labels)}
@@ -300,7 +300,7 @@ class _Kind:
     encoder_digest: str | None
     patch_size_px: int | None
     patch_spacing_um: float | None
-    magnification: str | int | float | None
+    magnification: float | None
 
     def differences(self, common: "_Kind", who: str = "most") -> str:
         """Name what is otherwise than in others."""
@@ -322,8 +322,16 @@ def _kind(header: FeaturesHeader) -> _Kind:
     return _Kind(**{name: getattr(header, name) for name in _KIND_WORDS})
 
 
+def _filled(kinds: dict[str, _Kind]) -> dict[str, _Kind]:
+    """Take files that note no magnification for those that note the most frequent one."""
+    noted = Counter(kind.magnification for kind in kinds.values() if kind.magnification is not None)
+    most = noted.most_common(1)[0][0] if noted else None
+    return {slide: kind if kind.magnification else replace(kind, magnification=most) for slide, kind in kinds.items()}
+
+
 def _most_common_kind(headers: dict[str, FeaturesHeader]) -> tuple[_Kind, dict[str, str]]:
-    counts = Counter(_kind(header) for header in headers.values())
+    kinds = _filled({slide: _kind(header) for slide, header in headers.items()})
+    counts = Counter(kinds.values())
     if not counts:
         return _Kind(0, None, None, None, None, None), {}
     (common, most), *others = counts.most_common()
@@ -334,9 +342,10 @@ def _most_common_kind(headers: dict[str, FeaturesHeader]) -> tuple[_Kind, dict[s
             f"({other.differences(common, 'those')}); expected one kind: keep each in a folder of its own and name one"
         )
     refused = {
-        slide: f"other features than most ({_kind(header).differences(common)}); extract again"
-        for slide, header in headers.items()
-        if _kind(header) != common
+        slide: f"other features than most ({kind.differences(common)})"
+        + ("; extract again" if headers[slide].encoder else "")
+        for slide, kind in kinds.items()
+        if kind != common
     }
     return common, refused
 

@@ -125,7 +125,7 @@ def _read_file(path: Path) -> Splits:
         return Splits((_of_clam(path, table),), {}, {})
     if "slide_id" not in columns:
         raise CohortError(f"{path} has the columns {', '.join(columns)}; expected {_EXPECTED}")
-    if "part" not in columns:  # a slide in two parts is a leak, for an audit to tell
+    if "part" not in columns or "fold" in columns:  # a slide in two parts is a leak, for an audit to tell
         _check_once(path, table)
     numbered = [column for column in columns if column.startswith("fold_") and column[5:].isdecimal()]
     if "part" in columns:
@@ -156,11 +156,15 @@ def _label_column(columns: list[str], numbered: list[str]) -> str | None:
 
 
 def _column(table: Table, column: str | None) -> dict[str, str]:
-    return (
-        {}
-        if column is None
-        else {row["slide_id"]: row[column] for _, row in table.rows if row[column].lower() not in ("", "nan")}
-    )
+    """Give what a column tells of slides.  Raises: CohortError if it tells two things of one."""
+    told: dict[str, str] = {}
+    for number, row in table.rows if column is not None else ():
+        slide, value = row["slide_id"], row[str(column)]
+        if value.lower() not in ("", "nan") and told.setdefault(slide, value) != value:
+            raise CohortError(
+                f"row {number} gives slide {slide!r} the {column} {value!r}, another row {told[slide]!r}; correct one"
+            )
+    return told
 
 
 def _of_parts(name: str, path: Path, table: Table, column: str) -> Partition:

@@ -60,8 +60,11 @@ def run(
 
 
 def _without_row(splits: "Splits", labels: Path, known: set[str]) -> list[str]:
-    """List the slides that a labels table lacks.  Raises: CohortError if it has none of them."""
-    unknown = [slide for slide in splits.slides if slide not in known]
+    """List the slides of which neither a labels table nor the splits tell a patient.
+
+    Raises: CohortError if these are all.
+    """
+    unknown = [slide for slide in splits.slides if slide not in known and splits.patient(slide) == slide]
     if len(unknown) == len(splits.slides):
         raise CohortError(
             f"none of the {len(unknown)} slides of the splits, such as {unknown[0] if unknown else ''!r}, has a row in "
@@ -124,7 +127,7 @@ def _tell(audit: "Audit", not_compared: list[str], unknown: list[str], *, as_jso
         names = f": {some(finding.names)}" if finding.names else ""
         print(f"{finding.kind.upper()} {finding.where}: {finding.what}{names}")
     if unknown:
-        print(f"no row in the labels, and so no patient: {count(len(unknown), 'slide')}: {some(unknown)}")
+        print(f"no row in the labels and no patient told: {count(len(unknown), 'slide')}: {some(unknown)}")
     if not_compared:
         print(f"not compared by features: {count(len(not_compared), 'slide')}: {some(not_compared)}")
     if not audit.leaks:

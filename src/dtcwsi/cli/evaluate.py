@@ -142,7 +142,8 @@ def _tell_of_training(trained: "Run", cohort: "Cohort", labels: Path) -> None:
             f"({some(known)}); these figures are too good: take the slides out, or evaluate the whole run"
         )
     _tell_renamed(trained, cohort, labels)
-    pairs = [(slide, trained.labels[slide.slide_id]) for slide in cohort.slides if slide.slide_id in trained.labels]
+    known_by_name = set(slides) & set(trained.labels)
+    pairs = [(slide, trained.labels[slide.slide_id]) for slide in cohort.slides if slide.slide_id in known_by_name]
     other = [f"{slide.slide_id} is {slide.label!r}, there {known!r}" for slide, known in pairs if slide.label != known]
     if other:
         say(

@@ -21,7 +21,7 @@ def judge_panda(definition: CohortDefinition, tables: SourceTables, on_disk: Ite
     check_kinds(tables.kinds, ("PANDA's train.csv",), definition.name)
     graded: dict[str, list[GradedImage]] = {}
     for image in tables.images:
-        graded.setdefault(image.image_id or f"row {image.row}", []).append(image)
+        graded.setdefault(image.image_id or f"{image.table} row {image.row}", []).append(image)
     refused = {slide: why for slide, images in sorted(graded.items()) if (why := _why_refused(images))}
     label_of = {str(grade): one.label for one in definition.classes for grade in one.grades}
     rows = {slide: _row(images[0], label_of) for slide, images in sorted(graded.items()) if slide not in refused}
@@ -42,7 +42,7 @@ def _why_refused(images: list[GradedImage]) -> str:
     """Say what is wrong with an image's rows; "" if nothing is."""
     first = images[0]
     if not first.image_id:
-        return f"{first.table} row {first.row} has no image_id: fill it in or take the row out"
+        return "no image_id: fill it in or take the row out"
     for image in images:
         if image.grade not in _GRADES:
             return f"{image.table} row {image.row} has isup_grade {image.grade!r}; expected 0 to 5: correct the row"

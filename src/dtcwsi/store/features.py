@@ -1,5 +1,6 @@
 """Patch embeddings on disk: one HDF5 file a slide, `features` (N, D) and `coords` (N, 2), rows contiguous."""
 
+import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,7 +74,7 @@ class FeaturesHeader:
     stain: str | None = None
     recorded_id: str | None = None
     slide_fingerprint: str | None = None
-    magnification: str | int | float | None = None
+    magnification: float | None = None
 
     @property
     def made_by(self) -> dict[str, str | int | float | None]:
@@ -173,10 +174,12 @@ def read_header(path: Path) -> FeaturesHeader:
     with read_hdf5(path) as file, _damage_told(path):
         rows = _dataset(path, file)
         made = {name: _plain(file.attrs[name]) for name in (*_MADE_BY, *MADE_BY_IF_ASKED) if name in file.attrs}
-        made |= {"recorded_id": file.attrs.get("slide_id"), "slide_fingerprint": file.attrs.get("slide_fingerprint")}
+        made |= {
+            "recorded_id": _text(file.attrs.get("slide_id")),
+            "slide_fingerprint": file.attrs.get("slide_fingerprint"),
+        }
         size, has_coords = rows.shape[-2:], "coords" in file
-        noted = file["coords"].attrs.get("target_magnification") if has_coords else None
-        made["magnification"] = None if noted is None else _plain(noted)
+        made["magnification"] = _finite(file["coords"].attrs.get("target_magnification")) if has_coords else None
         return FeaturesHeader(path.stem, path, int(size[0]), int(size[1]), has_coords, **made)
 
 
@@ -258,6 +261,21 @@ def _checked(path: Path, dataset: h5py.Dataset) -> NDArray[Any]:
 
 def _crc32(rows: NDArray[Any], before: int = 0) -> int:
     return zlib.crc32(np.ascontiguousarray(rows).data, before)
+
+
+def _text(value: Any) -> str | None:
+    """Give a text attribute, of whatever type HDF5 keeps it in; None for anything else."""
+    told = value.decode(errors="replace") if isinstance(value, bytes) else value
+    return told if isinstance(told, str) else None
+
+
+def _finite(value: Any) -> float | None:
+    """Give a number that another tool noted, perhaps as text; None for anything else."""
+    try:
+        number = float(_text(value) or value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _plain(value: Any) -> Any:

@@ -239,12 +239,14 @@ def _try(
 
 
 def _opened(store: Path, address: str) -> "optuna.storages.RDBStorage":
-    """Open a fold's store.  Raises: UsageError if the file is none."""
+    """Open a fold's store.  Raises: UsageError if the file is none or cannot be opened."""
     import optuna
-    from sqlalchemy.exc import DatabaseError
+    from sqlalchemy.exc import DatabaseError, OperationalError
 
     try:
         return optuna.storages.RDBStorage(address)
+    except OperationalError as error:  # locked, or no file can be made there
+        raise UsageError(f"{store} cannot be opened ({error.orig}); end what uses it, or make it writable") from error
     except DatabaseError as error:
         raise UsageError(
             f"{store} is no store of a search ({error.orig}); delete it, and the fold is searched anew"

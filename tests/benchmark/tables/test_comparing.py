@@ -116,4 +116,5 @@ def test_few_patients_have_a_difference_and_no_interval(shelf, tmp_path):
     enough = replace(made.rows[2], compared=replace(one, patients=20))
     both = replace(made, rows=(*made.rows[:2], enough))
     page = write_table_files(both, tmp_path, command="")[2].read_text()
-    assert "8 patients are too few for intervals, which are told from 20 on, with its 95 % interval" in page
+    assert "in points, with its 95 % interval, patients drawn" in page
+    assert "is not in it; 8 patients are too few for intervals, which are told from 20 on.\n" in page

@@ -10,6 +10,7 @@ from functools import partial
 from multiprocessing import active_children, get_context
 from multiprocessing.queues import Queue
 from pathlib import Path
+from threading import Lock
 
 import torch
 
@@ -84,28 +85,31 @@ def trained_ahead(
             if place not in futures:
                 futures[place] = pool.submit(_train, number, what, seed)
                 futures[place].add_done_callback(partial(counted, place.name))
-            shelves[number].ahead[place] = partial(waiter, futures[place])
+            shelves[number].ahead[place] = partial(waiter, futures[place], partial(counted, place.name))
         yield
     finally:
         torch.set_num_threads(all_threads)
+        pool.shutdown(wait=False, cancel_futures=True)
         end()
-        pool.shutdown(cancel_futures=True)  # waits for the thread that tells
         for shelf in shelves:
             shelf.ahead.clear()
 
 
 class _Counted:
-    """Tells of every run that comes to its end, in whatever order."""
+    """Tells once of every run that comes to its end: a thread of the pool does, or whoever waits for it."""
 
     def __init__(self, tell: Callable[[str], None], of_all: int) -> None:
-        self._tell, self._of_all, self._ended = tell, of_all, 0
+        self._tell, self._of_all, self._ended, self._lock = tell, of_all, set[Future[Trained]](), Lock()
 
     def __call__(self, name: str, future: "Future[Trained]") -> None:
         """Count a run, unless its process was ended."""
-        if not future.cancelled() and future.exception() is None:
-            self._ended += 1
-            why = " failed" if isinstance(future.result()[0], DtcwsiError) else ""
-            self._tell(f"  [{self._ended}/{self._of_all}] {name}{why}")
+        if future.cancelled() or future.exception() is not None:
+            return
+        with self._lock:
+            if future not in self._ended:
+                self._ended.add(future)
+                why = " failed" if isinstance(future.result()[0], DtcwsiError) else ""
+                self._tell(f"  [{len(self._ended)}/{self._of_all}] {name}{why}")
 
 
 class _Waiter:
@@ -114,7 +118,7 @@ class _Waiter:
     def __init__(self, tell: Callable[[str], None], end: Callable[[], None]) -> None:
         self._tell, self._end, self._known, self._ended = tell, end, set[Future[Trained]](), False
 
-    def __call__(self, future: "Future[Trained]") -> Trained | None:
+    def __call__(self, future: "Future[Trained]", count: "Callable[[Future[Trained]], None]") -> Trained | None:
         """Wait for a run; None if nobody trains it any more."""
         try:
             record, events = future.result()
@@ -124,6 +128,7 @@ class _Waiter:
                 self._end()  # which may hold the run that is trained next
             self._ended = True
             return None
+        count(future)
         known = future in self._known
         self._known.add(future)
         return record, [event for event in events if not known or event.fold is None]

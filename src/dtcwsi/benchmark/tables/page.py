@@ -210,8 +210,8 @@ def _how_compared(made: MadeTable) -> list[str]:
     once, metric = made.protocol["seeds"] == 1, _WORDS[made.table.compared_by].removesuffix(" (%)")
     reference = made.table.reference if isinstance(made.table.reference, str) else "the reference"
     sure = _INTERVAL.format(drawn="patients" if once else "patients and trainings", once=_ONCE if once else "")
-    told = _FEW.format(patients=min(few), least=FEW_PATIENTS) if few else ""
-    told += sure if len(few) < len(all_of_them) else ""
+    told = sure if len(few) < len(all_of_them) else ""
+    told += _FEW.format(patients=min(few), least=FEW_PATIENTS) if few else ""
     return ["", _COMPARED.format(metric=metric, reference=reference, interval=told)]
 
 
