@@ -60,11 +60,11 @@ def decisions(
             right, slides_of = (decided == labels)[asked], np.unique(np.asarray(patients)[asked], return_counts=True)[1]
             value = float(right.mean()) if len(slides_of) else None
             cases = slides_of.sum() ** 2 / (slides_of**2).sum() if len(slides_of) else 0.0
-            told[name][what] = {"value": value, "patients": len(slides_of), "interval_95": _exact(value, cases)}
+            told[name][what] = {"value": value, "patients": len(slides_of), "interval_95": _interval(value, cases)}
     return told
 
 
-def _exact(share: float | None, cases: float) -> list[float | None]:
+def _interval(share: float | None, cases: float) -> list[float | None]:
     """95 % interval of a share of so many cases; None of nothing."""
     if share is None:
         return [None, None]

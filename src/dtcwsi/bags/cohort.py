@@ -326,7 +326,10 @@ def _filled(kinds: dict[str, _Kind]) -> dict[str, _Kind]:
     """Take files that note no magnification for those that note the most frequent one."""
     noted = Counter(kind.magnification for kind in kinds.values() if kind.magnification is not None)
     most = noted.most_common(1)[0][0] if noted else None
-    return {slide: kind if kind.magnification else replace(kind, magnification=most) for slide, kind in kinds.items()}
+    return {
+        slide: replace(kind, magnification=most) if kind.magnification is None else kind
+        for slide, kind in kinds.items()
+    }
 
 
 def _most_common_kind(headers: dict[str, FeaturesHeader]) -> tuple[_Kind, dict[str, str]]:

@@ -138,7 +138,7 @@ def _read_file(path: Path) -> Splits:
         raise CohortError(f"{path} has the columns {', '.join(columns)}; expected {_EXPECTED}")
     patient = next((column for column in _PATIENT if column in columns), None)
     label = _label_column(columns, numbered)
-    return Splits(tuple(partitions), _column(table, patient), _column(table, label))
+    return Splits(tuple(partitions), _column(path, table, patient), _column(path, table, label))
 
 
 def _check_once(path: Path, table: Table) -> None:
@@ -155,14 +155,15 @@ def _label_column(columns: list[str], numbered: list[str]) -> str | None:
     return other[0] if numbered and len(other) == 1 else None
 
 
-def _column(table: Table, column: str | None) -> dict[str, str]:
+def _column(path: Path, table: Table, column: str | None) -> dict[str, str]:
     """Give what a column tells of slides.  Raises: CohortError if it tells two things of one."""
     told: dict[str, str] = {}
     for number, row in table.rows if column is not None else ():
         slide, value = row["slide_id"], row[str(column)]
         if value.lower() not in ("", "nan") and told.setdefault(slide, value) != value:
             raise CohortError(
-                f"row {number} gives slide {slide!r} the {column} {value!r}, another row {told[slide]!r}; correct one"
+                f"{path} row {number} gives slide {slide!r} the {column} {value!r}, another row {told[slide]!r}; "
+                "correct one"
             )
     return told
 
