@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import beta
 
 __all__ = [
     "CALIBRATION_BINS",
@@ -19,6 +20,7 @@ __all__ = [
     "over_folds",
     "patient_draws",
     "score",
+    "share_interval",
     "sureness",
 ]
 
@@ -53,7 +55,8 @@ class Difference:
     """A metric of one model minus that of another on the same slides, with its 95 % interval.
 
     ``p`` is two-sided: twice the share of draws in which the difference is 0 or of the rarer sign, at most 1, at least
-    2^(1 - ``patients``), the least that exchanging the models patient by patient could give.
+    2^(1 - ``patients``), the least that exchanging the models patient by patient could give. ``better`` are the
+    patients of whom the one predicts more right than the other, ``worse`` those of whom it predicts fewer.
     """
 
     value: float
@@ -61,6 +64,8 @@ class Difference:
     high: float
     p: float
     patients: int
+    better: int
+    worse: int
 
 
 def metrics_for(class_names: Sequence[str]) -> dict[str, Metric]:
@@ -130,7 +135,18 @@ def difference(
         return None
     rarer, drawn_from = int(min((drawn <= 0).sum(), (drawn >= 0).sum())), len(set(patients))
     p = min(1.0, max(2 * (1 + rarer) / (1 + len(drawn)), 2.0 ** (1 - drawn_from)))
-    return Difference(value, low, high, p, drawn_from)
+    return Difference(value, low, high, p, drawn_from, *_differing(labels, pairs, patients))
+
+
+def share_interval(hits: float, cases: float) -> tuple[float, float]:
+    """95 % interval of a share by its hits among so many cases.
+
+    Source: Clopper and Pearson 1934, "The Use of Confidence or Fiducial Limits Illustrated in the Case of the
+    Binomial".
+    """
+    low = beta.ppf(0.025, hits, cases - hits + 1) if hits > 0 else 0.0
+    high = beta.ppf(0.975, hits + 1, cases - hits) if hits < cases else 1.0
+    return float(low), float(high)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -149,6 +165,16 @@ def _differences(metric: Metric, labels: Labels, pairs: Sequence[tuple[Values, V
     """Compare every pair of trainings: (pairs, draws)."""
     each = [metric.of_draws(labels, mine, weights) - metric.of_draws(labels, theirs, weights) for mine, theirs in pairs]
     return np.stack(each)
+
+
+def _differing(labels: Labels, pairs: Sequence[tuple[Values, Values]], patients: Sequence[str]) -> tuple[int, int]:
+    """Count patients of whom all trainings together predict more slides right in the first of each pair, and fewer."""
+    right = [[each.argmax(axis=1) == labels for each in pair] for pair in pairs]
+    gained = sum(mine.astype(np.int64) - theirs for mine, theirs in right)
+    names, patient = np.unique(np.asarray(patients), return_inverse=True)
+    of_patient = np.zeros(len(names), np.int64)
+    np.add.at(of_patient, patient, gained)
+    return int((of_patient > 0).sum()), int((of_patient < 0).sum())
 
 
 def patient_draws(patients: Sequence[str], draws: int, seed: int) -> Iterator[Values]:

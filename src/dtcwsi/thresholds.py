@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import beta
 
-from dtcwsi.metrics import Labels, Values
+from dtcwsi.metrics import Labels, Values, share_interval
 
 __all__ = ["THRESHOLDS", "chosen_thresholds", "decisions"]
 
@@ -66,12 +65,7 @@ def decisions(
 
 def _interval(share: float | None, cases: float) -> list[float | None]:
     """95 % interval of a share of so many cases; None of nothing."""
-    if share is None:
-        return [None, None]
-    hits = share * cases
-    low = beta.ppf(0.025, hits, cases - hits + 1) if share > 0 else 0.0
-    high = beta.ppf(0.975, hits + 1, cases - hits) if share < 1 else 1.0
-    return [float(low), float(high)]
+    return [None, None] if share is None else [*share_interval(share * cases, cases)]
 
 
 _OF_DECISIONS = {

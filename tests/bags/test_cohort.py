@@ -67,7 +67,7 @@ def test_byte_order_mark_blank_lines_and_spaces_are_no_matter(table):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is empty; expected a header slide_id,label"),
+        ("", "is empty; expected slide_id,label"),
         ("slide_id,label\n", "has a header and no row"),
         ("slide_id;label\na;x\n", "is separated by ';'; expected commas"),
         ("slide_id\tlabel\na\tx\n", r"is separated by '\\t'; expected commas"),

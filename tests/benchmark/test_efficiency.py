@@ -31,8 +31,10 @@ def test_models_are_measured_over_sizes_and_the_powers_fitted(tmp_path, capsys):
 
 
 def test_the_power_is_that_of_times_and_what_failed_is_told(tmp_path):
-    costs = [Cost("abmil", size, Measured(0.0, size**1.5, size**1.5, 1.0, None)) for size in (1000, 10_000, 100_000)]
-    assert Cost("abmil", 1, Measured(1.0, 2.0, 3.5, 1.0, None)).mil_ms == 3.5
+    costs = [
+        Cost("abmil", size, Measured(0.0, size**1.5, size**1.5, 1.0, None, 0.0)) for size in (1000, 10_000, 100_000)
+    ]
+    assert Cost("abmil", 1, Measured(1.0, 2.0, 3.5, 1.0, None, 0.0)).mil_ms == 3.5
     costs.append(Cost("transmil", 10_000, None, "out of memory"))
     page = write_costs(costs, tmp_path, facts="512 features", command="dtcwsi bench efficiency")[2].read_text()
     assert "from 5,000 on: abmil 1.50." in page

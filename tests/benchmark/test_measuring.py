@@ -15,6 +15,7 @@ def test_products_are_those_of_the_cost_model_and_time_and_memory_are_told(name,
     assert found.aggregate_ms > 0
     assert found.compress_ms >= 0
     assert found.extra_gib is None or 0 < found.extra_gib < 1
+    assert found.peak_gib is None or found.peak_gib == found.extra_gib + found.held_gib
     assert found.mil_ms == pytest.approx(found.compress_ms + found.aggregate_ms)
 
 

@@ -78,13 +78,24 @@ def test_labels_of_other_slides_end_with_2_and_slides_without_a_row_are_named(sp
     assert status_of(["audit-splits", str(split), "--labels", str(labels)]) == 2
     assert "none of the 4 slides of the splits, such as 's1', has a row in" in capsys.readouterr().err
     labels.write_text("slide_id,label,patient_id\ns1,x,p\ns2,y,q\ns3,x,r\n")
-    assert status_of(["audit-splits", str(split), "--labels", str(labels)]) == 0
+    assert status_of(["audit-splits", str(split), "--labels", str(labels)]) == 1
     told = capsys.readouterr().out
     assert "no row in the labels and no patient told: 1 slide: s4" in told
     assert "no leak found among the others" in told
     assert "no patient is told" not in told
-    assert status_of(["audit-splits", str(split), "--labels", str(labels), "--json"]) == 0
+    assert status_of(["audit-splits", str(split), "--labels", str(labels), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["without_label"] == ["s4"]
+
+
+def test_labels_without_a_row_do_not_hide_the_patient_that_a_barcode_tells(tmp_path, capsys):
+    split, labels = tmp_path / "split.csv", tmp_path / "labels.csv"
+    names = [f"TCGA-05-4244-01Z-00-DX{number}" for number in (1, 2)]
+    split.write_text(f"slide_id,part\n{names[0]},train\n{names[1]},test\n")
+    labels.write_text(f"slide_id,label\n{names[0]},x\n")
+    assert status_of(["audit-splits", str(split), "--labels", str(labels)]) == 1
+    assert "1 patient with slides in both train and test: TCGA-05-4244" in capsys.readouterr().out
+    labels.write_text("slide_id,label\nTCGA-05-9999-01Z-00-DX1,x\n")
+    assert status_of(["audit-splits", str(split), "--labels", str(labels)]) == 2
 
 
 def test_splits_that_know_no_patient_say_so(split, capsys):

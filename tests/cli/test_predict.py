@@ -211,6 +211,15 @@ def test_evaluate_takes_one_fold_and_names_what_it_leaves_out(run, cohort, train
     )
 
 
+def test_evaluate_says_what_a_class_without_slides_costs(run, cohort, trained, tmp_path):
+    labels = tmp_path / "labels.csv"
+    features = another_cohort(cohort, tmp_path)[:2]
+    labels.write_text("slide_id,label\nx01,b\n")
+    done = run("evaluate", trained, *features, "--labels", labels)
+    assert done.status == 0
+    assert "no slide of class a was scored: the AUC is n/a, and kappa, F1, PPV and NPV tell nothing" in done.err
+
+
 def test_evaluate_prints_what_is_known_in_the_order_of_train(run, cohort, trained, tmp_path):
     def header_and_metrics(out):
         first, *rows = out.split("\n\n")[0].splitlines()

@@ -164,7 +164,7 @@ TABLES = {
     "no label": ("slide_id,label\ns00,NaN\ns01,b\n", "row 2 has no label"),
     "semicolons": ("slide_id;label\ns00;a\n", "separated by ';'; expected commas"),
     "no column": ("slide,label\ns00,a\n", "lacks the column 'slide_id'"),
-    "empty": ("", "is empty; expected a header slide_id,label"),
+    "empty": ("", "is empty; expected slide_id,label"),
     "no row": ("slide_id,label\n", "has a header and no row"),
 }
 

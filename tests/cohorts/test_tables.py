@@ -198,7 +198,7 @@ def test_cases_of_several_projects_are_torn(clinical, sample_sheet, slide):
         (b"\x1f\x8b\x08\x00rest", r"is a gzip archive; expected a table as text: unpack it"),
         (b"PK\x03\x04rest", r"is a zip archive or a workbook; expected a table as text: unpack it"),
         (json.dumps([{"case_id": "x"}]).encode(), r"is JSON; expected a table: download it .* as TSV"),
-        (b"", r"is empty; expected a header a GDC manifest"),
+        (b"", r"is empty; expected a GDC manifest"),
         (b"id\tfilename\tmd5\n", r"has a header and no row"),
         (b"id\tfilename\tmd5\na\tb\n", r"row 2 has 2 cells; expected 3"),
     ],

@@ -1,13 +1,16 @@
 """Slides that hold the same patches: copies under two names, regions cut from one slide."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-__all__ = ["NearDuplicate", "near_duplicates", "sketch_of"]
+__all__ = ["NearDuplicate", "Sketch", "near_duplicates", "sketch_of"]
+
+Sketch = Mapping[int, NDArray[np.uint32]]
+"""At most 512 numbers for each of two widths of strips, by the width's power of two."""
 
 _BITS, _KEPT, _COMMON = 32, 512, 50
 _SHARED, _ENOUGH, _NO_SPREAD = 0.5, 16, 1e-4
@@ -22,37 +25,54 @@ class NearDuplicate:
     share: float
 
 
-def sketch_of(features: NDArray[np.floating]) -> NDArray[np.uint32]:
-    """Boil a slide's features (patches, dim) down to at most 512 numbers, the same whatever the order of patches.
+def sketch_of(features: NDArray[np.floating]) -> Sketch:
+    """Boil a slide's features (patches, dim) down to few numbers, the same whatever the order of patches.
 
     A patch's number says of 32 fixed random projections in which of many alternating strips it lies, mixed; the
     smallest distinct ones are kept, so that sketches share as large a part as the slides do (bottom-k MinHash). Strips
-    are about as wide as the slide's patches are spread, rounded to a power of two, so that a part of a slide mostly
-    has its strips, which no mean of its own patches would give. Small changes, such as rounding to 16 bits, leave most
-    patches where they are.
+    are as wide as the two powers of two on either side of how far the slide's patches are spread, so that a part of a
+    slide, whose spread is another, has one of the two widths in common with it. Small changes, such as rounding to 16
+    bits, leave most patches where they are.
     """
     if not len(features):
-        return np.zeros(0, np.uint32)
+        return {}
     rows = np.asarray(features, np.float32)
     generator = np.random.default_rng(0)
     directions = generator.standard_normal((rows.shape[1], _BITS)).astype(np.float32)
     projected = (rows @ directions).astype(np.float64)
     level, spread = np.abs(projected).mean(), projected.std(axis=0).mean()
     spread = level if spread < _NO_SPREAD * level else spread  # of a lone patch, or of copies of one
-    width = 2.0 ** np.round(np.log2(spread)) if spread > 0 else 1.0
-    strips = np.floor(projected / width + generator.random(_BITS)) % 2 > 0
+    below, shifts = int(np.floor(np.log2(spread))) if spread > 0 else 0, generator.random(_BITS)
+    return {power: _numbers(projected / 2.0**power + shifts) for power in (below, below + 1)}
+
+
+def _numbers(places: NDArray[np.float64]) -> NDArray[np.uint32]:
+    """Name the combination of strips that each patch (patches, 32) is in, and keep the smallest names."""
+    strips = np.floor(places) % 2 > 0
     numbers = (strips.astype(np.uint64) << np.arange(_BITS, dtype=np.uint64)).sum(axis=1, dtype=np.uint64)
     return np.unique(_mixed(numbers))[:_KEPT]
 
 
-def near_duplicates(sketches: Iterable[tuple[str, NDArray[np.uint32]]]) -> Iterator[NearDuplicate]:
+def near_duplicates(sketches: Iterable[tuple[str, Sketch]]) -> Iterator[NearDuplicate]:
     """Find pairs of slides that share half of the smaller one's patches or more, the most alike first.
 
-    Numbers that more than 50 slides share, as of blank glass, tell nothing and are left out.
+    Slides are compared where their sketches have a width in common. Numbers that more than 50 slides share, as of blank
+    glass, tell nothing and are left out.
     """
-    named = list(sketches)
-    if not named:
-        return
+    by_width: dict[int, list[tuple[str, NDArray[np.uint32]]]] = {}
+    for name, sketch in sketches:
+        for power, numbers in sketch.items():
+            by_width.setdefault(power, []).append((name, numbers))
+    most: dict[tuple[str, str], NearDuplicate] = {}
+    for named in by_width.values():
+        for pair in _alike(named):
+            known = most.setdefault((pair.one, pair.other), pair)
+            most[pair.one, pair.other] = max(known, pair, key=lambda one: one.share)
+    yield from sorted(most.values(), key=lambda pair: (-pair.share, pair.one, pair.other))
+
+
+def _alike(named: Sequence[tuple[str, NDArray[np.uint32]]]) -> Iterator[NearDuplicate]:
+    """Compare slides at one width."""
     names, lists = [name for name, _ in named], [sketch for _, sketch in named]
     numbers, column = np.unique(np.concatenate(lists), return_inverse=True)
     starts = np.concatenate([[0], np.cumsum([len(one) for one in lists])])
@@ -66,11 +86,10 @@ def near_duplicates(sketches: Iterable[tuple[str, NDArray[np.uint32]]]) -> Itera
     least = _SHARED * np.where(full[shared.row] | full[shared.col], np.minimum(least, _ENOUGH), least)
     likely = np.flatnonzero((shared.row < shared.col) & (shared.data >= least))
     triples = zip(*(each[likely].tolist() for each in (shared.row, shared.col, shared.data)), strict=True)
-    found = [
-        NearDuplicate(names[one], names[other], _share(lists, telling, one, other, count))
-        for one, other, count in triples
-    ]
-    yield from sorted((pair for pair in found if pair.share >= _SHARED), key=lambda pair: -pair.share)
+    for one, other, count in triples:
+        share = _share(lists, telling, one, other, count)
+        if share >= _SHARED:
+            yield NearDuplicate(names[one], names[other], share)
 
 
 def _share(

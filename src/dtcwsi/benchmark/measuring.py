@@ -34,7 +34,8 @@ class Measured:
     """Medians of one slide: ``compress_ms``, ``aggregate_ms``, both together; ``gflop`` of products by torch's counter.
 
     ``extra_gib`` is the peak of memory beyond the model and the slide, in the first pass: of the device where that is
-    a GPU, else of the process; None where the system does not tell.
+    a GPU, else of the process; None where the system does not tell. ``held_gib`` are the model's weights and the
+    slide's features.
     """
 
     compress_ms: float
@@ -42,6 +43,12 @@ class Measured:
     mil_ms: float
     gflop: float
     extra_gib: float | None
+    held_gib: float
+
+    @property
+    def peak_gib(self) -> float | None:
+        """The peak of all, weights and features included."""
+        return None if self.extra_gib is None else self.held_gib + self.extra_gib
 
 
 class Peak:
@@ -139,7 +146,8 @@ def _measured(
         times.append((1000 * (between - began), 1000 * (_now(device) - between)))
     compress, aggregate = (statistics.median(column) for column in zip(*times, strict=True))
     mil = statistics.median(map(sum, times))
-    return Measured(compress, aggregate, mil, counter.get_total_flops() / 1e9, extra)
+    held = sum(tensor.nbytes for tensor in (slide.features, *model.state_dict().values())) / 2**30
+    return Measured(compress, aggregate, mil, counter.get_total_flops() / 1e9, extra, held)
 
 
 def _slide(patches: int, in_dim: int) -> PackedBags:

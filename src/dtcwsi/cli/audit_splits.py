@@ -13,10 +13,7 @@ from dtcwsi.cli.options import Json
 from dtcwsi.errors import CohortError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from dtcwsi.bags.near_duplicates import NearDuplicate
+    from dtcwsi.bags.near_duplicates import NearDuplicate, Sketch
     from dtcwsi.bags.split_audit import Audit
     from dtcwsi.bags.split_files import Splits
 
@@ -38,7 +35,7 @@ def run(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Prove that no patient, slide or near copy is in two parts, and tell what else to know; status 1 if one is."""
+    """Prove that no patient, slide or near copy is in two parts; status 1 if one is, or not all could be looked at."""
     from dtcwsi.bags.cohort import read_labels
     from dtcwsi.bags.split_audit import audit_splits
     from dtcwsi.bags.split_files import read_splits
@@ -48,29 +45,28 @@ def run(
         table = read_labels(labels)
         tell_overlooked(labels)
         unknown = _without_row(found, labels, {row.slide_id for row in table})
-        patients = {slide: slide for slide in found.slides} | _told(found.patients)
-        patients |= _told({row.slide_id: row.patient_id for row in table})
+        patients = _told(found.patients) | _told({row.slide_id: row.patient_id for row in table})
         classes = {row.slide_id: row.label for row in table}
         sites = {row.slide_id: row.site for row in table if row.site is not None}
         found = replace(found, patients=patients, labels=classes | found.labels, sites=sites)
     not_compared: list[str] = []
     audit = audit_splits(found, _alike(found, features, not_compared) if features is not None else ())
     _tell(audit, not_compared, unknown, as_json=as_json)
-    return 1 if audit.leaks else 0
+    return 1 if audit.leaks or unknown or not_compared else 0
 
 
 def _without_row(splits: "Splits", labels: Path, known: set[str]) -> list[str]:
     """List the slides of which neither a labels table nor the splits tell a patient.
 
-    Raises: CohortError if these are all.
+    Raises: CohortError if no slide of the splits has a row.
     """
-    unknown = [slide for slide in splits.slides if slide not in known and splits.patient(slide) == slide]
-    if len(unknown) == len(splits.slides):
+    slides = splits.slides
+    if known.isdisjoint(slides):
         raise CohortError(
-            f"none of the {len(unknown)} slides of the splits, such as {unknown[0] if unknown else ''!r}, has a row in "
+            f"none of the {len(slides)} slides of the splits, such as {slides[0] if slides else ''!r}, has a row in "
             f"{labels}, which has such as {min(known)!r}; expected the same ids: mend one of the files"
         )
-    return unknown
+    return [slide for slide in slides if slide not in known and splits.patient(slide) == slide]
 
 
 def _told(patients: Mapping[str, str]) -> dict[str, str]:
@@ -95,7 +91,7 @@ def _alike(splits: "Splits", folder: Path, not_compared: list[str]) -> "Iterator
     return near_duplicates(_sketches(there, not_compared))
 
 
-def _sketches(files: dict[str, Path], not_compared: list[str]) -> "Iterator[tuple[str, NDArray[np.uint32]]]":
+def _sketches(files: dict[str, Path], not_compared: list[str]) -> "Iterator[tuple[str, Sketch]]":
     from dtcwsi.bags.near_duplicates import sketch_of
     from dtcwsi.errors import FeaturesError
     from dtcwsi.store.features import read_features
@@ -127,7 +123,10 @@ def _tell(audit: "Audit", not_compared: list[str], unknown: list[str], *, as_jso
         names = f": {some(finding.names)}" if finding.names else ""
         print(f"{finding.kind.upper()} {finding.where}: {finding.what}{names}")
     if unknown:
-        print(f"no row in the labels and no patient told: {count(len(unknown), 'slide')}: {some(unknown)}")
+        print(
+            f"no row in the labels and no patient told: {count(len(unknown), 'slide')}: {some(unknown)}; expected ids "
+            "as in the labels: mend one of the files"
+        )
     if not_compared:
         print(f"not compared by features: {count(len(not_compared), 'slide')}: {some(not_compared)}")
     if not audit.leaks:

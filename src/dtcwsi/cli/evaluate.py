@@ -189,6 +189,11 @@ def _scored(
     of_class = {
         name: len({slide.patient_id for slide in slides if slide.label == name}) for name in trained.class_names
     }
+    absent = [name for name, number in of_class.items() if not number]
+    if absent:
+        alone = len(absent) == len(of_class) - 1
+        told = "the AUC is n/a, and kappa, F1, PPV and NPV tell nothing" if alone else "means over classes leave it out"
+        say(f"no slide of class {some(absent)} was scored: {told}")
     few = {name: number for name, number in of_class.items() if 0 < number < FEW_PATIENTS}
     if few:
         told = ", ".join(f"{number} of class {name}" for name, number in few.items())
@@ -217,7 +222,10 @@ def _print(metrics: dict[str, Any], *, as_json: bool) -> None:
     if "decisions" in metrics:
         print()
         print_table(*_decisions_table(metrics["decisions"]))
-        say(f"{metrics['positive']} is predicted from a threshold on, as the run's out-of-fold predictions chose it")
+        say(
+            f"{metrics['positive']} is predicted from a threshold on, as the run's out-of-fold predictions chose it; "
+            "those are of one fold's model each, and where the mean of all decides, sensitivity may be another"
+        )
     say(count(metrics["n_slides"], "slide"))
 
 

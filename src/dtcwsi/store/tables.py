@@ -128,13 +128,16 @@ def read_table(path: Path, *, expected: str, separator: str | None = ",", commen
     text = text if comment is None else _without_comments(text, comment)
     lines = _numbered_lines(path, text, separator or _separator(text))
     if not lines:
-        raise CohortError(f"{path} is empty; expected a header {expected}")
+        raise CohortError(f"{path} is empty; expected {expected}: save or download it again")
     header = [cell.strip() for cell in lines[0][1]]
     if len(lines) == 1:
         raise CohortError(f"{path} has a header and no row; expected {expected}")
     for number, line in lines[1:]:
         if len(line) != len(header):
-            raise CohortError(f"{path} row {number} has {len(line)} cells; expected {len(header)}, as in the header")
+            raise CohortError(
+                f"{path} row {number} has {len(line)} cells; expected {len(header)}, as in the header: correct the "
+                "row, or save the table again"
+            )
     first = {name: header.index(name) for name in header}
     rows = [(number, {name: line[at].strip() for name, at in first.items()}) for number, line in lines[1:]]
     return Table(header, rows)

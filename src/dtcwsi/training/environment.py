@@ -12,7 +12,7 @@ import torch
 
 from dtcwsi.model_folder import package_versions
 
-__all__ = ["device_name", "note_jobs", "this_start"]
+__all__ = ["device_name", "note_jobs", "source_commit", "this_start"]
 
 
 _jobs = 1
@@ -39,14 +39,16 @@ def this_start() -> dict[str, Any]:
         "command": shlex.join(sys.orig_argv),
         "folder": str(Path.cwd()),
         "jobs": _jobs,
-        "commit": _commit(Path(__file__).resolve().parents[3]),
+        "commit": source_commit(),
         "python": platform.python_version(),
         "system": platform.platform(),
         "packages": package_versions(),
     }
 
 
-def _commit(source: Path) -> str | None:
+def source_commit() -> str | None:
+    """Name the commit of this source code, ``-dirty`` where it was changed; None where it is no checkout."""
+    source = Path(__file__).resolve().parents[3]
     if not (source / ".git").exists():
         return None
     try:

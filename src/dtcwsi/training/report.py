@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from dtcwsi.bags.cohort import Cohort
 from dtcwsi.metrics import interval, metrics_for, over_folds
-from dtcwsi.model_folder import package_versions
 from dtcwsi.thresholds import chosen_thresholds
 from dtcwsi.training.run_folder import RunFolder, plain
 
@@ -35,7 +34,8 @@ def run_metrics(
     Of each metric: the folds' values, their mean and standard deviation, the value over all out-of-fold predictions
     pooled, and its 95 % interval by drawing patients; None where there is no such number. Tokens and seconds are means
     per tested slide: patches in, tokens out, patches merged into tokens of several and pruned; seconds of each step.
-    Of two classes also the `thresholds` that all out-of-fold predictions choose, for other cohorts to keep.
+    ``versions`` are those that trained the folds. Of two classes also the `thresholds` that all out-of-fold predictions
+    choose, for other cohorts to keep.
     """
     done = [records[fold] for fold in sorted(records)]
     told = {
@@ -62,7 +62,7 @@ def run_metrics(
         },
         "seed": seed,
         "settings_digest": folder.digest,
-        "versions": package_versions(),
+        "versions": folder.versions(records),
     }
     content: dict[str, Any] = plain(told)
     return content

@@ -59,14 +59,20 @@ class RunFolder:
 
     def note_start(self) -> None:
         """Add this process to those that worked on the run."""
-        starts = (_read_json(self.path / _STARTS) or {}).get("starts", [])
-        write_json(self.path / _STARTS, {"starts": [*starts, this_start()]})
+        write_json(self.path / _STARTS, {"starts": [*_starts(self.path), this_start()]})
 
     @staticmethod
     def shared_machine(path: Path) -> bool:
         """Tell whether a start of the run trained beside others, so that its seconds are of a busy machine."""
-        starts = (_read_json(path / _STARTS) or {}).get("starts", [])
-        return any(start.get("jobs", 1) > 1 for start in starts)
+        return any(start.get("jobs", 1) > 1 for start in _starts(path))
+
+    @staticmethod
+    def trained_by(path: Path) -> set[str]:
+        """Name the source code and torch of every start that trained folds of a run."""
+        return {
+            f"{start.get('commit') or 'dtcwsi ' + start['packages']['dtcwsi']}, torch {start['packages']['torch']}"
+            for start in _starts(path)
+        }
 
     @staticmethod
     def ended(path: Path) -> bool:
@@ -96,6 +102,12 @@ class RunFolder:
         except UsageError:
             return None
         return record
+
+    def versions(self, folds: Iterable[int]) -> dict[str, str]:
+        """Name the packages' versions that trained folds, by their cards: several where they differ."""
+        cards = [(_read_json(self.fold(number) / "card.json") or {}).get("versions", {}) for number in folds]
+        names = dict.fromkeys(name for card in cards for name in card)
+        return {name: ", ".join(sorted({card[name] for card in cards if name in card})) for name in names}
 
     def finish(self, number: int, record: Mapping[str, Any]) -> None:
         """Mark a fold as finished."""
@@ -133,6 +145,11 @@ class RunFolder:
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write ``metrics.json``."""
         write_json(self.path / "metrics.json", metrics)
+
+
+def _starts(path: Path) -> list[dict[str, Any]]:
+    starts: list[dict[str, Any]] = (_read_json(path / _STARTS) or {}).get("starts", [])
+    return starts
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -86,6 +86,14 @@ class Choice:
 
 def values_of(name: str, text: Any) -> Range | Choice:
     """Read ``low:high``, ``low:high:log``, ``one,other,...`` or a list, values as in YAML.  Raises: OptionError."""
+    try:
+        return _values(name, text)
+    except OptionError as error:
+        told = str(error)
+        raise OptionError(told if told.startswith(f"got {name}=") else f"searching {name}: {told}") from error
+
+
+def _values(name: str, text: Any) -> Range | Choice:
     if isinstance(text, list):
         return Choice(tuple(text))
     if not isinstance(text, str):  # to YAML 4:8 is a number to the base of 60

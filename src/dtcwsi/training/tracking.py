@@ -18,6 +18,8 @@ __all__ = ["TRACKERS", "Tracking"]
 
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 _NOT_CURVES = ("epoch", "step", "chosen")
+_MLFLOW_WAITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+"""By itself it asks a server that is away for minutes before it says so."""
 
 
 class Tracking:
@@ -93,6 +95,8 @@ def _wandb(out: Path, fold: str) -> Any:
 def _mlflow(out: Path, fold: str) -> Any:
     from lightning.pytorch.loggers import MLFlowLogger
 
+    for limit, value in _MLFLOW_WAITS.items():
+        os.environ.setdefault(limit, value)
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "dtcwsi")
     where = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{out.resolve() / 'mlflow.db'}")
     return MLFlowLogger(experiment_name=name, run_name=f"{out.name}-{fold}", tracking_uri=where)

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -40,6 +41,27 @@ def test_rows_that_are_alike_are_not_told_apart(tmp_path):
     assert compare_runs("other", [one], [other], "accuracy").p > 0.05
     same = compare_runs("one", [one], [one], "auc")
     assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
+
+
+def test_an_accuracy_of_which_few_patients_differ_is_not_sure(tmp_path):
+    """Of 30 patients none differs: up to 11.6 % might, by the exact limit; draws of them never would."""
+    one = write_run(tmp_path / "one", 1)
+    same = compare_runs("one", [one], [one], "accuracy")
+    assert (same.value, same.p) == (0, 1)
+    assert (same.low, same.high) == pytest.approx((-11.57, 11.57), abs=0.01)
+    wrong = tmp_path / "wrong"
+    shutil.copytree(one, wrong)
+    lines = (wrong / "predictions.csv").read_text().splitlines()
+    right = next(
+        n for n, line in enumerate(lines[1:], 1) if line.split(",")[1] == "a" and float(line.split(",")[4]) > 0.5
+    )
+    cells = lines[right].split(",")
+    lines[right] = ",".join([*cells[:4], cells[5], cells[4]])
+    (wrong / "predictions.csv").write_text("\n".join(lines))
+    found = compare_runs("wrong", [one], [wrong], "accuracy")
+    assert found.value == pytest.approx(100 / 60)
+    assert found.p == 1
+    assert (found.low, found.high) == pytest.approx((0.084 - 11.57, 17.22), abs=0.01)
 
 
 def test_seeds_are_averaged(tmp_path):

@@ -4,6 +4,7 @@ import statistics
 from dataclasses import replace
 
 import pytest
+import torch
 
 from dtcwsi.aggregators.clam import ClamSb
 from dtcwsi.bags.cohort import read_cohort
@@ -107,6 +108,26 @@ def test_files_say_the_same_in_three_ways(shelf):
     part = replace(made.rows[0], finished="1 of 2", ours={"acc": 50.0}, ours_std={})
     page = write_table_files(replace(made, rows=(part, made.rows[1])), paths[0].parent, command="")[2].read_text()
     assert "| A | 0.74 | 91.2 ± 0.7 | 50.0 (1 of 2 folds) | 92.1 | not measured |" in page
+
+
+def test_a_table_of_several_versions_says_so(shelf):
+    made = make(shelf)
+    (by,) = made.rows[0].trained_by
+    assert by.endswith(f", torch {torch.__version__}")
+    folder = made.rows[0].folders[0]
+    told = json.loads((folder / "environment.json").read_text())
+    earlier = {**told["starts"][0], "commit": "abc", "packages": {**told["starts"][0]["packages"], "torch": "2.0"}}
+    (folder / "environment.json").write_text(json.dumps({"starts": [earlier, *told["starts"]]}))
+    card = folder / "fold0" / "card.json"
+    facts = json.loads(card.read_text())
+    card.write_text(json.dumps({**facts, "versions": {**facts["versions"], "torch": "2.0"}}))
+    paths = write_table_files(make(shelf), shelf.folder.parent, command="")
+    page, rows = paths[2].read_text(), json.loads(paths[1].read_text())["rows"]
+    both = sorted([by, "abc, torch 2.0"])
+    assert f"Trained by 2 versions, which table9.json names row by row: {'; '.join(both)}." in page
+    assert [row["trained_by"] for row in rows] == [both, [by]]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["versions"]["torch"] == f"2.0, {torch.__version__}"
 
 
 def test_a_published_recipe_that_is_put_right_makes_another_run(quick, tmp_path, monkeypatch):

@@ -110,8 +110,9 @@ _STAGES = ("read_ms", "encode_ms", "compress_ms", "aggregate_ms", "full_ms")
 _SLIDE = (
     "Memory and milliseconds are of one slide of random features: compression and aggregation measured here, reading "
     "and encoding as `extract` timed them on this cohort, a patch at a time. full is all four, and not told where one "
-    "is unknown; the paper's full pipeline cannot have had the encoder in it. MIL is compression and aggregation. The "
-    "memory of the encoder is not measured. TransMIL's attention is not worked out."
+    "is unknown; the paper's full pipeline cannot have had the encoder in it. MIL is compression and aggregation; its "
+    "memory is the peak, with the model's weights and the slide's features in it. That of the encoder is not measured. "
+    "TransMIL's attention is not worked out."
 )
 _FLOPS = (
     " GFLOP are matrix products as torch's counter sees them; those by the cost model are counted from shapes, with "

@@ -12,6 +12,7 @@ from dtcwsi.metrics import FEW_PATIENTS
 from dtcwsi.model_folder import package_versions
 from dtcwsi.store.atomic import write_json, write_text
 from dtcwsi.store.tables import csv_text
+from dtcwsi.training.environment import source_commit
 
 __all__ = ["write_table_files"]
 
@@ -36,7 +37,9 @@ _WORDS = {
 }
 _DIGITS = {"tokens": 2, "mil_gib": 3, "full_gib": 1, "epoch_s": 2}
 _SIGNIFICANT = 6  # digits
+_IN_JSON = ("samples", "devices", "trained_by")
 _REFUSED_SHOWN = 5
+_NARROW = 0.05  # points, as they are shown
 _COMPARED = (
     "Compared: {metric} of all out-of-fold predictions together, not the mean over folds beside it, minus that of "
     "{reference} on the same slides, in points{interval}."
@@ -44,6 +47,7 @@ _COMPARED = (
 _INTERVAL = (
     ", with its 95 % interval, {drawn} drawn with replacement; p two-sided, by Holm for all rows of the page{once}"
 )
+_NO_WIDTH = ". An interval without width says that no slide here differs, not that none would"
 _ONCE = ". Each was trained once: what training again would change is not in it"
 _FEW = "; {patients} patients are too few for intervals, which are told from {least} on"
 
@@ -56,8 +60,8 @@ def write_table_files(made: MadeTable, folder: Path, *, command: str) -> tuple[P
     folders that ours come from, relative to ``folder``. Where rows are compared: ``reference``, ``difference_<metric>``
     with ``_low`` and ``_high``, ``p_<metric>`` and ``p_holm_<metric>``, empty where a row could not be, or of fewer
     than `FEW_PATIENTS` ``compared_patients`` but the difference. ``n_folds`` are the folds behind a row, of all seeds.
-    The JSON alone has ``samples``, the values behind a metric by fold and seed or by measuring process, and
-    ``devices``.
+    The JSON alone has ``samples``, the values behind a metric by fold and seed or by measuring process, ``devices``
+    and ``trained_by``, and with ``commit`` and ``versions`` what wrote the table.
     Returns: the three paths.
     """
     rows = [_plain(made, row) for row in made.rows]
@@ -68,7 +72,7 @@ def write_table_files(made: MadeTable, folder: Path, *, command: str) -> tuple[P
     facts |= {"slides": used.slides, "labelled": used.labelled, "patients": used.patients, "refused": made.refused}
     facts |= {"mixed_patients": sorted({patient for use in made.uses for patient in use.mixed})}
     told = {**facts, "title": made.table.title, "remark": made.table.remark, "command": command}
-    write_json(paths[1], {**told, "versions": package_versions(), "rows": rows})
+    write_json(paths[1], {**told, "commit": source_commit(), "versions": package_versions(), "rows": rows})
     write_text(paths[2], _markdown(made, command))
     return paths
 
@@ -86,7 +90,7 @@ def _plain(made: MadeTable, row: MadeRow) -> dict[str, Any]:
     samples = {
         metric: {which: _rounded(value) for which, value in values.items()} for metric, values in row.samples.items()
     }
-    behind = {"devices": list(row.devices), "samples": samples}
+    behind = {"devices": list(row.devices), "trained_by": list(row.trained_by), "samples": samples}
     trained = {"runs": list(row.runs), "n_folds": row.n_folds, **searched, "failed": row.failed}
     return {**told, **_compared(made, row), **trained, **behind}
 
@@ -121,7 +125,7 @@ def _columns(made: MadeTable, row: MadeRow) -> Mapping[str, str]:
 
 def _csv(rows: list[dict[str, Any]]) -> str:
     lists = ("runs", "searched")
-    flat = [{name: value for name, value in row.items() if name not in ("samples", "devices")} for row in rows]
+    flat = [{name: value for name, value in row.items() if name not in _IN_JSON} for row in rows]
     return csv_text([{**row, **{name: ";".join(row[name]) for name in lists if name in row}} for row in flat])
 
 
@@ -185,6 +189,7 @@ def _about(made: MadeTable, command: str) -> list[str]:
         verb = "is" if len(made.pending) == 1 else "are"
         still = ", ".join(made.pending)
         told += ["", f"Unfinished: {len(made.pending)} of {len(made.rows)} rows {verb} to come: {still}."]
+    told += _trained_by(made)
     told += _refused(made)
     told += ["", f"Measured: one slide of {made.measured}, medians of {PROCESSES} processes."] if made.measured else []
     if any(row.shared for row in made.rows) and not TIMED.isdisjoint(made.table.metrics):
@@ -211,8 +216,16 @@ def _how_compared(made: MadeTable) -> list[str]:
     reference = made.table.reference if isinstance(made.table.reference, str) else "the reference"
     sure = _INTERVAL.format(drawn="patients" if once else "patients and trainings", once=_ONCE if once else "")
     told = sure if len(few) < len(all_of_them) else ""
+    told += _NO_WIDTH if any(one.high - one.low < _NARROW for one in all_of_them if not one.few) else ""
     told += _FEW.format(patients=min(few), least=FEW_PATIENTS) if few else ""
     return ["", _COMPARED.format(metric=metric, reference=reference, interval=told)]
+
+
+def _trained_by(made: MadeTable) -> list[str]:
+    """Say what trained, if it is not one version for all."""
+    several = sorted({by for row in made.rows for by in row.trained_by})
+    told = f"Trained by {len(several)} versions, which {made.name}.json names row by row: {'; '.join(several)}."
+    return ["", told] if len(several) > 1 else []
 
 
 def _refused(made: MadeTable) -> list[str]:

@@ -36,8 +36,8 @@ class MadeRow:
     that their seconds are left out; ``searched`` says what a search found, fold by fold. ``ours`` is empty where
     nothing could be run; ``failed`` says why, or which folds are missing. ``compared`` sets it against the table's
     reference. ``samples`` are the values behind a metric by where they come from: folds and seeds, or the processes
-    that measured a slide. ``devices`` are those that trained; ``n_folds`` are finished, of all seeds, and ``finished``
-    says of how many, where some are missing.
+    that measured a slide. ``devices`` are those that trained, ``trained_by`` their source code and torch; ``n_folds``
+    are finished, of all seeds, and ``finished`` says of how many, where some are missing.
     """
 
     name: str
@@ -53,6 +53,7 @@ class MadeRow:
     compared: Compared | None = None
     samples: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     devices: tuple[str, ...] = ()
+    trained_by: tuple[str, ...] = ()
     n_folds: int = 0
     finished: str = ""
 
@@ -87,8 +88,9 @@ def trained_row(row: MadeRow, metrics: Sequence[str], what: Configuration, shelf
         n_folds=sum(len(record.metrics["folds"]) for record in records),
         finished=_finished(records, shelf.protocol.seeds) if failed else "",
         devices=tuple(
-            sorted({fold["device"] for one in alone for fold in one.metrics["folds"].values() if "device" in fold})
+            sorted({fold["device"] for one in records for fold in one.metrics["folds"].values() if "device" in fold})
         ),
+        trained_by=tuple(sorted({by for record in records for by in RunFolder.trained_by(record.folder)})),
     )
 
 
@@ -101,7 +103,7 @@ def measured_row(row: MadeRow, what: Configuration, shelf: Shelf, patches: int, 
     except DtcwsiError as error:
         return replace(row, failed="; ".join(filter(None, (row.failed, str(error)))))
     each = {name: [getattr(one, name) for one in found] for name in ("compress_ms", "aggregate_ms", "mil_ms")}
-    gib = [one.extra_gib for one in found if one.extra_gib is not None]
+    gib = [one.peak_gib for one in found if one.peak_gib is not None]
     each |= {"mil_gib": gib} if gib else {}
     before = {f"{step}_ms": 1000 * patches * seconds for step, seconds in shelf.seconds_a_patch.items()}
     each |= {"full_ms": [mil + sum(before.values()) for mil in each["mil_ms"]]} if before else {}
