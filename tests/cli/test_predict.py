@@ -93,6 +93,13 @@ def another_cohort(cohort, folder, patient="q"):
     return "--features", folder / "other", "--labels", folder / "other.csv"
 
 
+def scored_elsewhere(run, cohort, trained, folder, *rows):
+    """Evaluate a run on other slides, of labels that have these rows alone."""
+    features, labels = another_cohort(cohort, folder)[:2], folder / "labels.csv"
+    labels.write_text("\n".join(["slide_id,label", *rows]) + "\n")
+    return run("evaluate", trained, *features, "--labels", labels)
+
+
 def test_evaluate_scores_slides_of_the_runs_training_by_the_fold_that_held_them_out(run, cohort, trained):
     own = ("--features", cohort / "features", "--labels", cohort / "labels.csv")
     done = run("evaluate", trained, *own, "--json")
@@ -200,10 +207,7 @@ def test_evaluate_takes_one_fold_and_names_what_it_leaves_out(run, cohort, train
     assert fold.status == 0
     own = json.loads(run("evaluate", trained, "--json").out)
     assert json.loads(fold.out)["metrics"]["auc"]["pooled"] == own["metrics"]["auc"]["folds"][0]
-    labels = tmp_path / "labels.csv"
-    features = another_cohort(cohort, tmp_path)[:2]
-    labels.write_text("slide_id,label\nx00,a\nx01,b\nnowhere,b\n")
-    done = run("evaluate", trained, *features, "--labels", labels)
+    done = scored_elsewhere(run, cohort, trained, tmp_path, "x00,a", "x01,b", "nowhere,b")
     assert done.status == 0
     assert "1 slide not scored (without_features): nowhere" in done.err
     assert (
@@ -212,10 +216,7 @@ def test_evaluate_takes_one_fold_and_names_what_it_leaves_out(run, cohort, train
 
 
 def test_evaluate_says_what_a_class_without_slides_costs(run, cohort, trained, tmp_path):
-    labels = tmp_path / "labels.csv"
-    features = another_cohort(cohort, tmp_path)[:2]
-    labels.write_text("slide_id,label\nx01,b\n")
-    done = run("evaluate", trained, *features, "--labels", labels)
+    done = scored_elsewhere(run, cohort, trained, tmp_path, "x01,b")
     assert done.status == 0
     assert "no slide of class a was scored: the AUC is n/a, and kappa, F1, PPV and NPV tell nothing" in done.err
 
