@@ -9,6 +9,7 @@ from dtcwsi.errors import OptionError
 from dtcwsi.later import later
 from dtcwsi.nn.attention import predicted_map
 from dtcwsi.nn.chunks import passes
+from dtcwsi.nn.linear import Linear
 from dtcwsi.nn.segment import segment_argmax, segment_ids, segment_pool, segment_softmax
 from dtcwsi.nn.starting import start
 from dtcwsi.options import check_share, check_switch, check_whole_number
@@ -50,11 +51,11 @@ class Dsmil(nn.Module):
         width = check_whole_number("queries", queries)
         rate = check_share("dropout", dropout)
         self.instance_head = nn.Linear(in_dim, n_classes)
-        self.query = nn.Sequential(nn.Linear(in_dim, width), nn.ReLU(), nn.Linear(width, width), nn.Tanh())
+        self.query = nn.Sequential(Linear(in_dim, width), nn.ReLU(), Linear(width, width), nn.Tanh())
         given = check_switch("values", values)
         if rate and not given:
             raise OptionError(f"got dropout={dropout} without values; add values=True or leave it out")
-        self.value = nn.Sequential(nn.Dropout(rate), nn.Linear(in_dim, in_dim), nn.ReLU()) if given else nn.Identity()
+        self.value = nn.Sequential(nn.Dropout(rate), Linear(in_dim, in_dim), nn.ReLU()) if given else nn.Identity()
         self.head = nn.Conv1d(n_classes, n_classes, kernel_size=in_dim)
         start(self, nn.init.orthogonal_)
 

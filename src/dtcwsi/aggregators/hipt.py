@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from dtcwsi.errors import FeaturesError
 from dtcwsi.nn.attention import AttentionScores
 from dtcwsi.nn.grid import Cells, cells_of
+from dtcwsi.nn.linear import Linear
 from dtcwsi.nn.projection import projection_of
 from dtcwsi.nn.regions import Regions, RegionSlice, regions_of
 from dtcwsi.nn.segment import segment_pool, segment_softmax
@@ -144,7 +145,7 @@ class RegionVit(nn.Module):
 
     def __init__(self, in_dim: int, width: int, *, depth: int, heads: int) -> None:
         super().__init__()
-        self.embed = nn.Linear(in_dim, width)
+        self.embed = Linear(in_dim, width)
         self.class_token = nn.Parameter(torch.empty(1, 1, width))
         self.positions = nn.Parameter(torch.empty(1, 1 + _STORED_SIDE**2, width))
         self.blocks = nn.ModuleList(PreNormBlock(width, heads=heads, hidden=4 * width) for _ in range(depth))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dtcwsi.errors import OptionError
 from dtcwsi.nn.grid import cells_of
+from dtcwsi.nn.linear import Linear
 from dtcwsi.nn.longformer import WindowAttention
 from dtcwsi.nn.projection import projection_of
 from dtcwsi.nn.segment import segment_shares, segment_softmax
@@ -130,7 +131,7 @@ class _Layer(nn.Module):
         self.norm, self.mlp_norm = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
         self.attention, self.dropout = attention, nn.Dropout(rate)
         self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(rate), nn.Linear(4 * width, width), nn.Dropout(rate)
+            Linear(width, 4 * width), nn.GELU(), nn.Dropout(rate), Linear(4 * width, width), nn.Dropout(rate)
         )
 
     def forward(

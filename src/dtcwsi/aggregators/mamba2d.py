@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dtcwsi.errors import FeaturesError, OptionError
 from dtcwsi.nn.grid import cells_of
+from dtcwsi.nn.linear import Linear
 from dtcwsi.nn.mamba import Mamba2dBlock
 from dtcwsi.nn.segment import segment_softmax
 from dtcwsi.options import check_share, check_whole_number
@@ -72,14 +73,14 @@ class Mamba2d(nn.Module):
         check_whole_number("states", states)
         self.cell_size = None if cell_size is None else check_whole_number("cell_size", cell_size)
         rate = check_share("dropout", dropout)
-        self.projection = nn.Sequential(nn.Linear(in_dim, width), nn.GELU(), nn.Dropout(rate))
+        self.projection = nn.Sequential(Linear(in_dim, width), nn.GELU(), nn.Dropout(rate))
         self.pad_token = nn.Parameter(torch.rand(width))
         self.blocks = nn.ModuleList(
             Mamba2dBlock(width, states=states) for _ in range(check_whole_number("layers", layers))
         )
         self.norm = nn.LayerNorm(width)
         self.attention = nn.Sequential(
-            nn.Linear(width, check_whole_number("hidden", hidden)), nn.Tanh(), nn.Linear(hidden, 1)
+            Linear(width, check_whole_number("hidden", hidden)), nn.Tanh(), nn.Linear(hidden, 1)
         )
         self.head = nn.Linear(width, n_classes)
         for layer in self.modules():

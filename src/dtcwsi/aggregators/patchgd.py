@@ -17,6 +17,7 @@ from dtcwsi.nn.attention import AttentionScores
 from dtcwsi.nn.chunks import passes
 from dtcwsi.nn.fixed_grid import fitted
 from dtcwsi.nn.grid import Cells, cells_of, laid_out, weighed
+from dtcwsi.nn.linear import Linear
 from dtcwsi.nn.place_layers import FirstLayer, PlaceLayers
 from dtcwsi.nn.segment import segment_ids, segment_order, segment_pool, segment_shares, segment_softmax, segment_sum
 from dtcwsi.nn.sparse import Levels, levels_of
@@ -96,7 +97,7 @@ class PatchGd(nn.Module):
         self.side = None if side is None else check_whole_number("side", side)
         self.patch_share = check_number("patch_share", patch_share, lambda k: 0 < k <= 1, "a share above 0, up to 1")
         rate = check_share("dropout", dropout)
-        self.encoder: nn.Module = nn.Sequential(nn.Linear(in_dim, width), nn.GELU(), nn.Linear(width, width))
+        self.encoder: nn.Module = nn.Sequential(Linear(in_dim, width), nn.GELU(), Linear(width, width))
         self.layers = PlaceLayers(width, _STRIDES, rate)
         self.attention, places = None, 1
         if one_of("pooling", pooling, _POOLINGS) == "attention":

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dtcwsi.nn.fourier import FourierPositions
 from dtcwsi.nn.fused import FusedBlock
 from dtcwsi.nn.grid import check_placed, laid_out
+from dtcwsi.nn.linear import Linear
 from dtcwsi.nn.segment import segment_ids
 from dtcwsi.options import check_heads, check_share, check_whole_number
 from dtcwsi.recipe import TrainingRecipe
@@ -71,7 +72,7 @@ class Spt(nn.Module):
         check_whole_number("position_hidden", position_hidden)
         rate = check_share("dropout", dropout)
         self.width = width
-        self.projection = nn.Linear(in_dim, width)
+        self.projection = Linear(in_dim, width)
         self.prefix = nn.Parameter(torch.zeros(check_whole_number("prefix", prefix), width))
         self.prefix_positions = nn.Parameter(torch.zeros(prefix, width))
         self.positions = FourierPositions(width, frequencies=frequencies, hidden=position_hidden)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
 from dtcwsi.later import later
+from dtcwsi.nn.linear import Linear
 from dtcwsi.nn.nystrom import NystromAttention, normed_behind_pad
 from dtcwsi.options import check_heads, check_share, check_whole_number, one_of
 from dtcwsi.recipe import TrainingRecipe
@@ -66,7 +67,7 @@ class TransMil(nn.Module):
         marks = check_whole_number("landmarks", max(1, width // 2) if landmarks is None else landmarks)
         rate = check_share("dropout", dropout)
         steps = check_whole_number("iterations", iterations)
-        self.projection: nn.Module = nn.Sequential(nn.Linear(in_dim, width), nn.ReLU(inplace=True))
+        self.projection: nn.Module = nn.Sequential(Linear(in_dim, width), nn.ReLU(inplace=True))
         self.class_token = nn.Parameter(torch.randn(1, 1, width))
         self.positions = nn.ModuleList(
             nn.Conv2d(width, width, size, padding=size // 2, groups=width) for size in (7, 5, 3)

@@ -3,12 +3,13 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import gelu, linear
+from torch.nn.functional import gelu
 from torch.utils.checkpoint import checkpoint
 
 from dtcwsi.compressors.tokens import Measured
 from dtcwsi.nn.chunks import chunks
 from dtcwsi.nn.exact import wide_dtype
+from dtcwsi.nn.linear import Linear, linear
 
 __all__ = ["Importance"]
 
@@ -34,7 +35,7 @@ class Importance(nn.Module):
         super().__init__()
         self.exact = exact
         self.norm = nn.LayerNorm(dim) if norm else None
-        self.first, self.last = nn.Linear(dim, width), nn.Linear(width, 1, bias=level)
+        self.first, self.last = Linear(dim, width), nn.Linear(width, 1, bias=level)
         if flat_start:
             nn.init.zeros_(self.last.weight)
         if level:

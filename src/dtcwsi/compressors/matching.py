@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dtcwsi.nn.exact import wide_dtype
+from dtcwsi.nn.linear import linear
 from dtcwsi.nn.segment import Segments
 
 __all__ = ["MATCHINGS", "Edges", "Likeness", "Matching", "aligned", "every_other", "full", "matching_of", "window"]
@@ -60,7 +61,7 @@ class Likeness:
     def of_block(self, one: Int[Tensor, "rows"], other: Int[Tensor, "columns"]) -> Float[Tensor, "rows columns"]:
         """Weigh every one against every other, products in ``wide`` precision."""
         with torch.autocast(self.length.device.type, enabled=False):
-            dots = self.rows(one).to(self.wide) @ self.rows(other).to(self.wide).T
+            dots = linear(self.rows(one).to(self.wide), self.rows(other).to(self.wide))
         lengths, worths = (
             [of.index_select(0, one)[:, None], of.index_select(0, other)] for of in (self.length, self.worth)
         )

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dtcwsi.nn.linear import Linear
 from dtcwsi.nn.segment import segment_ids
 
 __all__ = ["ACTIVATIONS", "AttentionScores", "predicted_map"]
@@ -30,8 +31,8 @@ class AttentionScores(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.hidden = nn.Linear(width, hidden, bias=bias)
-        self.gate = nn.Linear(width, hidden, bias=bias) if gated else None
+        self.hidden = Linear(width, hidden, bias=bias)
+        self.gate = Linear(width, hidden, bias=bias) if gated else None
         self.score = nn.Linear(hidden, maps, bias=bias)
         self.activation, self.dropout = ACTIVATIONS[activation], nn.Dropout(dropout)
 

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from dtcwsi.nn.linear import Linear
+
 __all__ = ["FourierPositions"]
 
 
@@ -22,7 +24,7 @@ class FourierPositions(nn.Module):
         super().__init__()
         self.waves = nn.Linear(2, frequencies, bias=False)
         nn.init.normal_(self.waves.weight, std=0.25)
-        first, second = nn.Linear(2 * frequencies, hidden), nn.Linear(hidden, width)
+        first, second = Linear(2 * frequencies, hidden), Linear(hidden, width)
         for layer in (first, second):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.constant_(layer.bias, 0.01)

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from dtcwsi.nn.linear import Linear, linear
+
 __all__ = ["FusedBlock"]
 
 _CHUNK = 4096
@@ -28,13 +30,13 @@ class FusedBlock(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width)
+        self.qkv, self.out = Linear(width, 3 * width, bias=False), Linear(width, width)
         self.dropout = nn.Dropout(dropout)
         self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width),
+            Linear(width, 4 * width),
             nn.GELU(),
             nn.Dropout(dropout),
-            nn.Linear(4 * width, width),
+            Linear(4 * width, width),
             nn.Dropout(dropout),
         )
 
@@ -59,8 +61,8 @@ class FusedBlock(nn.Module):
         """Renew the bags' first rows alone; also their logits of all rows, without ``bias``."""
         firsts = torch.tensor([0, *accumulate(sizes[:-1])], device=rows.device)
         normed, width = self.norm(rows), rows.shape[1]
-        queries = self._split(nn.functional.linear(normed[firsts], self.qkv.weight[:width]))
-        keys, values = self._split(nn.functional.linear(normed, self.qkv.weight[width:])).chunk(2)
+        queries = self._split(linear(normed[firsts], self.qkv.weight[:width]))
+        keys, values = self._split(linear(normed, self.qkv.weight[width:])).chunk(2)
         queries = queries * queries.shape[2] ** -0.5
         found, seen = [], []
         bags = zip(*(torch.split(each, sizes, dim=-2) for each in (keys, values, bias[:, None])), strict=True)

@@ -13,29 +13,26 @@ __all__ = ["FactoredInverse", "inverse_of"]
 class FactoredInverse:
     """The inverse Z0 q(P0) q(P1) ..., where P = A Z and q(P) = (13 - P (15 - P (7 - P))) / 4, a Z an iteration.
 
-    As P and q(P) commute, the next P is P q(P): three products of matrices an iteration, not four, and the inverse
-    itself is never made. Of the last ``left`` factors only the P of the first of them is there, ``last``.
+    As P and q(P) commute, the next P is P q(P), a polynomial of P and its square: two products of matrices an
+    iteration, not four. Neither the inverse nor q(P) is ever made: a factor is a P and its square. Of the last ``left``
+    factors only the P of the first of them is there, ``last``.
     """
 
     start: Float[Tensor, "heads size size"]
-    factors: tuple[Float[Tensor, "heads size size"], ...]
+    factors: tuple[tuple[Float[Tensor, "heads size size"], Float[Tensor, "heads size size"]], ...]
     last: Float[Tensor, "heads size size"]
     left: int
 
     def of(self, heads: slice) -> "FactoredInverse":
         """Give the inverses of some heads."""
-        factors = tuple(factor[heads] for factor in self.factors)
+        factors = tuple((product[heads], square[heads]) for product, square in self.factors)
         return FactoredInverse(self.start[heads], factors, self.last[heads], self.left)
-
-    def detach(self) -> "FactoredInverse":
-        """Give the same without gradient."""
-        factors = tuple(factor.detach() for factor in self.factors)
-        return FactoredInverse(self.start.detach(), factors, self.last.detach(), self.left)
 
     def behind(self, rows: Float[Tensor, "heads rows size"]) -> Float[Tensor, "heads rows size"]:
         """Give rows times the inverse."""
-        for matrix in (self.start, *self.factors):
-            rows = rows @ matrix
+        rows = rows @ self.start
+        for product, square in self.factors:
+            rows = _times_known_factor(rows, product, square)
         for number in range(self.left):
             rows = _times_factor(rows, self.last, number)
         return rows
@@ -45,9 +42,9 @@ class FactoredInverse:
         rows = columns.mT
         for number in reversed(range(self.left)):
             rows = _times_factor(rows, self.last.mT, number)
-        for matrix in reversed((self.start, *self.factors)):
-            rows = rows @ matrix.mT
-        return rows.mT
+        for product, square in reversed(self.factors):
+            rows = _times_known_factor(rows, product.mT, square.mT)
+        return self.start @ rows.mT
 
 
 def inverse_of(
@@ -69,13 +66,19 @@ def inverse_of(
     flipped, sizes = matrices.mT * counts / counts[:, None], matrices.abs()
     start = flipped / (sizes.sum(dim=-1).amax() * flipped.abs().sum(dim=-1).amax())
     unit = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
-    product, factors = matrices @ start if iterations else start, list[Tensor]()
+    product, factors = matrices @ start if iterations else start, list[tuple[Tensor, Tensor]]()
     for number in range(iterations - left):
-        inner = torch.baddbmm(unit, product, 7 * unit - product, beta=15, alpha=-1)
-        factors.append(torch.baddbmm(unit, product, inner, beta=13 / 4, alpha=-1 / 4))
+        square = product @ product
+        factors.append((product, square))
         if number < iterations - 1:
-            product = product @ factors[-1]
+            product = torch.baddbmm(product, square, 7 * product - square - 15 * unit, beta=13 / 4, alpha=1 / 4)
     return FactoredInverse(start, tuple(factors), product, left)
+
+
+def _times_known_factor(rows: Tensor, product: Tensor, square: Tensor) -> Tensor:
+    """Multiply rows by q of ``product``, whose square is known."""
+    once = rows @ product
+    return torch.baddbmm(13 * rows - 15 * once, 7 * rows - once, square, beta=1 / 4, alpha=1 / 4)
 
 
 def _times_factor(rows: Tensor, product: Tensor, number: int) -> Tensor:

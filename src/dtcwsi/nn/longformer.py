@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dtcwsi.nn.linear import Linear
 from dtcwsi.nn.segment import segment_ids, segment_pool, segment_softmax
 from dtcwsi.nn.window import Windows, attend_in_windows
 
@@ -77,4 +78,4 @@ class WindowAttention(nn.Module):
 
 def _projections(width: int) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
     """Build those of queries, of keys and values, and of what was found."""
-    return nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
+    return Linear(width, width), Linear(width, 2 * width), Linear(width, width)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import linear, pad, silu, softplus
+from torch.nn.functional import pad, silu, softplus
 from torch.utils.checkpoint import checkpoint
 
+from dtcwsi.nn.linear import Linear, linear
 from dtcwsi.nn.scan import scan_grid
 
 __all__ = ["Mamba2dBlock"]
@@ -28,13 +29,13 @@ class Mamba2dBlock(nn.Module):
         super().__init__()
         self.inner, self.rank, self.states = expand * width, math.ceil(width / 16), states
         self.norm = nn.RMSNorm(width, eps=1e-5)
-        self.project_in = nn.Linear(width, 2 * self.inner, bias=False)
+        self.project_in = Linear(width, 2 * self.inner, bias=False)
         self.convolution = nn.Conv1d(self.inner, self.inner, kernel, groups=self.inner)
-        self.select = nn.Linear(self.inner, self.rank + 2 * states, bias=False)
-        self.steps = nn.Linear(self.rank, self.inner)
+        self.select = Linear(self.inner, self.rank + 2 * states, bias=False)
+        self.steps = Linear(self.rank, self.inner)
         self.log_rates = nn.Parameter(torch.arange(1.0, states + 1).log().repeat(self.inner, 1))
         self.skip = nn.Parameter(torch.ones(self.inner))
-        self.project_out = nn.Linear(self.inner, width, bias=False)
+        self.project_out = Linear(self.inner, width, bias=False)
 
     def forward(
         self, rows: Float[Tensor, "cells width"], reach: Float[Tensor, "cells"], columns: int

@@ -7,10 +7,11 @@ from functools import partial
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import linear, pad, scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from dtcwsi.nn.inverse import FactoredInverse, inverse_of
+from dtcwsi.nn.linear import Linear, linear
 
 __all__ = ["NystromAttention", "convolved", "normed_behind_pad"]
 
@@ -19,7 +20,7 @@ _LEFT_FOR_ONE = 2  # iterations of the inverse: three cost a training step more 
 _MAPPED_AT_ONCE = 1 << 23  # numbers of a layer's input: one product for all heads is quicker, and takes as much again
 _SCORES_AT_ONCE = 1 << 25  # of landmarks and tokens, on a GPU: 128 MiB
 
-_Marks = tuple[Tensor, Tensor, Tensor | None, FactoredInverse]
+_Marks = tuple[Tensor, Tensor, Tensor | None]  # queries, keys, logs of how many landmarks each is
 
 
 class NystromAttention(nn.Module):
@@ -40,8 +41,8 @@ class NystromAttention(nn.Module):
         super().__init__()
         self.heads, self.landmarks, self.iterations = heads, landmarks, iterations
         self.scale = (width // heads) ** -0.5
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width, bias=False)
+        self.out = Linear(width, width)
         self.convolution = nn.Conv2d(heads, heads, (kernel, 1), padding=(kernel // 2, 0), groups=heads, bias=False)
         self.dropout = nn.Dropout(dropout)
 
@@ -62,21 +63,21 @@ class NystromAttention(nn.Module):
         Returns: the rows; and what says, of the weights of now and without gradient, how much tokens that are weighed
         attended to each token, a mean over heads: (tokens,) to (tokens,).
         """
-        made, reach, (query_marks, key_marks, weights, inverse) = self._attended(padded, bias)
-        marks = query_marks.detach(), key_marks.detach(), weights, inverse.detach()
+        made, reach, (query_marks, key_marks, weights) = self._attended(padded, bias)
+        marks = query_marks.detach(), key_marks.detach(), weights
         maps = self._weights()[:2].detach().clone()
         return made, partial(self._taken_from, padded.detach(), reach.detach(), marks, maps)
 
     def _attended(self, padded: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, _Marks]:
         rows = padded[1:]
         reach, heads = self._key_bias(rows, bias), []
-        marks = self._marks(rows, left=0 if _wants_few_launches(rows) else 1)
-        query_marks, key_marks, weights, inverse = marks
+        marks = query_marks, key_marks, weights = self._marks(rows)
+        inverse = self._inverse(marks, left=1)
         for some in self._heads_at_once(rows):
             queries, keys, values = self._mapped(padded, self._weights()[:, some])
             reached = _attend_from_few(query_marks[some], keys, values, reach)
             marked = inverse.of(some).before(reached).contiguous()
-            found = _attend(queries[:, 1:], key_marks[some], marked, weights, scale=self.scale)
+            found = _attend_to_few(queries[:, 1:], key_marks[some] * self.scale, marked, weights)
             found = found + convolved(values[:, 1:], self.convolution.weight[some, 0, :, 0])
             heads.append(found.transpose(0, 1).flatten(1))
         return self._merged(heads), reach, marks
@@ -110,7 +111,8 @@ class NystromAttention(nn.Module):
         of_query_and_key: Float[Tensor, "2 heads part width"],
         over: Float[Tensor, "tokens"],
     ) -> Float[Tensor, "tokens"]:
-        query_marks, key_marks, weights, inverse = marks
+        query_marks, key_marks, weights = marks
+        inverse = self._inverse(marks, left=_LEFT_FOR_ONE)
         at_once, heads = len(padded) if _wants_few_launches(padded) else _TOKENS_AT_ONCE, []
         for some in self._heads_at_once(padded[1:]):
             queries, keys = self._mapped(padded, of_query_and_key[:, some])
@@ -126,10 +128,10 @@ class NystromAttention(nn.Module):
         of_query, of_key, _ = self._weights()
         rows, few = padded[1:], _wants_few_launches(padded)
         reach = self._key_bias(rows, bias)
-        query_marks, key_marks, weights, inverse = self._marks(rows, left=0 if few else _LEFT_FOR_ONE)
+        marks = query_marks, key_marks, weights = self._marks(rows)
         query = linear(rows[:1], of_query.flatten(0, 1)).view(self.heads, 1, -1) * self.scale
         near = _softmax(query @ key_marks.mT, weights)
-        over = inverse.behind(near)
+        over = self._inverse(marks, left=_LEFT_FOR_ONE).behind(near)
         heads, keys = [], self._mapped(padded, of_key[None])[0] if padded.numel() <= _MAPPED_AT_ONCE else None
         for some in self._heads_at_once(rows):
             these = self._mapped(padded, of_key[None, some])[0] if keys is None else keys[some]
@@ -137,11 +139,10 @@ class NystromAttention(nn.Module):
             heads.append(checkpoint(_over_landmarks, *given, use_reentrant=False)[:, 0, 1:])
         return torch.cat(heads).T
 
-    def _marks(self, rows: Float[Tensor, "tokens width"], *, left: int) -> _Marks:
+    def _marks(self, rows: Float[Tensor, "tokens width"]) -> _Marks:
         """Give the landmarks' queries and keys, of means of groups of tokens; pads of 0 fill the first groups.
 
-        Groups of pads alone are one landmark. Also the logs of how many each landmark is, None where all are one, and
-        the inverse of how they attend to each other, with ``left`` iterations to go.
+        Groups of pads alone are one landmark. Also the logs of how many each landmark is, None where all are one.
         """
         group = math.ceil(len(rows) / self.landmarks)
         empty, pads = divmod(group * self.landmarks - len(rows), group)
@@ -153,10 +154,15 @@ class NystromAttention(nn.Module):
             means, counts = pad(means, (0, 0, 1, 0)), pad(counts, (1, 0), value=float(empty))
         marks = linear(means, self.qkv.weight[: 2 * self.qkv.in_features]).view(len(means), 2, self.heads, -1)
         query_marks, key_marks = marks[:, 0].transpose(0, 1) * self.scale, marks[:, 1].transpose(0, 1)
-        weights = counts.log() if empty > 1 else None
+        return query_marks, key_marks, counts.log() if empty > 1 else None
+
+    def _inverse(self, marks: _Marks, *, left: int) -> FactoredInverse:
+        """Invert how landmarks attend to each other, with ``left`` iterations to go, on a GPU none."""
+        query_marks, key_marks, weights = marks
+        left = 0 if _wants_few_launches(query_marks) else min(left, self.iterations)
         middle = _softmax(query_marks @ key_marks.mT, weights)
-        left = min(left, self.iterations)
-        return query_marks, key_marks, weights, inverse_of(middle, self.iterations, left=left, counts=counts)
+        counts = None if weights is None else weights.exp()
+        return inverse_of(middle, self.iterations, left=left, counts=counts)
 
     def _key_bias(self, rows: Tensor, bias: Tensor) -> Float[Tensor, "tokens_plus_one"]:
         """Put in front of the tokens' biases that of the one key that stands for all pads."""
@@ -217,11 +223,26 @@ def _attend(
     keys: Float[Tensor, "heads keys part"],
     values: Float[Tensor, "heads keys part"],
     bias: Float[Tensor, "keys"] | None = None,
-    *,
-    scale: float = 1.0,
 ) -> Float[Tensor, "heads queries part"]:
     mask = None if bias is None else bias[None, None, None]
-    return scaled_dot_product_attention(queries[None], keys[None], values[None], attn_mask=mask, scale=scale)[0]
+    return scaled_dot_product_attention(queries[None], keys[None], values[None], attn_mask=mask, scale=1.0)[0]
+
+
+def _attend_to_few(
+    queries: Float[Tensor, "heads queries part"],
+    keys: Float[Tensor, "heads keys part"],
+    values: Float[Tensor, "heads keys part"],
+    weights: Float[Tensor, "keys"] | None,
+) -> Float[Tensor, "heads queries part"]:
+    """Attend from many queries to few keys; without gradient by products that a processor does quicker."""
+    if _wants_few_launches(keys) or torch.is_grad_enabled():
+        return _attend(queries, keys, values, weights)
+    made = torch.empty_like(queries)
+    for head, (mine, to, of) in enumerate(zip(queries, keys, values.mT.contiguous(), strict=True)):
+        parts = torch.split(made[head], _TOKENS_AT_ONCE), torch.split(mine, _TOKENS_AT_ONCE)
+        for part, some in zip(*parts, strict=True):
+            part.copy_(linear(_softmax(linear(some, to), weights), of))
+    return made
 
 
 def _attend_from_few(

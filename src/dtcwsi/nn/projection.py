@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from dtcwsi.nn.linear import Linear
 from dtcwsi.options import check_share, check_whole_number
 
 __all__ = ["projection_of"]
@@ -16,4 +17,4 @@ def projection_of(in_dim: int, projection: int | None, dropout: float) -> tuple[
     rate = check_share("dropout", dropout)
     if projection is None:
         return nn.Dropout(rate), width
-    return nn.Sequential(nn.Linear(in_dim, width), nn.ReLU(inplace=True), nn.Dropout(rate)), width
+    return nn.Sequential(Linear(in_dim, width), nn.ReLU(inplace=True), nn.Dropout(rate)), width

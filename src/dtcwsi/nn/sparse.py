@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from dtcwsi.later import WhenRead, later, worked_out_when_read
 from dtcwsi.nn.grid import occupied
+from dtcwsi.nn.linear import linear
 from dtcwsi.nn.segment import segment_ids
 
 __all__ = ["Level", "Levels", "convolved", "gathered", "kernel_of", "levels_of", "neighbours_of"]
@@ -108,7 +109,7 @@ class _Convolved(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, neighbours: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         kernel, made = kernel_of(weight), rows.new_empty(len(neighbours), len(weight))
         for part, seen in gathered(rows, neighbours):
-            torch.addmm(bias, seen, kernel.T, out=made[part])
+            made[part] = linear(seen, kernel, bias)
         ctx.save_for_backward(rows, neighbours, weight)
         return made
 
@@ -125,7 +126,7 @@ class _Convolved(torch.autograd.Function):
             if of_kernel:
                 kernel_slope.add_(slopes[part].T @ seen)
             if of_rows:
-                back = slopes[part] @ kernel
+                back = linear(slopes[part], kernel.T)
                 rows_slope.index_add_(0, neighbours[part].flatten(), back.view(-1, rows.shape[1]).to(wide))
         shaped = kernel_slope.view(len(weight), 3, 3, -1).permute(0, 3, 1, 2)
         return (

@@ -6,6 +6,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 
+from dtcwsi.nn.linear import Linear, linear
+
 __all__ = ["PostNormBlock", "PreNormBlock", "SelfAttention", "resized_positions"]
 
 
@@ -18,7 +20,7 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, *, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.qkv, self.out = Linear(width, 3 * width), Linear(width, width)
 
     def forward(
         self, rows: Float[Tensor, "sets rows width"], bias: Float[Tensor, "sets rows"]
@@ -37,8 +39,8 @@ class SelfAttention(nn.Module):
         """Attend from the first row alone, and say how much to each row, a mean over heads without gradient."""
         width = rows.shape[2]
         weight, shift = self.qkv.weight, self.qkv.bias
-        queries = self._split(nn.functional.linear(rows[:, :1], weight[:width], shift[:width]))
-        keys, values = self._split(nn.functional.linear(rows, weight[width:], shift[width:])).chunk(2, dim=1)
+        queries = self._split(linear(rows[:, :1], weight[:width], shift[:width]))
+        keys, values = self._split(linear(rows, weight[width:], shift[width:])).chunk(2, dim=1)
         logits = queries @ keys.mT / math.sqrt(queries.shape[-1])
         weights = (logits + bias[:, None, None]).softmax(dim=-1)
         shares = weights.detach().mean(dim=(1, 2))
@@ -62,7 +64,7 @@ class PreNormBlock(nn.Module):
         super().__init__()
         self.first_norm, self.second_norm = nn.LayerNorm(width, eps=eps), nn.LayerNorm(width, eps=eps)
         self.attention = SelfAttention(width, heads=heads)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.mlp = nn.Sequential(Linear(width, hidden), nn.GELU(), Linear(hidden, width))
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
@@ -96,7 +98,7 @@ class PostNormBlock(nn.Module):
         super().__init__()
         self.first_norm, self.second_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = SelfAttention(width, heads=heads, dropout=dropout)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, width))
+        self.mlp = nn.Sequential(Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), Linear(hidden, width))
         self.dropout = nn.Dropout(dropout)
         nn.init.xavier_uniform_(self.attention.qkv.weight)
         nn.init.zeros_(self.attention.qkv.bias)

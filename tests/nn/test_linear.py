@@ -1,0 +1,91 @@
+import pytest
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from dtcwsi.nn.linear import Linear, linear
+
+CONVOLVES = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+def kernels_of(rows, weight):
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        linear(rows, weight)
+    return {event.key for event in seen.key_averages()}
+
+
+@pytest.mark.parametrize("shape", [(5000,), (3, 1700), (2, 5, 511), (0,), (1,)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_it_is_the_linear_map_of_torch(shape, bias):
+    torch.manual_seed(0)
+    layer = nn.Linear(96, 64, bias=bias)
+    rows = torch.randn(*shape, 96)
+    torch.testing.assert_close(linear(rows, layer.weight, layer.bias), layer(rows), atol=1e-5, rtol=1e-5)
+
+
+def test_slopes_are_those_of_torch():
+    torch.manual_seed(0)
+    layer, rows, wanted = nn.Linear(96, 64), torch.randn(3000, 96, requires_grad=True), torch.randn(3000, 64)
+    given = (rows, layer.weight, layer.bias)
+    found = torch.autograd.grad((linear(*given) * wanted).sum(), given)
+    true = torch.autograd.grad((layer.double()(rows.double()) * wanted).sum(), (rows, layer.weight, layer.bias))
+    for slope, exact in zip(found, true, strict=True):
+        torch.testing.assert_close(slope.double(), exact.double(), atol=1e-4, rtol=1e-4)
+
+
+def test_rows_of_any_strides_are_taken():
+    torch.manual_seed(0)
+    columns, weight = torch.randn(128, 4000), torch.randn(64, 256)[:, ::2]
+    torch.testing.assert_close(linear(columns.T, weight), columns.T @ weight.T, atol=1e-4, rtol=1e-4)
+
+
+def test_a_row_does_not_see_the_others():
+    torch.manual_seed(0)
+    rows, weight = torch.randn(6000, 128), torch.randn(64, 128)
+    torch.testing.assert_close(linear(rows, weight)[1234:1240], linear(rows[1234:1240], weight), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(not CONVOLVES, reason="needs a processor with AVX-512")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_many_rows_are_convolved_whatever_the_number_of_threads(threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = kernels_of(torch.randn(4096, 128), torch.randn(64, 128))
+    finally:
+        torch.set_num_threads(before)
+    assert "aten::mkldnn_convolution" in found
+    assert "aten::mm" not in found
+
+
+@pytest.mark.parametrize(
+    ("rows", "weight"),
+    [
+        (torch.randn(4096, 128).double(), torch.randn(64, 128).double()),
+        (torch.randn(4096, 128).bfloat16(), torch.randn(64, 128).bfloat16()),
+        (torch.randn(20_000, 1024), torch.randn(2, 1024)),
+        (torch.randn(64, 128), torch.randn(64, 128)),
+    ],
+    ids=["float64", "bfloat16", "narrow", "few"],
+)
+def test_what_gains_nothing_is_left_to_torch(rows, weight):
+    assert not any("conv" in kernel for kernel in kernels_of(rows, weight))
+
+
+def test_autocast_is_left_to_torch():
+    with torch.autocast("cpu", torch.bfloat16):
+        assert linear(torch.randn(4096, 128), torch.randn(64, 128)).dtype == torch.bfloat16
+
+
+def test_a_layer_has_the_weights_of_torch_s():
+    torch.manual_seed(0)
+    ours, theirs = Linear(96, 64), nn.Linear(96, 64)
+    theirs.load_state_dict(ours.state_dict())
+    rows = torch.randn(4096, 96)
+    torch.testing.assert_close(ours(rows), theirs(rows), atol=1e-5, rtol=1e-5)
+    assert isinstance(ours, nn.Linear)
+
+
+def test_an_exported_layer_is_one_product():
+    exported = torch.export.export(Linear(96, 64).eval(), (torch.randn(4096, 96),))
+    assert not any("conv" in str(node.target) for node in exported.graph.nodes)
