@@ -1,7 +1,7 @@
 import pickle
 from dataclasses import dataclass, replace
 
-from dtcwsi.later import later, then, worked_out_when_read
+from dtcwsi.later import after, later, then, unread, worked_out_when_read
 
 
 @worked_out_when_read("costly")
@@ -36,6 +36,26 @@ def test_what_is_made_of_a_field_waits_as_it_does() -> None:
     assert calls == [14]
     assert [record.costly for record in doubled] == [14, 14]
     assert calls == [14, 7, 14]
+
+
+def test_what_follows_waits_for_what_it_follows_from() -> None:
+    calls: list[int] = []
+    first = later(lambda: counted(7, calls))
+    record = Record(1, after(first, lambda value: counted(2 * value, calls)))
+    assert after(7, lambda value: 2 * value) == 14
+    assert not calls
+    assert record.costly == 14
+    assert calls == [7, 14]
+
+
+def test_a_copy_of_what_is_unread_waits_too() -> None:
+    calls: list[int] = []
+    record = Record(1, later(lambda: counted(7, calls)))
+    copy = replace(record, cheap=2, **unread(record))
+    assert not calls
+    assert (copy.costly, record.costly) == (7, 7)
+    assert calls == [7]
+    assert unread(record) == {}
 
 
 def test_a_copy_and_a_pickle_have_the_value() -> None:

@@ -17,12 +17,12 @@ from dtcwsi.catalog import model_text
 from dtcwsi.compressors import Compressor
 from dtcwsi.compressors.doubt import Doubt
 from dtcwsi.errors import FeaturesError, OptionError, UsageError
-from dtcwsi.later import then
+from dtcwsi.later import later, then, unread
 from dtcwsi.model_folder import write_model
 from dtcwsi.nn.segment import segment_ids
 from dtcwsi.options import check_number, check_whole_number
 from dtcwsi.pretraining import SelfSupervised, pretrain
-from dtcwsi.types import Aggregated, Bag, CompressedBags, PackedBags, Prediction
+from dtcwsi.types import Aggregated, Bag, CompressedBags, PackedBags, Prediction, patch_stages
 
 __all__ = ["Classifier"]
 
@@ -89,7 +89,6 @@ class Classifier(nn.Module):
 
         A bag without patches gets the log of the training class shares as logits.
         """
-        by_class = aggregated.attention_by_class
         return Prediction(
             logits=self._logits(tokens, aggregated),
             attention=then(aggregated, "attention", partial(_to_patches, tokens=tokens)),
@@ -97,10 +96,10 @@ class Classifier(nn.Module):
             tokens_out=tokens.offsets.diff(),
             patch_to_token=tokens.patch_to_token,
             tokens_by_stage=tokens.tokens_by_stage,
-            patch_stage=tokens.patch_stage,
+            patch_stage=later(partial(patch_stages, tokens.tokens_by_stage, tokens.patch_offsets)),
             offsets=tokens.patch_offsets,
             losses=self._terms(tokens, aggregated) if self.training else {},
-            attention_by_class=None if by_class is None else _to_patches(by_class, tokens),
+            attention_by_class=then(aggregated, "attention_by_class", partial(_maps_to_patches, tokens=tokens)),
             objective=aggregated.objective,
             importance=tokens.importance,
             mass=None if tokens.importance is None else _of_token(tokens.mass, tokens),
@@ -290,8 +289,7 @@ class Classifier(nn.Module):
         seen = self.aggregate(whole)
         terms = {f"whole_{name}": term for name, term in self._terms(whole, seen).items()}
         logits, losses = self._logits(whole, seen), {**out.losses, **terms}
-        attention = then(out, "attention", lambda found: found)  # not read
-        return replace(out, attention=attention, whole_logits=logits, whole_objective=seen.objective, losses=losses)
+        return replace(out, whole_logits=logits, whole_objective=seen.objective, losses=losses, **unread(out))
 
     def _as_weights(self, tokens: CompressedBags) -> CompressedBags:
         dtype = next(self.aggregator.parameters()).dtype
@@ -329,6 +327,12 @@ def _to_patches(values: Float[Tensor, "tokens *classes"], tokens: CompressedBags
     """Split what tokens have among their patches, by the patches' weights; pruned patches get 0."""
     weight = tokens.patch_weight.to(values.dtype)
     return _of_token(values, tokens) * weight.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def _maps_to_patches(
+    maps: Float[Tensor, "tokens classes"] | None, tokens: CompressedBags
+) -> Float[Tensor, "patches classes"] | None:
+    return None if maps is None else _to_patches(maps, tokens)
 
 
 def _of_token(values: Float[Tensor, "tokens *classes"], tokens: CompressedBags) -> Float[Tensor, "patches *classes"]:

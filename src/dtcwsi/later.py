@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
-__all__ = ["WhenRead", "later", "then", "worked_out_when_read"]
+__all__ = ["WhenRead", "after", "later", "then", "unread", "worked_out_when_read"]
 
 T = TypeVar("T")
 Record = TypeVar("Record")
@@ -19,8 +19,17 @@ def later(work: Callable[[], T]) -> T:
 
 def then(record: object, name: str, change: Callable[[Any], T]) -> T:
     """Give what ``change`` makes of a record's field: `later`, if that is not worked out yet."""
-    held = vars(record)[name]
-    return later(lambda: change(held.value)) if isinstance(held, _Later) else change(held)
+    return after(vars(record)[name], change)
+
+
+def unread(record: object) -> dict[str, Any]:
+    """Give those fields of a record that are not worked out yet, as `later`."""
+    return {name: held for name, held in vars(record).items() if isinstance(held, _Later)}
+
+
+def after(given: object, change: Callable[[Any], T]) -> T:
+    """Give what ``change`` makes of something: `later`, if that is."""
+    return later(lambda: change(given.value)) if isinstance(given, _Later) else change(given)
 
 
 def worked_out_when_read(*names: str) -> Callable[[type[Record]], type[Record]]:

@@ -298,15 +298,8 @@ class CompressedBags:
 
     @property
     def patch_stage(self) -> Int[Tensor, "patches"]:
-        """The stage, counted from 1, at which each patch stopped being a token alone; 0 if it never did."""
-        offsets, (n_stages, n_patches) = self.patch_offsets, self.tokens_by_stage.shape
-        there = self.tokens_by_stage >= 0
-        first = torch.repeat_interleave(offsets[:-1], offsets.diff(), output_size=n_patches)
-        first = first + n_patches * torch.arange(n_stages, device=offsets.device)[:, None]
-        key = torch.where(there, self.tokens_by_stage + first, n_stages * n_patches)
-        inside = torch.bincount(key.flatten(), minlength=n_stages * n_patches + 1)
-        alone_stages = (there & (inside[key] == 1)).sum(dim=0)
-        return torch.where(alone_stages == n_stages, 0, alone_stages + 1)
+        """See `patch_stages`."""
+        return patch_stages(self.tokens_by_stage, self.patch_offsets)
 
     @property
     def size_prior(self) -> Float[Tensor, "tokens"]:
@@ -319,7 +312,21 @@ class CompressedBags:
         return self.size_prior + self.gate
 
 
-@worked_out_when_read("attention", "teacher")
+def patch_stages(
+    tokens_by_stage: Int[Tensor, "stages patches"], patch_offsets: Int[Tensor, "bags_plus_one"]
+) -> Int[Tensor, "patches"]:
+    """Give the stage, counted from 1, at which each patch stopped being a token alone; 0 if it never did."""
+    n_stages, n_patches = tokens_by_stage.shape
+    there = tokens_by_stage >= 0
+    first = torch.repeat_interleave(patch_offsets[:-1], patch_offsets.diff(), output_size=n_patches)
+    first = first + n_patches * torch.arange(n_stages, device=patch_offsets.device)[:, None]
+    key = torch.where(there, tokens_by_stage + first, n_stages * n_patches)
+    inside = torch.bincount(key.flatten(), minlength=n_stages * n_patches + 1)
+    alone_stages = (there & (inside[key] == 1)).sum(dim=0)
+    return torch.where(alone_stages == n_stages, 0, alone_stages + 1)
+
+
+@worked_out_when_read("attention", "teacher", "attention_by_class")
 @dataclass(frozen=True)
 class Aggregated:
     """What an aggregator makes of compressed bags; what costs time besides the logits may be worked out when read.
@@ -334,23 +341,23 @@ class Aggregated:
     attention: WhenRead[Float[Tensor, "tokens"]]
     teacher: WhenRead[Float[Tensor, "tokens"]]
     losses: dict[str, Tensor] = field(default_factory=dict)
-    attention_by_class: Float[Tensor, "tokens classes"] | None = None
+    attention_by_class: WhenRead[Float[Tensor, "tokens classes"] | None] = None
     objective: Objective | None = None
 
 
-@worked_out_when_read("attention")
+@worked_out_when_read("attention", "attention_by_class", "patch_stage")
 @dataclass(frozen=True)
 class Prediction:
     """What a classifier says of a batch of bags, in one layout whatever the model.
 
-    ``logits`` (bags, classes); ``attention`` (patches,) sums to 1 in each bag with patches; TransMIL's and PatchGD's is
-    worked out when it is first read, of the weights and tokens of this pass, which are kept until then; ``tokens_in``
-    and ``tokens_out`` (bags,); ``patch_to_token`` (patches,); ``tokens_by_stage`` (stages, patches); ``patch_stage``
-    (patches,) stage at which a patch stopped being a token alone, 0 if it never did; ``losses`` weighted auxiliary
-    terms, empty in evaluation; ``offsets`` (bags + 1,) rows of each bag in the patch-wise fields. Where the compressor
-    scores patches, ``importance`` (patches,) is each one's share of first-stage importance and ``mass`` (patches,) that
-    of all patches in its token, 0 once pruned; else both are None. ``objective``
-    is the method's own loss, see `Objective`. ``whole_logits`` (bags, classes) and ``whole_objective`` are those of all
+    ``logits`` (bags, classes); ``attention`` (patches,) sums to 1 in each bag with patches; TransMIL's, PatchGD's and
+    PANTHER's is worked out when it is first read, of the weights and tokens of this pass, which are kept until then;
+    ``tokens_in`` and ``tokens_out`` (bags,); ``patch_to_token`` (patches,); ``tokens_by_stage`` (stages, patches);
+    ``patch_stage`` (patches,) stage at which a patch stopped being a token alone, 0 if it never did; ``losses``
+    weighted auxiliary terms, empty in evaluation; ``offsets`` (bags + 1,) rows of each bag in the patch-wise fields.
+    Where the compressor scores patches, ``importance`` (patches,) is each one's share of first-stage importance and
+    ``mass`` (patches,) that of all patches in its token, 0 once pruned; else both are None. ``objective`` is the
+    method's own loss, see `Objective`. ``whole_logits`` (bags, classes) and ``whole_objective`` are those of all
     patches, while training looks at whole bags as well.
     """
 
@@ -360,10 +367,10 @@ class Prediction:
     tokens_out: Int[Tensor, "bags"]
     patch_to_token: Int[Tensor, "patches"]
     tokens_by_stage: Int[Tensor, "stages patches"]
-    patch_stage: Int[Tensor, "patches"]
+    patch_stage: WhenRead[Int[Tensor, "patches"]]
     offsets: Int[Tensor, "bags_plus_one"]
     losses: dict[str, Tensor] = field(default_factory=dict)
-    attention_by_class: Float[Tensor, "patches classes"] | None = None
+    attention_by_class: WhenRead[Float[Tensor, "patches classes"] | None] = None
     objective: Objective | None = None
     whole_logits: Float[Tensor, "bags classes"] | None = None
     whole_objective: Objective | None = None

@@ -2,7 +2,9 @@
 
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -10,8 +12,10 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from dtcwsi.later import after, later
 from dtcwsi.nn.attention import predicted_map
 from dtcwsi.nn.chunks import chunks
+from dtcwsi.nn.linear import linear
 from dtcwsi.nn.segment import segment_ids, segment_shares, segment_sum
 from dtcwsi.options import check_number, check_share, check_whole_number, one_of
 from dtcwsi.recipe import TrainingRecipe
@@ -105,9 +109,10 @@ class Panther(nn.Module):
         logits = evidence.sum(dim=1)
         wide = torch.promote_types(owner.dtype, torch.float32)  # in float16 what hardly is a prototype's is none's
         counted = owner.detach().to(wide) * weight.detach()[:, None]
-        maps = _maps(evidence.detach().to(wide), counted, tokens.offsets)
-        attention = predicted_map(maps, logits, tokens.offsets)
-        teacher = segment_shares(attention * (-tokens.gate.detach()).exp(), tokens.offsets)
+        offsets, chosen, no_gate = tokens.offsets, logits.detach(), (-tokens.gate.detach()).exp()
+        maps = later(partial(_maps, evidence.detach().to(wide), counted, offsets))
+        attention = after(maps, lambda found: predicted_map(found, chosen, offsets))
+        teacher = after(attention, lambda found: segment_shares(found * no_gate, offsets))
         return Aggregated(logits, attention, teacher, attention_by_class=maps)
 
     def _fitted(
@@ -156,17 +161,36 @@ class _Prior:
         total, seen = mixture[0].new_full(mixture[0].shape, self.weight), self.weight * self.means
         seen_squares = self.weight * (self.variances + self.means**2)
         owners, (constant, of_row, of_square) = [self.means.new_empty(0, len(self.means))], _densities(*mixture)
-        for part in chunks(rows.shape[0], rows.shape[1], rows.device):
-            centred = rows[part].to(self.middle.dtype) - self.middle
-            squares = centred * centred
-            owners.append(torch.addmm(torch.addmm(constant, centred, of_row), squares, of_square).softmax(dim=1))
+        for part, centred, squares in self._centred(rows, keeps=weight.requires_grad):
+            logits = linear(centred, of_row, constant)
+            owners.append((logits if of_square is None else logits + linear(squares, of_square)).softmax(dim=1))
             shares = owners[-1] * weight[part, None]
             total = total + shares.sum(dim=0)
-            seen, seen_squares = torch.addmm(seen, shares.T, centred), torch.addmm(seen_squares, shares.T, squares)
+            seen, seen_squares = seen + linear(centred.T, shares.T).T, seen_squares + linear(squares.T, shares.T).T
         mean = seen / total[:, None]
         least = self.weight * self.variances / total[:, None]  # what the prior alone leaves
         variance = (seen_squares / total[:, None] - mean**2).maximum(least)
         return (total / total.sum(), mean, variance), torch.cat(owners)
+
+    def _centred(
+        self, rows: Float[Tensor, "tokens dim"], *, keeps: bool
+    ) -> Iterator[tuple[slice, Float[Tensor, "some dim"], Float[Tensor, "some dim"]]]:
+        """Give rows without the middle, and their squares, a chunk at a time.
+
+        The next chunk takes their place unless a gradient ``keeps`` them. Sums over tokens like a chunk that is twice
+        as large as what else is worked out of rows.
+        """
+        keeps = torch.is_grad_enabled() and (keeps or rows.requires_grad)
+        room: Tensor | None = None
+        for part in chunks(rows.shape[0], rows.shape[1] // 2, rows.device):
+            some = rows[part].to(self.middle.dtype)
+            if keeps:
+                centred = some - self.middle
+                yield part, centred, centred * centred
+                continue
+            room = some.new_empty(2, *some.shape) if room is None else room[:, : len(some)]
+            centred = torch.sub(some, self.middle, out=room[0])
+            yield part, centred, torch.mul(centred, centred, out=room[1])
 
 
 class _LinearHead(nn.Module):
@@ -216,14 +240,15 @@ class _PrototypeHead(nn.Module):
 
 def _densities(
     share: Float[Tensor, "prototypes"], mean: Float[Tensor, "prototypes dim"], variance: Float[Tensor, "prototypes dim"]
-) -> tuple[Float[Tensor, "prototypes"], Float[Tensor, "dim prototypes"], Float[Tensor, "dim prototypes"]]:
+) -> tuple[Float[Tensor, "prototypes"], Float[Tensor, "prototypes dim"], Float[Tensor, "prototypes dim"] | None]:
     """Give what diagonal Gaussians' log densities are made of: a constant, and maps of a row and of its squares.
 
-    What is equal for all prototypes is left out.
+    What is equal for all prototypes is left out: where their variances are, as they begin, all of the squares' map.
     """
     precision = 1 / variance
     constant = share.log() - 0.5 * (variance.log() + mean**2 * precision).sum(dim=1)
-    return constant, (mean * precision).T, (-0.5 * precision).T
+    alike = bool((precision == precision[:1]).all())
+    return constant, mean * precision, None if alike else -0.5 * precision
 
 
 def _maps(

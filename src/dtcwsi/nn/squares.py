@@ -43,7 +43,7 @@ def _of_bag(
     columns, lines = (xy.amax(dim=0) + 1).tolist()
     if len(rows) < lines * columns:
         place = xy[:, 1] * columns + xy[:, 0]
-        rows = rows.new_zeros(lines * columns, rows.shape[1]).index_copy(0, place, rows)
+        rows = rows.new_zeros(lines * columns, rows.shape[1]).index_copy_(0, place, rows)
     image = rows.view(1, lines, columns, -1).permute(0, 3, 1, 2)
     return conv2d(image, weight, bias, stride=stride, padding=1)[0].permute(1, 2, 0)
 
