@@ -24,8 +24,8 @@ SPEED_HEAD = """## Speed and memory beside the published code
 float32, one slide of N x 512, on a square grid if the system looks at places, no optimiser; medians of turns in one
 process, memory of the first call in a process of its own). Ratios are published over ours: above 1 we are faster, or
 smaller. What is compared, and what stands in for parts that take pixels, is said in `benchmarks/published.py`.
-TransMIL's attention goes through both layers, which its published code does not tell at all; it is worked out when it
-is read, and a row says so where it was.
+Attention of TransMIL, PatchGD and PANTHER, which their published code does not tell, is worked out when it is read; a
+row says so where it was.
 """
 LEARN_HEAD = {
     "mil": """## Real sets: elephant, fox, tiger

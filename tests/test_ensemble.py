@@ -1,5 +1,8 @@
 """Several models asked about one slide."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +43,25 @@ def test_maps_by_class_are_those_of_the_class_that_all_predict_together():
     np.testing.assert_allclose(answers.attention(), together, atol=1e-6)
     np.testing.assert_allclose(answers.attention(answers.prediction), together, atol=1e-6)
     assert not np.allclose(answers.attention("abc"[column - 1]), together)
+
+
+@pytest.mark.parametrize("name", ["transmil", "panther", "dtc-panther", "clam-mb"])
+def test_one_model_s_tokens_are_held_at_a_time(name, monkeypatch):
+    asked, held = models(name), []
+    for model in asked:
+
+        def compress(bags, usual=model.compress):
+            gc.collect()
+            assert all(tokens() is None for tokens in held)
+            made = usual(bags)
+            held.append(weakref.ref(made))
+            return made
+
+        monkeypatch.setattr(model, "compress", compress)
+    answers = ask(asked, SLIDE)
+    gc.collect()
+    assert len(answers.predictions) == len(held) == 3
+    assert all(tokens() is None for tokens in held)
 
 
 def test_requests_that_make_no_sense_are_refused():

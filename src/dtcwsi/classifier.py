@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -89,9 +89,10 @@ class Classifier(nn.Module):
 
         A bag without patches gets the log of the training class shares as logits.
         """
+        shares = _Shares(tokens.patch_to_token, tokens.patch_offsets, tokens.offsets, tokens.patch_weight)
         return Prediction(
             logits=self._logits(tokens, aggregated),
-            attention=then(aggregated, "attention", partial(_to_patches, tokens=tokens)),
+            attention=then(aggregated, "attention", partial(_to_patches, shares=shares)),
             tokens_in=tokens.patch_offsets.diff(),
             tokens_out=tokens.offsets.diff(),
             patch_to_token=tokens.patch_to_token,
@@ -99,10 +100,10 @@ class Classifier(nn.Module):
             patch_stage=later(partial(patch_stages, tokens.tokens_by_stage, tokens.patch_offsets)),
             offsets=tokens.patch_offsets,
             losses=self._terms(tokens, aggregated) if self.training else {},
-            attention_by_class=then(aggregated, "attention_by_class", partial(_maps_to_patches, tokens=tokens)),
+            attention_by_class=then(aggregated, "attention_by_class", partial(_maps_to_patches, shares=shares)),
             objective=aggregated.objective,
             importance=tokens.importance,
-            mass=None if tokens.importance is None else _of_token(tokens.mass, tokens),
+            mass=None if tokens.importance is None else shares.of_token(tokens.mass),
         )
 
     def loss(
@@ -323,22 +324,31 @@ def _cross_entropies(logits: Float[Tensor, "bags classes"], labels: Int[Tensor, 
     return nn.functional.cross_entropy(logits, labels, reduction="none")
 
 
-def _to_patches(values: Float[Tensor, "tokens *classes"], tokens: CompressedBags) -> Float[Tensor, "patches *classes"]:
+@dataclass(frozen=True)
+class _Shares:
+    """What patches have of their tokens, without the tokens, which are larger; bag after bag."""
+
+    patch_to_token: Int[Tensor, "patches"]
+    patch_offsets: Int[Tensor, "bags_plus_one"]
+    offsets: Int[Tensor, "bags_plus_one"]
+    weight: Float[Tensor, "patches"]
+
+    def of_token(self, values: Float[Tensor, "tokens *classes"]) -> Float[Tensor, "patches *classes"]:
+        """Give every patch what its token has; pruned patches get 0."""
+        rows = self.patch_to_token + self.offsets[segment_ids(self.patch_offsets)]
+        there = self.patch_to_token >= 0
+        if not len(values):
+            return values.new_zeros(len(rows), *values.shape[1:])
+        return values[torch.where(there, rows, 0)] * there.to(values.dtype).reshape(-1, *[1] * (values.ndim - 1))
+
+
+def _to_patches(values: Float[Tensor, "tokens *classes"], shares: _Shares) -> Float[Tensor, "patches *classes"]:
     """Split what tokens have among their patches, by the patches' weights; pruned patches get 0."""
-    weight = tokens.patch_weight.to(values.dtype)
-    return _of_token(values, tokens) * weight.reshape(-1, *[1] * (values.ndim - 1))
+    weight = shares.weight.to(values.dtype)
+    return shares.of_token(values) * weight.reshape(-1, *[1] * (values.ndim - 1))
 
 
 def _maps_to_patches(
-    maps: Float[Tensor, "tokens classes"] | None, tokens: CompressedBags
+    maps: Float[Tensor, "tokens classes"] | None, shares: _Shares
 ) -> Float[Tensor, "patches classes"] | None:
-    return None if maps is None else _to_patches(maps, tokens)
-
-
-def _of_token(values: Float[Tensor, "tokens *classes"], tokens: CompressedBags) -> Float[Tensor, "patches *classes"]:
-    """Give every patch what its token has; pruned patches get 0."""
-    rows = tokens.patch_to_token + tokens.offsets[segment_ids(tokens.patch_offsets)]
-    there = tokens.patch_to_token >= 0
-    if not len(values):
-        return values.new_zeros(len(rows), *values.shape[1:])
-    return values[torch.where(there, rows, 0)] * there.to(values.dtype).reshape(-1, *[1] * (values.ndim - 1))
+    return None if maps is None else _to_patches(maps, shares)

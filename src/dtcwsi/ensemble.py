@@ -77,8 +77,8 @@ def ask(models: Sequence[Classifier], features: Features) -> Answers:
 
 
 def _with_attention(prediction: Prediction) -> Prediction:
-    """Have the attention worked out, so that one model's tokens are held at a time."""
-    _ = prediction.attention
+    """Have the maps worked out, so that one model's tokens are held at a time."""
+    _ = prediction.attention, prediction.attention_by_class
     return prediction
 
 

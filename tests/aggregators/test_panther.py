@@ -10,6 +10,7 @@ from dtcwsi.aggregators import create_aggregator
 from dtcwsi.bags.packing import pack
 from dtcwsi.compressors import create_compressor
 from dtcwsi.errors import FeaturesError, OptionError
+from dtcwsi.nn import chunks
 from dtcwsi.types import Bag
 
 DIM, CLASSES = 5, 3
@@ -207,3 +208,30 @@ def test_a_16_bit_model_adds_up_large_slides():
     assert made.logits.dtype == torch.float16
     torch.testing.assert_close(made.logits.float(), expected.logits, atol=0.02, rtol=0.02)
     torch.testing.assert_close(made.attention.float(), expected.attention, atol=1e-5, rtol=0.1)
+
+
+@pytest.mark.parametrize("learns", [True, False])
+@pytest.mark.parametrize("alike", [True, False])
+def test_chunks_are_added_up_whether_their_room_is_kept_or_used_again(monkeypatch, learns, alike):
+    model = fitted(iterations=2).double()
+    if not alike:
+        model.raw_variance.copy_(torch.rand_like(model.raw_variance))
+    rows = torch.randn(37, DIM, dtype=torch.float64, requires_grad=learns)
+
+    def found():
+        logits = model(tokens_of(rows, rows[:5])).logits
+        return [logits.detach(), *(torch.autograd.grad(logits.square().sum(), rows) if learns else ())]
+
+    with torch.set_grad_enabled(learns):
+        whole = found()
+        monkeypatch.setattr(chunks, "_CACHED", 20)  # ten rows
+        torch.testing.assert_close(found(), whole, rtol=1e-10, atol=1e-12)
+        with torch.no_grad():
+            torch.testing.assert_close(model(tokens_of(rows, rows[:5])).logits, whole[0], rtol=1e-10, atol=1e-12)
+
+
+def test_maps_are_those_of_the_pass_under_the_autocast_of_who_reads_them():
+    model, rows = fitted(), torch.randn(37, DIM)
+    out, wanted = model(tokens_of(rows)), model(tokens_of(rows)).attention
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(out.attention, wanted, rtol=0, atol=0)

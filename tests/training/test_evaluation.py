@@ -12,7 +12,7 @@ from dtcwsi.training.evaluation import evaluate
 from .conftest import write_slide
 
 
-@pytest.mark.parametrize("name", ["transmil", "patchgd", "tome-transmil"])
+@pytest.mark.parametrize("name", ["transmil", "patchgd", "tome-transmil", "panther"])
 def test_tokens_of_passes_are_let_go(name, tmp_path, monkeypatch):
     paths = [tmp_path / f"s{number}.h5" for number in range(4)]
     for number, path in enumerate(paths):

@@ -127,17 +127,20 @@ class Panther(nn.Module):
         middle = prototypes.mean(dim=0)  # variances of what is far from 0 would be differences of large numbers
         variances = self.prior_variance * softplus(self.raw_variance.to(wide))
         prior = _Prior(prototypes - middle, variances, self.prior_weight, middle)
+        first = _densities(*prior.start)
         mixtures, owners, sizes = [], [], offsets.diff().tolist()
         for bag, counted in zip(torch.split(rows, sizes), torch.split(weight.to(wide), sizes), strict=True):
-            share, mean, variance = prior.start
-            for _ in range(self.iterations):
-                (share, mean, variance), owner = prior.step((share, mean, variance), bag, counted)
+            mixture = prior.start
+            for number in range(self.iterations):
+                mixture, owner = prior.step(_densities(*mixture) if number else first, bag, counted)
+            share, mean, variance = mixture
             mixtures.append(tuple(part.to(kind) for part in (share, mean + middle, variance)))
             owners.append(owner)
         return [torch.stack(parts) for parts in zip(*mixtures, strict=True)], torch.cat(owners)
 
 
 _Mixture = tuple[Float[Tensor, "prototypes"], Float[Tensor, "prototypes dim"], Float[Tensor, "prototypes dim"]]
+_Densities = tuple[Float[Tensor, "prototypes"], Float[Tensor, "prototypes dim"], Float[Tensor, "prototypes dim"] | None]
 
 
 @dataclass(frozen=True)
@@ -155,12 +158,13 @@ class _Prior:
         return self.means.new_full((len(self.means),), 1 / len(self.means)), self.means, self.variances
 
     def step(
-        self, mixture: _Mixture, rows: Float[Tensor, "tokens dim"], weight: Float[Tensor, "tokens"]
+        self, densities: _Densities, rows: Float[Tensor, "tokens dim"], weight: Float[Tensor, "tokens"]
     ) -> tuple[_Mixture, Float[Tensor, "tokens prototypes"]]:
-        """Say whose each token is, then fit the mixture to them; squares exist for a chunk of tokens at a time."""
-        total, seen = mixture[0].new_full(mixture[0].shape, self.weight), self.weight * self.means
+        """Say whose each token is, then fit a mixture to them; squares exist for a chunk of tokens at a time."""
+        constant, of_row, of_square = densities
+        total, seen = torch.full_like(constant, self.weight), self.weight * self.means
         seen_squares = self.weight * (self.variances + self.means**2)
-        owners, (constant, of_row, of_square) = [self.means.new_empty(0, len(self.means))], _densities(*mixture)
+        owners = [self.means.new_empty(0, len(self.means))]
         for part, centred, squares in self._centred(rows, keeps=weight.requires_grad):
             logits = linear(centred, of_row, constant)
             owners.append((logits if of_square is None else logits + linear(squares, of_square)).softmax(dim=1))
@@ -240,7 +244,7 @@ class _PrototypeHead(nn.Module):
 
 def _densities(
     share: Float[Tensor, "prototypes"], mean: Float[Tensor, "prototypes dim"], variance: Float[Tensor, "prototypes dim"]
-) -> tuple[Float[Tensor, "prototypes"], Float[Tensor, "prototypes dim"], Float[Tensor, "prototypes dim"] | None]:
+) -> _Densities:
     """Give what diagonal Gaussians' log densities are made of: a constant, and maps of a row and of its squares.
 
     What is equal for all prototypes is left out: where their variances are, as they begin, all of the squares' map.
@@ -261,6 +265,8 @@ def _maps(
     positive = (evidence - evidence.mean(dim=2, keepdim=True)).clamp_min(0) * (held > 0)
     positive = torch.where(positive.sum(dim=1, keepdim=True) > 0, positive, held)
     rate = positive / positive.sum(dim=1, keepdim=True).clamp_min(1e-30) / held.clamp_min(1e-30)
-    if len(rate) == 1:
-        return segment_shares(counted @ rate[0], offsets)
-    return segment_shares(torch.einsum("np,npc->nc", counted, rate[segment_ids(offsets, len(counted))]), offsets)
+    with torch.autocast(counted.device.type, enabled=False):  # that of who reads them, not of the pass
+        if len(rate) == 1:
+            return segment_shares(counted @ rate[0], offsets)
+        of_token = rate[segment_ids(offsets, len(counted))]
+        return segment_shares(torch.einsum("np,npc->nc", counted, of_token), offsets)
