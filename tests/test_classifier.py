@@ -354,6 +354,11 @@ def test_weights_of_a_loss_are_one_a_bag():
     unchecked = inspect.unwrap(type(model).loss)  # the tests' check of shapes would be first
     with pytest.raises(UsageError, match=r"got weights of shape \(1,\); expected \(2,\), one a bag"):
         unchecked(model, out, labels, weights=torch.ones(1))
+    with pytest.raises(UsageError, match=r"got weights in a list; expected a tensor of shape \(2,\), one a bag"):
+        unchecked(model, out, labels, weights=[1.0, 2.0])
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match=r"got weights \[1.0, .*\]; expected finite numbers, 0 or more"):
+            unchecked(model, out, labels, weights=torch.tensor([1.0, wrong]))
 
 
 @pytest.mark.parametrize(("name", "prepare"), [("panther", "fit_prototypes"), ("spt", "pretrain")])

@@ -114,11 +114,12 @@ class Classifier(nn.Module):
         Where ``out`` has whole bags' logits, theirs counts too and that of the tokens less or not at all, see `Doubt`.
         ``weights`` multiply the bags' own objectives, not the auxiliary terms.
         In training, the cross-entropies are remembered until the step ends, see `set_progress`.
-        Raises: UsageError if labels are not one class number of the model a bag, or weights not one number a bag.
+        Raises: UsageError if labels are not one class number of the model a bag, or weights not one number a bag, 0 or
+        more.
         """
         self._check_labels(labels, len(out.logits))
-        if weights is not None and tuple(weights.shape) != (len(out.logits),):
-            raise UsageError(f"got weights of shape {tuple(weights.shape)}; expected ({len(out.logits)},), one a bag")
+        if weights is not None:
+            _check_weights(weights, len(out.logits))
         each = 1.0 if weights is None else weights
         total = (each * (out.objective or _cross_entropies)(out.logits, labels)).mean()
         if self.training and self.compressor.second_look:
@@ -179,8 +180,8 @@ class Classifier(nn.Module):
 
     @property
     def needs_prototypes(self) -> bool:
-        """Whether the aggregator has prototypes, to be fitted to training patches before training."""
-        return hasattr(self.aggregator, "fit_prototypes")
+        """Whether the aggregator has prototypes that no patches were fitted to yet, as they should before training."""
+        return hasattr(self.aggregator, "fit_prototypes") and not int(self.aggregator.get_buffer("fitted_on"))
 
     def fit_prototypes(self, bags: Bags, *, patches: int = 50_000, seed: int = 0) -> None:
         """Fit the aggregator's prototypes to a sample of the bags' patches; give it training slides only.
@@ -318,6 +319,16 @@ class Classifier(nn.Module):
         if coords is not None or patch_size_level0 is not None:
             raise OptionError("coords and patch_size_level0 go with a tensor of features; a Bag carries its own")
         return pack([bags]) if isinstance(bags, Bag) else bags
+
+
+def _check_weights(weights: object, bags: int) -> None:
+    """Refuse what is not one weight a bag.  Raises: UsageError."""
+    if not isinstance(weights, Tensor):
+        raise UsageError(f"got weights in a {type(weights).__name__}; expected a tensor of shape ({bags},), one a bag")
+    if tuple(weights.shape) != (bags,):
+        raise UsageError(f"got weights of shape {tuple(weights.shape)}; expected ({bags},), one a bag")
+    if not bool((weights.isfinite() & (weights >= 0)).all()):
+        raise UsageError(f"got weights {weights.tolist()}; expected finite numbers, 0 or more")
 
 
 def _cross_entropies(logits: Float[Tensor, "bags classes"], labels: Int[Tensor, "bags"]) -> Float[Tensor, "bags"]:

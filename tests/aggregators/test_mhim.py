@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 
@@ -177,3 +179,19 @@ def test_more_of_the_highest_than_its_candidates_hold_is_told():
         OptionError, match="got hide_high=0.8 and high_drawn=0.5; expected hide_high at most high_drawn"
     ):
         model_in_training(hide_high=0.8)
+
+
+@pytest.mark.parametrize("name", ["mhim-abmil", "mhim-transmil"])
+def test_training_that_never_says_how_far_it_is_is_told_once(name):
+    def made():
+        return dtcwsi.create_model(name, in_dim=DIM, n_classes=2).train()
+
+    silent, told, packed = made(), made(), bags_of(30, 9)
+    with pytest.warns(UserWarning, match="mhim trains as its baseline, .*; call model.set_progress"):
+        silent(packed)
+    told.set_progress(0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        silent(packed)
+        told(packed)
+        made().eval()(packed)

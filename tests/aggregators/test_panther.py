@@ -114,7 +114,8 @@ def test_a_sample_takes_as_many_patches_of_every_bag():
 def test_fewer_patches_than_prototypes_repeat():
     model = dtcwsi.create_model("panther", in_dim=DIM, n_classes=2)
     bag = dtcwsi.Bag(torch.randn(3, DIM))
-    model.fit_prototypes([bag])
+    with pytest.warns(UserWarning, match="panther has 3 patches for 16 prototypes, which repeat; give it more slides"):
+        model.fit_prototypes([bag])
     assert torch.equal(model.aggregator.prototypes[:3].sort(0).values, model.aggregator.prototypes[3:6].sort(0).values)
     assert torch.isfinite(model(bag).logits).all()
 
@@ -124,11 +125,14 @@ def test_random_prototypes_are_told_and_fitted_ones_are_saved(tmp_path):
     bag = dtcwsi.Bag(torch.randn(30, DIM))
     with pytest.warns(UserWarning, match=r"panther's prototypes are random; call model.fit_prototypes"):
         model(bag)
+    assert model.needs_prototypes
     model.fit_prototypes([bag])
+    assert not model.needs_prototypes
     model.save(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again = dtcwsi.load(tmp_path)
+        assert not again.needs_prototypes
         torch.testing.assert_close(again(bag).logits, model.eval()(bag).logits)
 
 

@@ -358,7 +358,7 @@ def test_without_coordinates_patches_fill_a_square_in_the_order_given():
 
 
 def test_a_batch_of_bags_with_coordinates_and_without_is_refused():
-    with pytest.raises(FeaturesError, match="patchgd needs the coordinates of patches and a bag of the batch has none"):
+    with pytest.raises(FeaturesError, match="patchgd got a batch of which some bags have coordinates and others none"):
         build()(tokens_of(Bag(torch.randn(3, DIM)), bag_of((0, 0), (1, 0))))
 
 

@@ -119,6 +119,22 @@ def test_wrappers_of_training_are_taken_off(features):
         torch.testing.assert_close(dtcwsi.load_official("clam-sb", given)(features).logits, plain)
 
 
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize(
+    ("many", "last", "logits"),
+    [(False, "module.3", [2.8817, 3.6999]), (True, "module.2", [0.3507, 3.9024])],
+    ids=["clam-sb with dropout", "clam-mb without"],
+)
+def test_clams_without_a_gate_have_the_published_logits(many, last, logits, prefix, features):
+    gated = {key: shape for key, shape in clam_shapes(2, many=many).items() if "attention_b" not in key}
+    names = {"attention_a.0": "module.0", "attention_c": last}
+    for ours, theirs in names.items():
+        gated = {key.replace(ours, theirs): shape for key, shape in gated.items()}
+    state = {prefix + key: tensor for key, tensor in drawn(gated).items()}
+    model = dtcwsi.load_official("clam-mb" if many else "clam-sb", state)
+    torch.testing.assert_close(model(features).logits[0], torch.tensor(logits), atol=1e-4, rtol=0)
+
+
 def test_a_compressed_models_weights_come_from_the_plain_one():
     with pytest.raises(UnknownNameError, match="load 'mhim-abmil' and give its weights to the other: create_model"):
         dtcwsi.load_official("dtc-mhim-abmil", {})

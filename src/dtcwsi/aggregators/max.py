@@ -40,5 +40,6 @@ class MaxPooling(nn.Module):
         best = segment_argmax(projected, offsets)
         pooled = projected.gather(0, best) * filled[:, None]
         wins = best[filled].flatten()
-        share = torch.bincount(wins, minlength=len(projected)).to(projected.dtype) / projected.shape[1]
+        wide = torch.promote_types(projected.dtype, torch.float32)
+        share = torch.bincount(wins, minlength=len(projected)).to(wide) / projected.shape[1]
         return Aggregated(self.head(pooled), share, share)

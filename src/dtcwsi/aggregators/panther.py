@@ -89,6 +89,12 @@ class Panther(nn.Module):
         """Make the centres of k-means the prototypes; where patches are fewer than these, they repeat."""
         count = len(self.prototypes)
         if len(patches) <= count:
+            if len(patches) < count:
+                warnings.warn(
+                    f"panther has {len(patches)} patches for {count} prototypes, which repeat; give it more slides, or "
+                    f"prototypes={len(patches)}",
+                    stacklevel=3,
+                )
             centres = patches[torch.arange(count) % len(patches)]
         else:
             found = KMeans(count, max_iter=50, random_state=seed).fit(patches.float().cpu().numpy())

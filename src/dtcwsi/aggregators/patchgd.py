@@ -131,7 +131,7 @@ class PatchGd(nn.Module):
         return Aggregated(logits, attention, teacher, objective=objective)
 
     def _grid(self, tokens: CompressedBags) -> Cells:
-        cells = cells_of(laid_out(tokens), "patchgd")
+        cells = cells_of(laid_out(tokens, "patchgd"), "patchgd")
         return cells if self.side is None else fitted(cells, tokens.bias, self.side, every=self.attention is None)
 
     def _latents(

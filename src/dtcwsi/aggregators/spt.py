@@ -124,7 +124,7 @@ def _places(tokens: CompressedBags) -> Float[Tensor, "tokens 2"]:
 
     They have 32 bits at least: in bfloat16 the 300th cell is not told from the 301st.
     """
-    coords, step = check_placed(laid_out(tokens), "spt")
+    coords, step = check_placed(laid_out(tokens, "spt"), "spt")
     steps = step.double()[segment_ids(tokens.offsets, len(coords))]
     return (coords.double() / steps[:, None]).flip(1).to(torch.promote_types(tokens.features.dtype, torch.float32))
 

@@ -163,7 +163,8 @@ def _attention(
     if taken_from is not None:
         with autocast:  # each layer hands on its input, too
             shares = shares + taken_from(torch.cat([shares[:1] + 1, shares[1:]]))
-    shares, count = shares[1:].clamp_min(0), len(prior)
+    count = len(prior)
+    shares = shares[1:].clamp_min(0).to(torch.promote_types(shares.dtype, torch.float32))  # sums keep their ends
     shares = shares[:count] + pad(shares[count:], (0, count - again))
     total = shares.sum()
     return torch.where(total > 0, shares / total, prior.softmax(dim=0))

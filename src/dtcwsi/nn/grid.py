@@ -85,11 +85,18 @@ def check_placed(tokens: CompressedBags | PackedBags, owner: str) -> tuple[Tenso
     return tokens.coords, tokens.step_level0
 
 
-def laid_out(tokens: CompressedBags) -> CompressedBags:
-    """Lay tokens out in squares, row by row in the order given, if no bag of the batch has coordinates."""
+def laid_out(tokens: CompressedBags, owner: str) -> CompressedBags:
+    """Lay tokens out in squares, row by row in the order given, if no bag of the batch has coordinates.
+
+    Raises: FeaturesError, in the name of the ``owner``, if some bags have coordinates and others none.
+    """
     known = tokens.step_level0
-    if tokens.coords is not None or (known is not None and not bool(known[tokens.offsets.diff() > 0].isnan().all())):
+    if tokens.coords is not None:
         return tokens
+    if known is not None and not bool(known[tokens.offsets.diff() > 0].isnan().all()):
+        raise FeaturesError(
+            f"{owner} got a batch of which some bags have coordinates and others none; expected those of all or of none"
+        )
     bag = segment_ids(tokens.offsets, len(tokens.features))
     side = tokens.offsets.diff().double().sqrt().ceil().long()[bag]
     place = torch.arange(len(bag), device=bag.device) - tokens.offsets[bag]

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 from typing import Generic, TypeVar
 
 import torch
@@ -23,8 +24,8 @@ class Teaching(Generic[Student]):
 
     Hides ``hide_random`` of a bag's tokens, the ``hide_low`` of least and the ``hide_high`` of most attention, of which
     a share ``high_drawn`` of the candidates is drawn; this kind falls to 0 along a cosine once there is a teacher.
-    ``agreement`` weighs the comparison of bag vectors at ``temperature``. It is no module, so that no state dict holds
-    the teacher.
+    ``agreement`` weighs the comparison of bag vectors at ``temperature``. It is no module: no state dict holds the
+    teacher, and a training that goes on from one has a new teacher, a copy of the student.
     Raises: OptionError if an option is out of range.
     """
 
@@ -54,7 +55,7 @@ class Teaching(Generic[Student]):
             )
         self._agreement = check_number("agreement", agreement, lambda weight: 0 <= weight < math.inf, "0 or more")
         self._temperature = check_number("temperature", temperature, lambda t: 0 < t < math.inf, "above 0")
-        self._progress = 1.0
+        self._progress, self._heard = 1.0, False
         self.teacher: Student | None = None
 
     def set_progress(self, progress: float, student: Student) -> None:
@@ -65,10 +66,20 @@ class Teaching(Generic[Student]):
             self._follow(self.teacher, student)
         if self.teacher is None and self._warm_up <= progress < 1:
             self.teacher = copy.deepcopy(student).requires_grad_(requires_grad=False).train()
-        self._progress = progress
+        self._progress, self._heard = progress, True
 
     def teacher_of(self, student: Student) -> Student | None:
-        """Give the teacher, on the student's device and of its type; None before it appears."""
+        """Give the teacher, on the student's device and of its type; None before it appears.
+
+        Warns, once, where training never said how far it is.
+        """
+        if not self._heard:
+            self._heard = True
+            warnings.warn(
+                "mhim trains as its baseline, without a teacher, as long as nobody says how far training is; "
+                "call model.set_progress(share) before every step",
+                stacklevel=2,
+            )
         return None if self.teacher is None else self.teacher.to(next(student.parameters()))
 
     def seen(

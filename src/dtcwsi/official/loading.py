@@ -29,6 +29,8 @@ _PUBLISHED: dict[str, tuple[Published, ...]] = {
     "transmil": (transmil.TRANSMIL,),
 }
 
+_WRAPPER = re.compile(r"(^|(?<!\d)[.]|[.](?!module[.]\d))module[.]")  # between numbers it is of CLAM without a gate
+
 
 def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) -> Classifier:
     """Build a model with the weights of its published implementation, in evaluation mode.
@@ -113,7 +115,7 @@ def _unwrapped(state_dict: object) -> State:
         state_dict = state_dict["state_dict"]
     _check_state(state_dict)
     assert isinstance(state_dict, Mapping)
-    state = {re.sub(r"(^|[.])module[.]", r"\1", key): tensor for key, tensor in state_dict.items()}
+    state = {_WRAPPER.sub(r"\1", key): tensor for key, tensor in state_dict.items()}
     if all(key.startswith("model.") for key in state):
         return {key.removeprefix("model."): tensor for key, tensor in state.items()}
     return state
