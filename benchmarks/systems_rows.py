@@ -45,7 +45,7 @@ MIL_EPOCHS = {"elephant": 10, "fox": 40, "tiger": 40}  # by set, as its authors 
 # these take 10 to 30 times abmil's time; hipt, which takes as much, had its 30 epochs on needles
 SLOW = ("transmil", "mhim-transmil", "spt", "patchgd", "longformer", "mamba2d")
 SLOW_EPOCHS = 10
-# ABMIL's authors chose rates set by set; by those common to all here it stays below their interval on tiger
+# rates chosen for that set, as ABMIL's authors chose theirs set by set: by the common ones 0.797 and 0.796 came out
 MIL_OWN = {(name, "tiger"): {"batch_size": 1, "lr": 1e-4, "weight_decay": 1e-2} for name in ("abmil", "abmil gated")}
 MIL_OPTIONS = {name: {"dropout": 0.5} for name in ("abmil", "abmil gated")}  # Ilse et al. drop out on these sets
 NEEDLES = "placed-64"
