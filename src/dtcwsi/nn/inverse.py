@@ -65,13 +65,14 @@ def inverse_of(
     counts = matrices.new_ones(matrices.shape[-1]) if counts is None else counts
     flipped, sizes = matrices.mT * counts / counts[:, None], matrices.abs()
     start = flipped / (sizes.sum(dim=-1).amax() * flipped.abs().sum(dim=-1).amax())
-    unit = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
     product, factors = matrices @ start if iterations else start, list[tuple[Tensor, Tensor]]()
     for number in range(iterations - left):
         square = product @ product
         factors.append((product, square))
         if number < iterations - 1:
-            product = torch.baddbmm(product, square, 7 * product - square - 15 * unit, beta=13 / 4, alpha=1 / 4)
+            inner = torch.add(square, product, alpha=-7)
+            inner.diagonal(dim1=1, dim2=2).add_(15)
+            product = torch.baddbmm(product, square, inner, beta=13 / 4, alpha=-1 / 4)
     return FactoredInverse(start, tuple(factors), product, left)
 
 

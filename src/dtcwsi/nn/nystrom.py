@@ -185,7 +185,10 @@ class NystromAttention(nn.Module):
         return self.qkv.weight.view(3, self.heads, -1, self.qkv.in_features)
 
     def _merged(self, heads: list[Tensor]) -> Float[Tensor, "tokens width"]:
-        rows: Tensor = self.dropout(self.out(torch.cat(heads, dim=1)))
+        """Map what the heads found, side by side; the list is emptied, so that a large bag has it in memory once."""
+        found = torch.cat(heads, dim=1)
+        heads.clear()
+        rows: Tensor = self.dropout(self.out(found))
         return rows
 
 
@@ -277,11 +280,20 @@ def _over_landmarks(
 ) -> Float[Tensor, "heads 1 keys"]:
     """Weigh each landmark's softmax over the keys; parts of it are changed in place, which spares time in memory."""
     parts = zip(torch.split(keys, at_once, dim=1), torch.split(bias, at_once), strict=True)
-    reach = [torch.baddbmm(biases, query_marks, some.mT) for some, biases in parts]
+    reach = [_scores(query_marks, some, biases) for some, biases in parts]
     peak = torch.stack([part.detach().amax(dim=2) for part in reach]).amax(dim=0)[:, :, None]
     reach = [part.sub_(peak).exp_() for part in reach]
     share = over / torch.stack([part.sum(dim=2) for part in reach]).sum(dim=0)[:, None]
     return torch.cat([share @ part for part in reach], dim=2)
+
+
+def _scores(
+    queries: Float[Tensor, "heads queries part"], keys: Float[Tensor, "heads keys part"], bias: Float[Tensor, "keys"]
+) -> Float[Tensor, "heads queries keys"]:
+    if _wants_few_launches(keys):
+        return torch.baddbmm(bias, queries, keys.mT)
+    each = [linear(some, mine) + bias[:, None] for some, mine in zip(keys, queries, strict=True)]
+    return (each[0][None] if len(each) == 1 else torch.stack(each)).mT
 
 
 def _means(rows: Float[Tensor, "tokens width"], group: int) -> Float[Tensor, "groups width"]:
