@@ -25,7 +25,7 @@ float32, one slide of N x 512, on a square grid if the system looks at places, n
 process, memory of the first call in a process of its own). Ratios are published over ours: above 1 we are faster, or
 smaller. What is compared, and what stands in for parts that take pixels, is said in `benchmarks/published.py`.
 Attention of TransMIL, PatchGD and PANTHER, which their published code does not tell, is worked out when it is read; a
-row says so where it was.
+row says so where it was. A dagger: measured by an earlier version, before linear maps went to oneDNN.
 """
 LEARN_HEAD = {
     "mil": """## Real sets: elephant, fox, tiger
@@ -100,7 +100,7 @@ def main() -> None:
         parts.append(WHY)
     if speed_file.exists():
         told = json.loads(speed_file.read_text())
-        parts.append(SPEED_HEAD.format(hardware=told["hardware"]) + "\n" + _speed(told["rows"]))
+        parts.append(SPEED_HEAD.format(hardware=told["hardware"]) + "\n" + _speed(told["rows"], told["commit"]))
     (RESULTS / "baselines.md").write_text("\n".join(parts))
 
 
@@ -147,13 +147,14 @@ def _elsewhere(row: Row) -> bool:
     return "gpu" in row or row.get("cores", CORES) != CORES
 
 
-def _speed(rows: list[Row]) -> str:
+def _speed(rows: list[Row], newest: str) -> str:
     header = ["model", "N", "call", "published ms", "ms", "times faster", "published MiB", "MiB", "times smaller"]
     lines = []
     for row in sorted(rows, key=lambda row: (row["patches"], row["training"])):
         call = "training step" if row["training"] else "inference"
         theirs_ms, theirs_mib = row["median_ms"].get("published"), row["extra_mib"].get("published")
         failed = row["failed"].get("published", "")
+        mark = "" if row["commit"] == newest else _DAGGER
         for side, ms in row["median_ms"].items():
             if side == "published":
                 continue
@@ -162,10 +163,10 @@ def _speed(rows: list[Row]) -> str:
             if theirs_ms is not None:
                 faster, smaller = f"{theirs_ms / ms:.2f}", f"{theirs_mib / mib:.2f}"
                 against = [f"{theirs_ms:,.0f}", f"{ms:,.0f}", faster, f"{theirs_mib:,.0f}", f"{mib:,.0f}", smaller]
-            lines.append([side, f"{row['patches']:,}", call, *against])
+            lines.append([side + mark, f"{row['patches']:,}", call, *against])
         for side, reason in row["failed"].items():
             if side != "published":
-                lines.append([side, f"{row['patches']:,}", call, "", reason, "", "", "", ""])
+                lines.append([side + mark, f"{row['patches']:,}", call, "", reason, "", "", "", ""])
     return _table(header, lines)
 
 
