@@ -316,5 +316,5 @@ def test_bags_without_coordinates_are_laid_out_in_squares():
 
 def test_a_batch_of_which_some_bags_have_coordinates_is_refused():
     placed = Bag(torch.randn(4, 5), torch.arange(8).view(4, 2) * 256, 256.0)
-    with pytest.raises(FeaturesError, match="spt needs the coordinates of patches"):
+    with pytest.raises(FeaturesError, match="spt got a batch of which some bags have coordinates and others none"):
         aggregator()(tokens_of(placed, Bag(torch.randn(4, 5))))

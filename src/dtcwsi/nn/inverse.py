@@ -15,7 +15,8 @@ class FactoredInverse:
 
     As P and q(P) commute, the next P is P q(P), a polynomial of P and its square: two products of matrices an
     iteration, not four. Neither the inverse nor q(P) is ever made: a factor is a P and its square. Of the last ``left``
-    factors only the P of the first of them is there, ``last``.
+    factors only the P of the first of them is there, ``last``. All is float32 at least, under autocast too, as an
+    iteration makes small errors more than three times as large.
     """
 
     start: Float[Tensor, "heads size size"]
@@ -30,21 +31,24 @@ class FactoredInverse:
 
     def behind(self, rows: Float[Tensor, "heads rows size"]) -> Float[Tensor, "heads rows size"]:
         """Give rows times the inverse."""
-        rows = rows @ self.start
-        for product, square in self.factors:
-            rows = _times_known_factor(rows, product, square)
-        for number in range(self.left):
-            rows = _times_factor(rows, self.last, number)
-        return rows
+        with torch.autocast(rows.device.type, enabled=False):
+            made = rows.to(self.start.dtype) @ self.start
+            for product, square in self.factors:
+                made = _times_known_factor(made, product, square)
+            for number in range(self.left):
+                made = _times_factor(made, self.last, number)
+        return made.to(rows.dtype)
 
     def before(self, columns: Float[Tensor, "heads size columns"]) -> Float[Tensor, "heads size columns"]:
         """Give the inverse times columns."""
-        rows = columns.mT
-        for number in reversed(range(self.left)):
-            rows = _times_factor(rows, self.last.mT, number)
-        for product, square in reversed(self.factors):
-            rows = _times_known_factor(rows, product.mT, square.mT)
-        return self.start @ rows.mT
+        with torch.autocast(columns.device.type, enabled=False):
+            rows = columns.mT.to(self.start.dtype)
+            for number in reversed(range(self.left)):
+                rows = _times_factor(rows, self.last.mT, number)
+            for product, square in reversed(self.factors):
+                rows = _times_known_factor(rows, product.mT, square.mT)
+            made = self.start @ rows.mT
+        return made.to(columns.dtype)
 
 
 def inverse_of(
@@ -62,17 +66,19 @@ def inverse_of(
     their sum, the inverse's columns too.
     Source: Razavi et al. 2014, as Xiong et al. 2021 use it.
     """
-    counts = matrices.new_ones(matrices.shape[-1]) if counts is None else counts
-    flipped, sizes = matrices.mT * counts / counts[:, None], matrices.abs()
-    start = flipped / (sizes.sum(dim=-1).amax() * flipped.abs().sum(dim=-1).amax())
-    product, factors = matrices @ start if iterations else start, list[tuple[Tensor, Tensor]]()
-    for number in range(iterations - left):
-        square = product @ product
-        factors.append((product, square))
-        if number < iterations - 1:
-            inner = torch.add(square, product, alpha=-7)
-            inner.diagonal(dim1=1, dim2=2).add_(15)
-            product = torch.baddbmm(product, square, inner, beta=13 / 4, alpha=-1 / 4)
+    matrices = matrices.to(torch.promote_types(matrices.dtype, torch.float32))
+    counts = matrices.new_ones(matrices.shape[-1]) if counts is None else counts.to(matrices.dtype)
+    with torch.autocast(matrices.device.type, enabled=False):
+        flipped, sizes = matrices.mT * counts / counts[:, None], matrices.abs()
+        start = flipped / (sizes.sum(dim=-1).amax() * flipped.abs().sum(dim=-1).amax())
+        product, factors = matrices @ start if iterations else start, list[tuple[Tensor, Tensor]]()
+        for number in range(iterations - left):
+            square = product @ product
+            factors.append((product, square))
+            if number < iterations - 1:
+                inner = torch.add(square, product, alpha=-7)
+                inner.diagonal(dim1=1, dim2=2).add_(15)
+                product = torch.baddbmm(product, square, inner, beta=13 / 4, alpha=-1 / 4)
     return FactoredInverse(start, tuple(factors), product, left)
 
 
