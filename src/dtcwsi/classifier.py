@@ -48,6 +48,7 @@ class Classifier(nn.Module):
         self.name, self.in_dim, self.n_classes = name, in_dim, n_classes
         self.options = dict(options or {})
         self.aggregator, self.compressor = aggregator, compressor
+        compressor.in_order = not getattr(aggregator, "any_order", False)
         self.doubt = Doubt()
         self.class_names: tuple[str, ...] = tuple(str(label) for label in range(n_classes))
         self.class_shares: tuple[float, ...] = (1.0 / n_classes,) * n_classes

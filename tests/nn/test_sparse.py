@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from dtcwsi.nn import sparse
+from dtcwsi.nn import chunks, sparse
 from dtcwsi.nn.grid import occupied
 from dtcwsi.nn.sparse import convolved, levels_of
 from dtcwsi.nn.squares import convolved_whole, is_full
@@ -25,10 +25,11 @@ def dense(rows, xy, bag, bags):
     return image
 
 
-@pytest.mark.parametrize("chunk", [5, 4096])
+@pytest.mark.parametrize(("chunk", "band"), [(5, 3 * SIDE), (5, 9 * SIDE), (4096, 1 << 19)])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_places_have_what_a_convolution_of_the_whole_grid_gives_them(monkeypatch, stride, chunk):
+def test_places_have_what_a_convolution_of_the_whole_grid_gives_them(monkeypatch, stride, chunk, band):
     monkeypatch.setattr(sparse, "_CHUNK", chunk)
+    monkeypatch.setattr(chunks, "_CACHED", band)
     xy, offsets = drawn(40, 0, 1, 100, 169)
     bag = torch.arange(5).repeat_interleave(offsets.diff())
     rows = torch.randn(len(xy), 3, dtype=torch.float64, requires_grad=True)
@@ -42,7 +43,7 @@ def test_places_have_what_a_convolution_of_the_whole_grid_gives_them(monkeypatch
     wanted = whole[made[:, 0], :, made[:, 2], made[:, 1]]
     found = convolved(rows, level.neighbours, weight, bias)
     torch.testing.assert_close(found, wanted)
-    torch.testing.assert_close(convolved_whole(rows, level, weight, bias), wanted)
+    torch.testing.assert_close(convolved_whole(rows, level, weight, bias, torch.tanh), wanted.tanh())
     slopes = torch.randn_like(found)
     ours, theirs = (torch.autograd.grad(each, (rows, weight, bias), slopes) for each in (found, wanted))
     torch.testing.assert_close(ours, theirs)
@@ -79,7 +80,7 @@ def test_nothing_makes_nothing():
     levels = levels_of(torch.zeros(0, 2, dtype=torch.int64), torch.tensor([0, 0]), (1, 2))
     weight, bias = torch.zeros(3, 2, 3, 3), torch.zeros(3)
     assert convolved(torch.zeros(0, 2), levels.steps[0].neighbours, weight, bias).shape == (0, 3)
-    assert convolved_whole(torch.zeros(0, 2), levels.steps[0], weight, bias).shape == (0, 3)
+    assert convolved_whole(torch.zeros(0, 2), levels.steps[0], weight, bias, torch.relu).shape == (0, 3)
     assert not is_full(levels.steps[0])
 
 

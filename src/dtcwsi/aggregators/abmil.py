@@ -1,5 +1,7 @@
 """Attention-based pooling."""
 
+from typing import ClassVar
+
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -24,6 +26,7 @@ class Abmil(nn.Module):
     Source: Section 2.5, without biases in W and w as printed; gate and projection after Ilse et al. 2018.
     """
 
+    any_order: ClassVar[bool] = True
     recipe = TrainingRecipe(
         epochs=20,
         batch_size=1,

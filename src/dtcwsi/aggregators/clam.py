@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -37,6 +38,7 @@ class ClamSb(nn.Module):
 
     many_maps = False
 
+    any_order: ClassVar[bool] = True
     recipe = TrainingRecipe(
         epochs=200,
         batch_size=1,

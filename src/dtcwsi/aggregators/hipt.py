@@ -1,6 +1,6 @@
 """HIPT: a transformer over the patches of each region, another over a slide's regions (Chen et al. 2022)."""
 
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -46,6 +46,7 @@ class Hipt(nn.Module):
     for the slide's layers, which are quadratic in regions.
     """
 
+    any_order: ClassVar[bool] = True
     recipe = TrainingRecipe(
         epochs=20,
         batch_size=1,

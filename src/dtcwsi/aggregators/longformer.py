@@ -40,6 +40,7 @@ class Longformer(nn.Module):
     """
 
     needs_places: ClassVar[bool] = True
+    any_order: ClassVar[bool] = True
     recipe = TrainingRecipe(
         epochs=300,
         optimizer="adamw",

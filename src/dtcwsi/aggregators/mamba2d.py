@@ -43,6 +43,7 @@ class Mamba2d(nn.Module):
     """
 
     needs_places: ClassVar[bool] = True
+    any_order: ClassVar[bool] = True
     recipe = TrainingRecipe(
         epochs=20,
         batch_size=1,

@@ -1,6 +1,7 @@
 """Mean pooling: the floor under every method that attends."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ class MeanPooling(nn.Module):
     Raises: OptionError if an option is out of range.
     """
 
+    any_order: ClassVar[bool] = True
     recipe = replace(Abmil.recipe, source="none of its own: that of abmil, whose floor it is")
 
     def __init__(self, in_dim: int, n_classes: int, *, projection: int | None = 512, dropout: float = 0.0) -> None:

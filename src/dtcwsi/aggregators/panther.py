@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -42,6 +43,7 @@ class Panther(nn.Module):
     Source: Song et al. 2024 (mahmoodlab/PANTHER). The prior is frozen, as published for classification.
     """
 
+    any_order: ClassVar[bool] = True
     recipe = TrainingRecipe(
         epochs=50,
         batch_size=64,

@@ -69,6 +69,7 @@ class PatchGd(nn.Module):
 
     whole_batches: ClassVar[bool] = True
     lays_out: ClassVar[bool] = True
+    any_order: ClassVar[bool] = True
     recipe = TrainingRecipe(
         epochs=100,
         lr=1e-3,

@@ -18,6 +18,8 @@ CURRICULUM_SHARE = 0.5
 class Compressor(nn.Module, ABC):
     """Base of the compressors: tokens come in each bag's order, provenance in the order of the patches.
 
+    Where nobody looks at the order of tokens, not ``in_order``, it is the one given as long as all patches are kept.
+
     ``dim`` is the width of the features that it takes.
     ``fixed`` are options that a subclass has decided and no longer takes; ``settings`` are all options as they hold,
     presets resolved; ``curriculum`` is the share of training over which the budget tightens; with ``second_look``
@@ -27,6 +29,7 @@ class Compressor(nn.Module, ABC):
     fixed: dict[str, Any] = {}
     second_look = False
     taught = False
+    in_order = True
 
     def __init__(self, dim: int) -> None:
         super().__init__()

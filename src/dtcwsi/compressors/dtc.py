@@ -187,6 +187,11 @@ class DtcCompressor(StagedCompressor):
         """The printed gate keeps every token while training."""
         return not self._soft
 
+    @property
+    def keeps_all(self) -> bool:
+        """A threshold may keep less than its share."""
+        return self.settings["budget"] == "ratio" and super().keeps_all
+
     def budgets(self, sizes: NDArray[np.int64], tokens: Tokens) -> list[NDArray[np.int64]]:
         """Fix how many tokens every stage may leave; by threshold the expected share of patches above it."""
         if self.settings["budget"] == "ratio":

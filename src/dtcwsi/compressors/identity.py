@@ -10,13 +10,16 @@ __all__ = ["Identity"]
 
 
 class Identity(Compressor):
-    """Keep every patch, in each bag's spatial order: the compressor of plain models, one stage that changes nothing."""
+    """Keep every patch, in each bag's spatial order: the compressor of plain models, one stage that changes nothing.
+
+    Without ``in_order`` patches stay in the order given, and large bags need not be copied.
+    """
 
     def forward(self, bags: PackedBags) -> CompressedBags:
         """Return: every patch a token of size 1, mass 1 / N and score 0."""
         rows = torch.arange(len(bags.features), device=bags.features.device)
         features, coords, token = bags.features, bags.coords, rows
-        if bags.order is not None:
+        if bags.order is not None and self.in_order:
             features = features[bags.order]
             coords = None if coords is None else coords[bags.order]
             token = torch.empty_like(rows).index_copy(0, bags.order, rows)

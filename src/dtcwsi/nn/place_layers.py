@@ -1,6 +1,6 @@
 """Layers of convolutions over occupied cells, in passes that may be computed twice."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -50,12 +50,12 @@ class PlaceLayers(nn.Module):
             cast(RowNorm, norm).remember(moments)
 
     def forward(self, rows: Float[Tensor, "cells width"], levels: Levels) -> Float[Tensor, "places width"]:
-        """Make the rows of the final places; without gradient ReLU is in place, which spares a copy a layer."""
+        """Make the rows of the final places; in evaluation without gradient a layer keeps nothing but these."""
         running = self.running
         if torch.is_grad_enabled() or self.training:
             return self.further(self.first(rows, levels, running).rows, levels, running)[0]
         for number, norm in enumerate(self.norms):
-            rows = norm(self._convolved(number, rows, levels).relu_(), running[number])[0]
+            rows = self._convolved(number, rows, levels, partial(_followed, cast(RowNorm, norm), running[number]))
         return rows
 
     def first(
@@ -89,12 +89,19 @@ class PlaceLayers(nn.Module):
             moments.append(seen)
         return self._dropped(rows, levels.steps[-1]), torch.stack(moments)
 
-    def _convolved(self, number: int, rows: Float[Tensor, "rows width"], levels: Levels) -> Tensor:
+    def _convolved(
+        self,
+        number: int,
+        rows: Float[Tensor, "rows width"],
+        levels: Levels,
+        follow: Callable[[Tensor], Tensor] = lambda made: made,
+    ) -> Float[Tensor, "places width"]:
+        """Apply a layer's convolution, and what is to ``follow`` it row by row."""
         level, layer = levels.steps[number], self.convolutions[number]
         weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
         if not torch.is_grad_enabled() and is_full(level):
-            return convolved_whole(rows, level, weight, bias)
-        return convolved(rows, level.neighbours, weight, bias)
+            return convolved_whole(rows, level, weight, bias, follow)
+        return follow(convolved(rows, level.neighbours, weight, bias))
 
     def _dropped(self, rows: Float[Tensor, "places width"], level: Level) -> Float[Tensor, "places width"]:
         if not self.training or not self.rate:
@@ -104,5 +111,5 @@ class PlaceLayers(nn.Module):
 
 def _followed(norm: RowNorm, running: Float[Tensor, "2 width"], made: Tensor) -> Tensor:
     """What follows the first convolution: ReLU and normalisation."""
-    rows: Tensor = norm(made.relu(), running)[0]
+    rows: Tensor = norm(made.relu() if torch.is_grad_enabled() else made.relu_(), running)[0]
     return rows

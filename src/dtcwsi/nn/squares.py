@@ -1,10 +1,13 @@
 """Convolutions of 3 x 3 over whole grids, for bags that fill most of theirs: quicker there than place by place."""
 
+from collections.abc import Callable, Iterator
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from dtcwsi.nn.chunks import chunks
 from dtcwsi.nn.segment import segment_min
 from dtcwsi.nn.sparse import Level
 
@@ -24,35 +27,54 @@ def convolved_whole(
     level: Level,
     weight: Float[Tensor, "out width 3 3"],
     bias: Float[Tensor, "out"],
+    follow: Callable[[Tensor], Tensor],
 ) -> Float[Tensor, "places out"]:
-    """Convolve each bag's whole grid, zeros where nothing is, and take what its places have.
+    """Convolve each bag's whole grid, zeros where nothing is, take the rows of its places, and let ``follow`` map them.
 
-    The same as `dtcwsi.nn.sparse.convolved` but for rounding.
+    Convolution is that of `dtcwsi.nn.sparse.convolved` but for rounding. A band of a grid's lines is made at a time, so
+    that memory holds little more than the rows given and those made.
     """
-    made = []
+    made, place = weight.new_empty(len(level.xy), len(weight)), 0
     for first, last, start, end in zip(*_bounds(level), strict=True):
-        if first < last:
-            whole = _of_bag(rows[first:last], level.seen_xy[first:last], level.stride, weight, bias)
-            made.append(_taken(whole, level.xy[start:end]))
-    return made[0] if len(made) == 1 else torch.cat([rows.new_zeros(0, len(weight)), *made])
+        seen, xy = level.seen_xy[first:last], level.xy[start:end]
+        for band in _bands(rows[first:last], seen, xy, level.stride, weight, bias) if first < last else ():
+            made[place : place + len(band)] = follow(band)
+            place += len(band)
+    return made
 
 
-def _of_bag(
-    rows: Float[Tensor, "rows width"], xy: Int[Tensor, "rows 2"], stride: int, weight: Tensor, bias: Tensor
-) -> Float[Tensor, "lines columns out"]:
-    columns, lines = (xy.amax(dim=0) + 1).tolist()
+def _bands(
+    rows: Float[Tensor, "rows width"],
+    seen: Int[Tensor, "rows 2"],
+    xy: Int[Tensor, "places 2"],
+    stride: int,
+    weight: Tensor,
+    bias: Tensor,
+) -> Iterator[Float[Tensor, "some out"]]:
+    """Make a bag's places, some lines of them at a time."""
+    columns, lines = int(seen[:, 0].amax()) + 1, int(xy[-1, 1]) + 1
+    for band in chunks(lines, stride * columns * rows.shape[1], rows.device):
+        top, end = stride * band.start - 1, stride * (band.stop - 1) + 2
+        within, there = _lines(seen, top, end), _lines(xy, band.start, band.stop)
+        image = _image(rows[within], seen[within], top, end - top, columns)
+        whole = conv2d(image, weight, bias, stride=stride, padding=(0, 1))[0].permute(1, 2, 0)
+        yield whole[xy[there, 1] - band.start, xy[there, 0]]
+
+
+def _lines(xy: Int[Tensor, "rows 2"], first: int, end: int) -> slice:
+    """Find the rows of some lines, ``end`` not among them, of rows that go line by line."""
+    start, stop = torch.searchsorted(xy[:, 1].contiguous(), torch.tensor([first, end], device=xy.device)).tolist()
+    return slice(start, stop)
+
+
+def _image(
+    rows: Float[Tensor, "rows width"], xy: Int[Tensor, "rows 2"], top: int, lines: int, columns: int
+) -> Float[Tensor, "1 width lines columns"]:
+    """Lay rows out in a rectangle of lines from ``top`` on, zeros where nothing is."""
     if len(rows) < lines * columns:
-        place = xy[:, 1] * columns + xy[:, 0]
+        place = (xy[:, 1] - top) * columns + xy[:, 0]
         rows = rows.new_zeros(lines * columns, rows.shape[1]).index_copy_(0, place, rows)
-    image = rows.view(1, lines, columns, -1).permute(0, 3, 1, 2)
-    return conv2d(image, weight, bias, stride=stride, padding=1)[0].permute(1, 2, 0)
-
-
-def _taken(whole: Float[Tensor, "lines columns out"], xy: Int[Tensor, "places 2"]) -> Float[Tensor, "places out"]:
-    """Take the rows of some places, which go row by row; if these are all, nothing is copied."""
-    if len(xy) == whole.shape[0] * whole.shape[1]:
-        return whole.flatten(0, 1)
-    return whole[xy[:, 1], xy[:, 0]]
+    return rows.view(1, lines, columns, -1).permute(0, 3, 1, 2)
 
 
 def _bounds(level: Level) -> list[list[int]]:
