@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from dtcwsi.nn import chunks, sparse
+from dtcwsi.nn import chunks, sparse, squares
 from dtcwsi.nn.grid import occupied
 from dtcwsi.nn.sparse import convolved, levels_of
 from dtcwsi.nn.squares import convolved_whole, is_full
@@ -47,6 +47,20 @@ def test_places_have_what_a_convolution_of_the_whole_grid_gives_them(monkeypatch
     slopes = torch.randn_like(found)
     ours, theirs = (torch.autograd.grad(each, (rows, weight, bias), slopes) for each in (found, wanted))
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_whole_grid_is_made_a_few_lines_at_a_time(monkeypatch, stride):
+    monkeypatch.setattr(chunks, "_CACHED", 4 * SIDE * 2 * stride)
+    seen = []
+    monkeypatch.setattr(
+        squares, "conv2d", lambda image, *rest, **more: seen.append(image.shape) or conv2d(image, *rest, **more)
+    )
+    xy, offsets = drawn(169)
+    level = levels_of(xy, offsets, (stride,)).steps[0]
+    convolved_whole(torch.randn(169, 2), level, torch.randn(2, 2, 3, 3), torch.zeros(2), torch.relu)
+    lines = -(-SIDE // stride)
+    assert [shape[2:] for shape in seen[:-1]] == [(3 * stride + 3, SIDE)] * (-(-lines // 4) - 1)
 
 
 def test_a_slope_is_made_for_what_wants_one_only():
