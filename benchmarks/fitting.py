@@ -70,7 +70,7 @@ def fit(
             done += 1
         on_epoch(epoch + 1, model)
     seconds = time.perf_counter() - start
-    return _scored(model, test, seconds)
+    return scored(model, test, seconds)
 
 
 def model_of(name: str, width: int, options: dict) -> Classifier:
@@ -88,7 +88,8 @@ def packed_each(bags: Sequence[Bag]) -> list[PackedBags]:
 
 
 @torch.no_grad()
-def _scored(model: Classifier, test: Sequence[PackedBags], seconds: float) -> Fitted:
+def scored(model: Classifier, test: Sequence[PackedBags], seconds: float) -> Fitted:
+    """Score bags by a model that took ``seconds`` to train."""
     model.eval()
     outs = [model(bag) for bag in test]
     labels = [int(bag.labels) for bag in test]

@@ -67,6 +67,7 @@ folds are the tile pools, seeds vary weights and validation parts.
 `python benchmarks/systems_rows.py tissue-published`: as for the demo.
 """,
 }
+ALSO = {"seen_auc": "AUC of training bags", "lesion_auroc": "lesion AUROC"}  # columns of tables that have them
 WHY = """## Who fails, and why
 
 * **mean** cannot see one to three needles among hundreds of tokens, nor the demo's lesion, 5 % of the patches: both
@@ -116,9 +117,9 @@ def _learned(rows: list[Row], group: str) -> str:
         sets = list(dict.fromkeys(row["task"] for row in _of(rows, group)))
         lines = [[system, *(_accuracy(own, task) for task in sets)] for system, own in sorted(by_system.items())]
         return _table(["system", *sets], lines)
-    lesions = any("lesion_auroc" in row for row in _of(rows, group))
-    header = ["system", "AUC by seed", "accuracy", *(["lesion AUROC"] if lesions else []), "training s", "MiB"]
-    return _table(header, [_line(system, own, lesions=lesions) for system, own in sorted(by_system.items())])
+    also = {name: head for name, head in ALSO.items() if any(name in row for row in _of(rows, group))}
+    header = ["system", "AUC by seed", "accuracy", *also.values(), "training s", "MiB"]
+    return _table(header, [_line(system, own, list(also)) for system, own in sorted(by_system.items())])
 
 
 def _accuracy(own: list[Row], task: str) -> str:
@@ -130,13 +131,13 @@ def _accuracy(own: list[Row], task: str) -> str:
     return f"{accuracy:.3f}{spread} ({auc:.3f})" + _DAGGER * any(row.get("before", False) for row in found)
 
 
-def _line(system: str, own: list[Row], *, lesions: bool) -> list[str]:
+def _line(system: str, own: list[Row], also: list[str]) -> list[str]:
     own = sorted(own, key=lambda row: row["seed"])
     here = [row for row in own if not _elsewhere(row)]
     told = [[row[name] for row in here if name in row] for name in ("train_s", "extra_mib")]
     costs = [f"{statistics.mean(values):.0f}" if values else "" for values in told]
-    lesion = [row["lesion_auroc"] for row in own if "lesion_auroc" in row]
-    found = [f"{statistics.mean(lesion):.3f}" if lesion else ""] if lesions else []
+    others = [[row[name] for row in own if name in row] for name in also]
+    found = [f"{statistics.mean(values):.3f}" if values else "" for values in others]
     aucs = ", ".join(
         f"{row['auc']:.3f}" + (r"\*" if _elsewhere(row) else "") + _DAGGER * row.get("before", False) for row in own
     )

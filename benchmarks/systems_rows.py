@@ -29,7 +29,7 @@ from dtcwsi.benchmark.demo import lesion_scores
 from dtcwsi.benchmark.measuring import Peak
 from dtcwsi.benchmark.tables.definitions import Configuration
 from dtcwsi.benchmark.tables.shelf import Protocol, Shelf
-from fitting import RECIPE, fit, mean_of, packed_each
+from fitting import RECIPE, fit, mean_of, packed_each, scored
 from provenance import provenance
 
 NEED_PLACES = ("hipt", "longformer", "mamba2d")
@@ -102,8 +102,10 @@ def on_needles(run: Run, _: argparse.Namespace) -> dict[str, Any]:
     train = needles.draw_bags(task, 160, seed=2 * seed + 1000, world=seed)
     test = needles.draw_bags(task, 200, seed=2 * seed + 1001, world=seed)
     recipe = replace(RECIPE, epochs=SLOW_EPOCHS) if run.system in SLOW else RECIPE
-    fitted = fit(name, options, packed_each(train), packed_each(test), seed=seed, recipe=recipe)
-    return {"auc": fitted.auc, "accuracy": fitted.accuracy, "train_s": fitted.seconds}
+    seen, last = packed_each(train), []
+    fitted = fit(name, options, seen, packed_each(test), seed=seed, recipe=recipe, on_epoch=lambda _, m: last.append(m))
+    learned = scored(last[-1], seen, 0.0).auc
+    return {"auc": fitted.auc, "seen_auc": learned, "accuracy": fitted.accuracy, "train_s": fitted.seconds}
 
 
 def on_cohort(run: Run, asked: argparse.Namespace) -> dict[str, Any]:
