@@ -115,6 +115,30 @@ def test_patchwise_outputs_follow_the_order_given(name):
         assert first.patch_to_token.tolist() == second.patch_to_token.tolist() == list(range(49))
 
 
+@pytest.mark.parametrize("name", [name for name in dtcwsi.list_models() if not compresses(name)])
+def test_equal_patches_follow_the_order_of_none(name):
+    """Features of a few values, in bfloat16: whose score is largest is a tie, which places must decide."""
+    model, generator = build(name).to(torch.bfloat16), torch.Generator().manual_seed(3)
+    rows = torch.randint(2, (49, DIM), generator=generator).bfloat16()
+    if name == "dsmil":  # patches that are unlike tie as well
+        model.aggregator.instance_head.weight.data[:, 1:] = 0
+        model.aggregator.query[0].weight.data *= 50
+    coords, back = torch.cartesian_prod(torch.arange(7), torch.arange(7)) * 256, torch.arange(48, -1, -1)
+    first, second = model(rows, coords=coords), model(rows[back], coords=coords[back])
+    torch.testing.assert_close(first.logits.float(), second.logits.float(), atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(first.attention[back], second.attention, atol=2e-3, rtol=0.05)
+
+
+@pytest.mark.parametrize("options", [{"position": "paper"}, {"budget": "threshold"}, {"ranking": "random"}])
+def test_what_says_where_a_patch_stands_in_the_order_follows_no_file(options):
+    model, (bag,) = build("dtc-abmil", retention=1.0, **options), bags_of(49)
+    torch.nn.init.normal_(model.compressor.importance.first.weight)
+    mixed = torch.randperm(49, generator=torch.Generator().manual_seed(1))
+    first, second = model(bag), model(dtcwsi.Bag(bag.features[mixed], bag.coords[mixed]))
+    torch.testing.assert_close(first.importance[mixed], second.importance)
+    torch.testing.assert_close(first.logits, second.logits, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("name", ["abmil", "clam-mb", "patchgd"])
 def test_keeping_all_is_exactly_the_plain_model(name):
     plain, compressed = build(name), build(f"dtc-{name}", retention=1.0)

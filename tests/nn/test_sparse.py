@@ -25,7 +25,7 @@ def dense(rows, xy, bag, bags):
     return image
 
 
-@pytest.mark.parametrize(("chunk", "band"), [(5, 3 * SIDE), (5, 9 * SIDE), (4096, 1 << 19)])
+@pytest.mark.parametrize(("chunk", "band"), [(5, 3 * 8 * SIDE), (4096, 1 << 19)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_places_have_what_a_convolution_of_the_whole_grid_gives_them(monkeypatch, stride, chunk, band):
     monkeypatch.setattr(sparse, "_CHUNK", chunk)
@@ -50,17 +50,21 @@ def test_places_have_what_a_convolution_of_the_whole_grid_gives_them(monkeypatch
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_a_whole_grid_is_made_a_few_lines_at_a_time(monkeypatch, stride):
-    monkeypatch.setattr(chunks, "_CACHED", 4 * SIDE * 2 * stride)
-    seen = []
+@pytest.mark.parametrize(("side", "bands"), [(SIDE, 1), (70, 3)])
+def test_a_whole_grid_is_made_some_lines_at_a_time(monkeypatch, stride, side, bands):
+    monkeypatch.setattr(chunks, "_CACHED", 28 * side * 2)
+    shapes = []
     monkeypatch.setattr(
-        squares, "conv2d", lambda image, *rest, **more: seen.append(image.shape) or conv2d(image, *rest, **more)
+        squares, "conv2d", lambda *given, **more: shapes.append(given[0].shape) or conv2d(*given, **more)
     )
-    xy, offsets = drawn(169)
-    level = levels_of(xy, offsets, (stride,)).steps[0]
-    convolved_whole(torch.randn(169, 2), level, torch.randn(2, 2, 3, 3), torch.zeros(2), torch.relu)
-    lines = -(-SIDE // stride)
-    assert [shape[2:] for shape in seen[:-1]] == [(3 * stride + 3, SIDE)] * (-(-lines // 4) - 1)
+    xy = torch.cartesian_prod(torch.arange(side), torch.arange(side)).flip(1)
+    level = levels_of(xy, torch.tensor([0, side * side]), (stride,)).steps[0]
+    rows, weight = torch.randn(len(xy), 2), torch.randn(2, 2, 3, 3)
+    made = convolved_whole(rows, level, weight, torch.ones(2), torch.relu)
+    whole = conv2d(rows.view(1, side, side, 2).permute(0, 3, 1, 2), weight, torch.ones(2), stride, padding=1)
+    torch.testing.assert_close(made, whole[0].relu().flatten(1).T)
+    assert len(shapes) == bands
+    assert max(shape[2] for shape in shapes) == (side if bands == 1 else 28 + 2 // stride)
 
 
 def test_a_slope_is_made_for_what_wants_one_only():

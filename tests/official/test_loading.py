@@ -269,6 +269,43 @@ def test_weights_that_are_no_state_dict_of_numbers_are_told():
         dtcwsi.load_official("dsmil", broken)
 
 
+@pytest.mark.parametrize("strange", [torch.zeros(2, 2).to_sparse(), torch.zeros(2, device="meta")])
+def test_tensors_without_plain_numbers_are_refused(strange):
+    state = drawn(dsmil_shapes(2, values=False)) | {"b_classifier.fcc.bias": strange}
+    with pytest.raises(UsageError, match=r"quantised, sparse or empty .*b_classifier.fcc.bias; expected dense numbers"):
+        dtcwsi.load_official("dsmil", state)
+
+
+@pytest.mark.parametrize("name", ["clam-sb", "clam-mb", "dsmil", "transmil"])
+@pytest.mark.parametrize("number", [torch.tensor(1.0), torch.zeros(3, dtype=torch.float8_e4m3fn)])
+def test_weights_of_any_shape_are_refused_in_words(name, number):
+    shapes = {"dsmil": dsmil_shapes(2, values=False), "transmil": transmil_shapes()}
+    state = drawn(shapes.get(name, clam_shapes(2, many=name == "clam-mb")))
+    for key in state:
+        with pytest.raises(UsageError, match="the state dict"):
+            dtcwsi.load_official(name, {**state, key: number})
+
+
+def test_two_weights_for_one_layer_are_refused():
+    state = drawn(clam_shapes(2, many=False))
+    with pytest.raises(
+        UsageError, match=r"several weights for one layer: classifiers.bias and module.classifiers.bias"
+    ):
+        dtcwsi.load_official("clam-sb", {**state, "module.classifiers.bias": torch.zeros(2)})
+    state = drawn(dsmil_shapes(2, values=False))
+    twice = {**state, "i_classifier.fc.weight": torch.zeros(2, DIM)}
+    with pytest.raises(UsageError, match=r"one layer: i_classifier.fc.0.weight and i_classifier.fc.weight"):
+        dtcwsi.load_official("dsmil", twice)
+
+
+def test_what_lies_beside_a_model_in_a_checkpoint_is_listed():
+    state = {f"model.{key}": tensor for key, tensor in drawn(transmil_shapes()).items()}
+    with pytest.raises(UsageError, match="missing nothing; unexpected loss.weight"):
+        dtcwsi.load_official("transmil", {**state, "loss.weight": torch.ones(2)})
+    with pytest.raises(UnknownNameError, match="no published weights are known for"):
+        dtcwsi.load_official(["transmil"], state)
+
+
 @pytest.mark.parametrize("name", ["clam-mb", "dsmil", "transmil"])
 def test_the_method_whose_keys_fit_best_is_named(name):
     with pytest.raises(UsageError, match="this looks like a CLAM-SB checkpoint"):

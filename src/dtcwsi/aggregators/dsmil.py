@@ -1,7 +1,5 @@
 """DSMIL: attention by likeness to the critical instance (Li et al. 2021)."""
 
-from typing import ClassVar
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -35,7 +33,6 @@ class Dsmil(nn.Module):
     logit, and the gate scales it in the instance stream; published logits are sigmoids a class, here read by softmax.
     """
 
-    any_order: ClassVar[bool] = True
     recipe = TrainingRecipe(
         epochs=50,
         batch_size=1,

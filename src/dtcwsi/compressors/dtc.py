@@ -188,9 +188,9 @@ class DtcCompressor(StagedCompressor):
         return not self._soft
 
     @property
-    def keeps_all(self) -> bool:
-        """A threshold may keep less than its share."""
-        return self.settings["budget"] == "ratio" and super().keeps_all
+    def orders(self) -> bool:
+        """A threshold may keep less than its share, and printed positions are places in the order."""
+        return super().orders or self.settings["budget"] == "threshold" or self.settings["position"] == "paper"
 
     def budgets(self, sizes: NDArray[np.int64], tokens: Tokens) -> list[NDArray[np.int64]]:
         """Fix how many tokens every stage may leave; by threshold the expected share of patches above it."""

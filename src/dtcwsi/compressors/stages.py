@@ -134,8 +134,8 @@ class StagedCompressor(Compressor):
         """Give the tokens as they are at first, and again after each stage."""
         sizes = bags.offsets.diff().cpu().numpy()
         patches = Segments.of(sizes, bags.offsets.device)
-        order = self.order if self.in_order or not self.keeps_all else "given"
-        tokens = self._begin(bags, patches, order_of(order, bags, patches))
+        order = order_of(self.order, bags, patches)
+        tokens = self._begin(bags, patches, order if self.orders else order_of("given", bags, patches))
         trace = start(tokens.anchor)
         pruned = np.zeros(len(sizes), np.bool_)
         budgets = self.budgets(sizes, tokens)
@@ -148,9 +148,9 @@ class StagedCompressor(Compressor):
             yield State(tokens, trace, pruned)
 
     @property
-    def keeps_all(self) -> bool:
-        """Whether no bag of any size loses a token."""
-        return min(self.shares) >= 1
+    def orders(self) -> bool:
+        """Whether tokens stand in order: not where all patches are kept and nobody looks at it."""
+        return self.in_order or min(self.shares) < 1
 
     def budgets(self, sizes: NDArray[np.int64], tokens: Tokens) -> list[NDArray[np.int64]]:  # noqa: ARG002
         """Fix how many tokens every stage may leave of each bag; here that follows from the sizes alone."""

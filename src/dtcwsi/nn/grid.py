@@ -95,7 +95,8 @@ def laid_out(tokens: CompressedBags, owner: str) -> CompressedBags:
         return tokens
     if known is not None and not bool(known[tokens.offsets.diff() > 0].isnan().all()):
         raise FeaturesError(
-            f"{owner} got a batch of which some bags have coordinates and others none; expected those of all or of none"
+            f"{owner} got a batch of which some bags have coordinates and others none; expected those of all or of "
+            "none: give the others theirs, or leave them out of all"
         )
     bag = segment_ids(tokens.offsets, len(tokens.features))
     side = tokens.offsets.diff().double().sqrt().ceil().long()[bag]

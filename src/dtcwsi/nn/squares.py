@@ -14,6 +14,7 @@ from dtcwsi.nn.sparse import Level
 __all__ = ["convolved_whole", "is_full"]
 
 _FULL = 0.7
+_LEAST_LINES = 8
 
 
 def is_full(level: Level) -> bool:
@@ -51,14 +52,17 @@ def _bands(
     weight: Tensor,
     bias: Tensor,
 ) -> Iterator[Float[Tensor, "some out"]]:
-    """Make a bag's places, some lines of them at a time."""
+    """Make a bag's places, some lines of them at a time; a band has a rim of two lines, a grid of one band has none."""
     columns, lines = int(seen[:, 0].amax()) + 1, int(xy[-1, 1]) + 1
-    for band in chunks(lines, stride * columns * rows.shape[1], rows.device):
-        top, end = stride * band.start - 1, stride * (band.stop - 1) + 2
-        within, there = _lines(seen, top, end), _lines(xy, band.start, band.stop)
+    height = max(_LEAST_LINES, next(chunks(lines, stride * columns * rows.shape[1], rows.device)).stop)
+    rim = int(lines > height)
+    for start in range(0, lines, height):
+        stop = min(lines, start + height)
+        top, end = (stride * start - 1, stride * (stop - 1) + 2) if rim else (0, int(seen[-1, 1]) + 1)
+        within, there = _lines(seen, top, end), _lines(xy, start, stop)
         image = _image(rows[within], seen[within], top, end - top, columns)
-        whole = conv2d(image, weight, bias, stride=stride, padding=(0, 1))[0].permute(1, 2, 0)
-        yield whole[xy[there, 1] - band.start, xy[there, 0]]
+        whole = conv2d(image, weight, bias, stride=stride, padding=(1 - rim, 1))[0].permute(1, 2, 0)
+        yield whole[xy[there, 1] - start, xy[there, 0]]
 
 
 def _lines(xy: Int[Tensor, "rows 2"], first: int, end: int) -> slice:

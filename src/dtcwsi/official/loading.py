@@ -4,14 +4,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from dtcwsi.catalog import list_models, parts_of
 from dtcwsi.classifier import Classifier
-from dtcwsi.errors import UnknownNameError, UsageError
+from dtcwsi.errors import OptionError, UnknownNameError, UsageError
 from dtcwsi.models import create_model
 from dtcwsi.official import clam, dsmil, hipt, mamba2d, mhim, panther, transmil
+from dtcwsi.official.checkpoint import check_apart, unwrapped
 from dtcwsi.official.published import Published, State
 
 __all__ = ["load_official"]
@@ -29,8 +29,6 @@ _PUBLISHED: dict[str, tuple[Published, ...]] = {
     "transmil": (transmil.TRANSMIL,),
 }
 
-_WRAPPER = re.compile(r"(^|(?<!\d)[.]|[.](?!module[.]\d))module[.]")  # between numbers it is of CLAM without a gate
-
 
 def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) -> Classifier:
     """Build a model with the weights of its published implementation, in evaluation mode.
@@ -47,10 +45,11 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
     unknown.
     """
     _check_name(name)
-    given = _unwrapped(state_dict)
+    given = unwrapped(state_dict)
     published = _kind(name, given)
     kept = {key: tensor for key, tensor in given.items() if not re.fullmatch(published.ignored, key)}
     names = {key: published.renamed(key) for key in kept}
+    check_apart(names)
     state = {ours: kept[key] for key, ours in names.items() if ours is not None}
     unexpected = sorted(key for key, ours in names.items() if ours is None)
     try:
@@ -60,7 +59,7 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
         raise UsageError(
             f"the state dict of {published.title} lacks {lacking}; expected the whole of a trained model"
         ) from error
-    except ValueError as error:
+    except (ValueError, IndexError, TypeError) as error:
         got = {key: tuple(tensor.shape) for key, tensor in kept.items()}
         raise UsageError(f"the state dict of {published.title} has weights of other shapes: {got}") from error
     if options["n_classes"] < 2:
@@ -69,7 +68,12 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
             "are compared: it has no counterpart here"
         )
     state = {**published.added(state), **state}
-    model = create_model(name, **{**options, **settings})
+    try:
+        model = create_model(name, **{**options, **settings})
+    except OptionError as error:
+        if settings:
+            raise
+        raise UsageError(f"the state dict of {published.title} has weights of other shapes: {error}") from error
     wanted = model.state_dict()
     missing = sorted(set(wanted) - set(state))
     unexpected += sorted(set(state) - set(wanted))
@@ -97,9 +101,10 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
 
 def _check_name(name: str) -> None:
     """Refuse a model that was published under no such name.  Raises: UnknownNameError."""
-    if name in _PUBLISHED:
+    known_name = name if isinstance(name, str) else ""
+    if known_name in _PUBLISHED:
         return
-    behind = parts_of(name)[1] if isinstance(name, str) and name in list_models() else ""
+    behind = parts_of(known_name)[1] if known_name in list_models() else ""
     if behind in _PUBLISHED:
         raise UnknownNameError(
             f"no published weights are known for {name!r}; load {behind!r} and give its weights to the other: "
@@ -107,36 +112,6 @@ def _check_name(name: str) -> None:
         )
     known = ", ".join(_PUBLISHED)
     raise UnknownNameError(f"no published weights are known for {name!r}; expected one of {known}")
-
-
-def _unwrapped(state_dict: object) -> State:
-    """Take the weights out of a checkpoint, and what wrappers put in front of their names.  Raises: UsageError."""
-    if isinstance(state_dict, Mapping) and isinstance(state_dict.get("state_dict"), Mapping):
-        state_dict = state_dict["state_dict"]
-    _check_state(state_dict)
-    assert isinstance(state_dict, Mapping)
-    state = {_WRAPPER.sub(r"\1", key): tensor for key, tensor in state_dict.items()}
-    if all(key.startswith("model.") for key in state):
-        return {key.removeprefix("model."): tensor for key, tensor in state.items()}
-    return state
-
-
-def _check_state(state_dict: object) -> None:
-    """Refuse what is no mapping of names to tensors.  Raises: UsageError."""
-    if not isinstance(state_dict, Mapping):
-        raise UsageError(f"got {type(state_dict).__name__}; expected a state dict, such as torch.load(path) gives")
-    if not state_dict:
-        raise UsageError("got a state dict without a key; expected the weights of a trained model")
-    for key, tensor in state_dict.items():
-        if not isinstance(key, str) or not isinstance(tensor, Tensor):
-            advice = f"pass what is under {key!r}" if isinstance(tensor, Mapping) else "leave out what is none"
-            raise UsageError(
-                f"got {type(tensor).__name__} under {key!r}; expected a tensor under every name of the state dict; "
-                f"{advice}"
-            )
-    broken = [key for key, tensor in state_dict.items() if not bool(torch.isfinite(tensor).all())]
-    if broken:
-        raise UsageError(f"the state dict has NaN or infinite numbers in {', '.join(broken)}; expected finite weights")
 
 
 def _kind(name: str, state: State) -> Published:
