@@ -5,6 +5,7 @@ what is called in prediction, or in training for a loss and its gradients. Width
 fixes those of its own features. Programs name their packages alike, so a process builds one of them.
 """
 
+import copy
 import sys
 import types
 from collections.abc import Callable
@@ -81,15 +82,25 @@ def published_panther(folder: Path, _: str, rows: torch.Tensor, *, training: boo
 
 
 def published_mhim(folder: Path, name: str, rows: torch.Tensor, *, training: bool) -> Call:
-    """MHIM's student in prediction; its training is not compared."""
-    if training:
-        raise NotImplementedError
+    """MHIM's student in prediction; in training behind a teacher, with what the system hides by default."""
     sys.path.insert(0, str(folder))
     from modules.mhim import MHIM
 
-    model = MHIM(baseline="attn" if name == "mhim-abmil" else "selfattn", da_act="relu").eval()
+    attends = name == "mhim-abmil"
+    hidden = {"mask_ratio": 0.5, "mask_ratio_h": 0.01} if attends else {"mask_ratio_l": 0.8, "mask_ratio_h": 0.03}
+    model = MHIM(baseline="attn" if attends else "selfattn", da_act="relu", mask_ratio_hr=0.5, temp_t=0.1, **hidden)
     model.patch_to_emb[0] = torch.nn.Linear(rows.shape[1], 512)
-    return lambda: model.forward_test(rows[None])
+    if not training:
+        model.eval()
+        return lambda: model.forward_test(rows[None])
+    teacher = copy.deepcopy(model)
+
+    def step() -> None:
+        wanted, attention = teacher.forward_teacher(rows[None])
+        logits, apart, _, _ = model(rows[None], attention, wanted)
+        (cross_entropy(logits, LABEL) + 0.1 * apart).backward()
+
+    return step
 
 
 def published_hipt(folder: Path, _: str, rows: torch.Tensor, *, training: bool) -> Call:

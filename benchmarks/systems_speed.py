@@ -62,6 +62,8 @@ def ours(name: str, rows: torch.Tensor, *, training: bool, reads: bool = False, 
     if model.needs_prototypes:
         model.fit_prototypes([bag], patches=2000)
     model.train(training)
+    if training and name.startswith("mhim-"):
+        model.set_progress(0.5)  # from here on there is a teacher
     packed = pack([bag])
     step = lambda: model.loss(model(packed), label).backward()  # noqa: E731
     if reads:
@@ -97,6 +99,11 @@ def first_call(system: str, published: Path, patches: int, training: bool, side:
     return {"seconds": time.perf_counter() - start, "extra_mib": peak.extra_mib}
 
 
+def told(error: Exception) -> str:
+    """Say in a line what failed."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:160]
+
+
 def timed(
     system: str, published: Path, patches: int, training: bool, names: list[str], repeats: int
 ) -> dict[str, float]:  # noqa: FBT001
@@ -114,14 +121,17 @@ def measured(system: str, published: Path, patches: int, *, training: bool, limi
             first[side] = alone(first_call, system, published, patches, training, side, seconds=limit)
         except NotImplementedError:
             failed[side] = "not compared"
+        except (MemoryError, RuntimeError) as error:
+            lacks = isinstance(error, MemoryError) or "allocate memory" in str(error)
+            failed[side] = f"more than {LARGEST_GIB} GiB" if lacks else told(error)
         except TimeoutError:
             failed[side] = f"more than {limit:.0f} s"
         except Exception as error:  # noqa: BLE001  # published code may fail in any way, which is a result
-            failed[side] = f"{type(error).__name__}: {error}".splitlines()[0][:160]
-    turn = sum(told["seconds"] for told in first.values())
+            failed[side] = told(error)
+    turn = sum(call["seconds"] for call in first.values())
     repeats = max(1, min(MOST_REPEATS, int(SECONDS_A_ROW / max(turn, 1e-3))))
     times = alone(timed, system, published, patches, training, list(first), repeats)
-    memory = {side: round(told["extra_mib"], 1) for side, told in first.items()}
+    memory = {side: round(call["extra_mib"], 1) for side, call in first.items()}
     return {"median_ms": times, "extra_mib": memory, "failed": failed, "repeats": repeats}
 
 
