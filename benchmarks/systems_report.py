@@ -80,8 +80,8 @@ WHY = """## Who fails, and why
 * **hipt** predicts a constant under the common recipe on all three tasks: Adam without warm-up, at 1e-3 on slides and
   3e-4 on needles, is too fast for its transformers. At its own 2e-4, with classes drawn evenly, it has hardly begun
   after 20 epochs.
-* **patchgd** learns its training slides by heart: the needle bags it was trained on it tells apart (last but one column
-  of AUCs), fresh ones not at all, and it stays near chance on the demo and tissue by either recipe. Four layers of
+* **patchgd** learns its training slides by heart: the needle bags it was trained on it tells apart (the column beside
+  accuracy), fresh ones not at all, and it stays near chance on the demo and tissue by either recipe. Four layers of
   convolutions are many weights for 160 bags or 37 slides. Here attention pools its places; the published head that
   flattens them is not in these tables.
 * **transmil**, **mhim-transmil** and **spt** lie below abmil on the demo and on tissue, where seeds differ by up to
