@@ -68,7 +68,7 @@ class Importance(nn.Module):
         view = torch.empty(len(tokens), self.first.out_features, device=device) if with_view else None
         last_bias = None if self.last.bias is None else self.last.bias.to(wide)
         first, last = self._folded(wide), (self.last.weight.to(wide), last_bias)
-        parts = list(chunks(tokens.shape[0], tokens.shape[1], device))
+        parts = list(chunks(tokens.shape[0], tokens.shape[1] // 2, device))  # products like chunks of twice the size
         room = torch.empty(tokens[parts[0]].shape if parts else 0, dtype=wide, device=device)
         with torch.autocast(device.type, enabled=False):
             for rows in parts:
