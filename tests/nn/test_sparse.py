@@ -25,7 +25,7 @@ def dense(rows, xy, bag, bags):
     return image
 
 
-@pytest.mark.parametrize(("chunk", "band"), [(5, 6 * SIDE), (4096, 1 << 19)])
+@pytest.mark.parametrize(("chunk", "band"), [(5, 3 * 8 * SIDE), (4096, 1 << 19)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_places_have_what_a_convolution_of_the_whole_grid_gives_them(monkeypatch, stride, chunk, band):
     monkeypatch.setattr(sparse, "_CHUNK", chunk)
@@ -52,7 +52,7 @@ def test_places_have_what_a_convolution_of_the_whole_grid_gives_them(monkeypatch
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("side", "bands"), [(SIDE, 1), (70, 3)])
 def test_a_whole_grid_is_made_some_lines_at_a_time(monkeypatch, stride, side, bands):
-    monkeypatch.setattr(chunks, "_CACHED", 7 * side * 2)
+    monkeypatch.setattr(chunks, "_CACHED", 28 * side * 2)
     shapes = []
     monkeypatch.setattr(
         squares, "conv2d", lambda *given, **more: shapes.append(given[0].shape) or conv2d(*given, **more)

@@ -54,8 +54,7 @@ def _bands(
 ) -> Iterator[Float[Tensor, "some out"]]:
     """Make a bag's places, some lines of them at a time; a band has a rim of two lines, a grid of one band has none."""
     columns, lines = int(seen[:, 0].amax()) + 1, int(xy[-1, 1]) + 1
-    line = stride * columns * rows.shape[1] // 4  # as if a quarter: convolutions like larger chunks than linear maps
-    height = max(_LEAST_LINES, next(chunks(lines, line, rows.device)).stop)
+    height = max(_LEAST_LINES, next(chunks(lines, stride * columns * rows.shape[1], rows.device)).stop)
     rim = int(lines > height)
     for start in range(0, lines, height):
         stop = min(lines, start + height)
