@@ -163,6 +163,7 @@ def _speed(rows: list[Row], newest: str) -> str:
         call = "training step" if row["training"] else "inference"
         theirs_ms, theirs_mib = row["median_ms"].get("published"), row["extra_mib"].get("published")
         failed = row["failed"].get("published", "")
+        failed = "more memory than there was" if "allocate memory" in failed else failed
         mark = "" if row["commit"] == newest else _DAGGER
         for side, ms in row["median_ms"].items():
             if side == "published":
