@@ -26,7 +26,7 @@ process, memory of the first call in a process of its own). Ratios are published
 smaller. What is compared, and what stands in for parts that take pixels, is said in `benchmarks/published.py`.
 Attention of TransMIL, PatchGD and PANTHER, which their published code does not tell, is worked out when it is read; a
 row says so where it was. PatchGD's training is a loop over images and is not compared; MHIM's has a teacher on both
-sides. A dagger: measured by an earlier version, before linear maps went to oneDNN, and ours of MHIM without a teacher.
+sides. A dagger: measured by an earlier version, before linear maps went to oneDNN.
 """
 LEARN_HEAD = {
     "mil": """## Real sets: elephant, fox, tiger
@@ -79,13 +79,13 @@ WHY = """## Who fails, and why
   the whole slide, and nobody has to find anything.
 * **random** keeps 40 % of the patches: of a single needle, it loses the needle in three of five slides. Where a lesion
   has several patches (demo, tissue), some stay, and nothing collapses as in the paper's Table 1.
-* **hipt** predicts a constant under the common recipe on all three tasks: Adam without warm-up, at 1e-3 on slides and
-  3e-4 on needles, is too fast for its transformers. At its own 2e-4, with classes drawn evenly, it has hardly begun
+* **hipt** learns nothing under the common recipe on all three tasks: Adam without warm-up, at 1e-3 on slides and 3e-4
+  on needles, is probably too fast for its transformers. At its own 2e-4, with classes drawn evenly, it has hardly begun
   after 20 epochs.
-* **patchgd** learns its training slides by heart: the needle bags it was trained on it tells apart (the column beside
-  accuracy), fresh ones not at all, and it stays near chance on the demo and tissue by either recipe. Four layers of
-  convolutions are many weights for 160 bags or 37 slides. Here attention pools its places; the published head that
-  flattens them is not in these tables.
+* **patchgd** learns needles by heart: the bags it was trained on it tells apart (the column beside accuracy), fresh
+  ones not at all. It stays near chance on the demo by either recipe and on tissue by its own, probably for the same
+  reason: four layers of convolutions are many weights for 160 bags or 37 slides. Here attention pools its places; the
+  published head that flattens them is not in these tables.
 * **transmil**, **mhim-transmil** and **spt** lie below abmil on the demo and on tissue, where seeds differ by up to
   0.24: probably too many weights for 37 slides. Nothing was searched for any of them. TransMIL's own recipe makes a
   step of two slides, so 20 epochs are few steps, and it has not learned all it could; its paper has 200. What was taken

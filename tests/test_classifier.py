@@ -129,7 +129,7 @@ def test_equal_patches_follow_the_order_of_none(name):
     torch.testing.assert_close(first.attention[back], second.attention, atol=2e-3, rtol=0.05)
 
 
-@pytest.mark.parametrize("options", [{"position": "paper"}, {"budget": "threshold"}, {"ranking": "random"}])
+@pytest.mark.parametrize("options", [{"position": "paper"}, {"budget": "threshold"}])
 def test_what_says_where_a_patch_stands_in_the_order_follows_no_file(options):
     model, (bag,) = build("dtc-abmil", retention=1.0, **options), bags_of(49)
     torch.nn.init.normal_(model.compressor.importance.first.weight)

@@ -110,6 +110,6 @@ class PlaceLayers(nn.Module):
 
 
 def _followed(norm: RowNorm, running: Float[Tensor, "2 width"], made: Tensor) -> Tensor:
-    """What follows the first convolution: ReLU and normalisation."""
+    """What follows a convolution: ReLU, in place without gradient, and normalisation."""
     rows: Tensor = norm(made.relu() if torch.is_grad_enabled() else made.relu_(), running)[0]
     return rows

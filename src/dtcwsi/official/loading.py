@@ -101,10 +101,10 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
 
 def _check_name(name: str) -> None:
     """Refuse a model that was published under no such name.  Raises: UnknownNameError."""
-    known_name = name if isinstance(name, str) else ""
-    if known_name in _PUBLISHED:
+    asked = name if isinstance(name, str) else ""
+    if asked in _PUBLISHED:
         return
-    behind = parts_of(known_name)[1] if known_name in list_models() else ""
+    behind = parts_of(asked)[1] if asked in list_models() else ""
     if behind in _PUBLISHED:
         raise UnknownNameError(
             f"no published weights are known for {name!r}; load {behind!r} and give its weights to the other: "
