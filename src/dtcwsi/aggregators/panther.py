@@ -170,39 +170,40 @@ class _Prior:
     ) -> tuple[_Mixture, Float[Tensor, "tokens prototypes"]]:
         """Say whose each token is, then fit a mixture to them; squares exist for a chunk of tokens at a time."""
         constant, of_row, of_square = densities
-        total, seen = torch.full_like(constant, self.weight), self.weight * self.means
-        seen_squares = self.weight * (self.variances + self.means**2)
+        total = torch.full_like(constant, self.weight)
+        seen = self.weight * torch.stack([self.means, self.variances + self.means**2])
         owners = [self.means.new_empty(0, len(self.means))]
-        for part, centred, squares in self._centred(rows, keeps=weight.requires_grad):
+        for part, both in self._centred(rows, keeps=weight.requires_grad):
+            centred, squares = both
             logits = linear(centred, of_row, constant)
             owners.append((logits if of_square is None else logits + linear(squares, of_square)).softmax(dim=1))
             shares = owners[-1] * weight[part, None]
             total = total + shares.sum(dim=0)
-            seen, seen_squares = seen + linear(centred.T, shares.T).T, seen_squares + linear(squares.T, shares.T).T
-        mean = seen / total[:, None]
+            seen = seen + shares.T @ both
+        mean, mean_square = seen / total[:, None]
         least = self.weight * self.variances / total[:, None]  # what the prior alone leaves
-        variance = (seen_squares / total[:, None] - mean**2).maximum(least)
+        variance = (mean_square - mean**2).maximum(least)
         return (total / total.sum(), mean, variance), torch.cat(owners)
 
     def _centred(
         self, rows: Float[Tensor, "tokens dim"], *, keeps: bool
-    ) -> Iterator[tuple[slice, Float[Tensor, "some dim"], Float[Tensor, "some dim"]]]:
+    ) -> Iterator[tuple[slice, Float[Tensor, "2 some dim"]]]:
         """Give rows without the middle, and their squares, a chunk at a time.
 
-        The next chunk takes their place unless a gradient ``keeps`` them. Sums over tokens like a chunk that is twice
-        as large as what else is worked out of rows.
+        The next chunk takes their place unless a gradient ``keeps`` them.
         """
         keeps = torch.is_grad_enabled() and (keeps or rows.requires_grad)
         room: Tensor | None = None
-        for part in chunks(rows.shape[0], rows.shape[1] // 2, rows.device):
+        for part in chunks(rows.shape[0], rows.shape[1], rows.device):
             some = rows[part].to(self.middle.dtype)
             if keeps:
                 centred = some - self.middle
-                yield part, centred, centred * centred
+                yield part, torch.stack([centred, centred * centred])
                 continue
             room = some.new_empty(2, *some.shape) if room is None else room[:, : len(some)]
             centred = torch.sub(some, self.middle, out=room[0])
-            yield part, centred, torch.mul(centred, centred, out=room[1])
+            torch.mul(centred, centred, out=room[1])
+            yield part, room
 
 
 class _LinearHead(nn.Module):

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from dtcwsi.compressors.tokens import Measured
 from dtcwsi.nn.chunks import chunks
 from dtcwsi.nn.exact import wide_dtype
-from dtcwsi.nn.linear import Linear, linear
+from dtcwsi.nn.linear import Linear, convolved, convolves, linear
 
 __all__ = ["Importance"]
 
@@ -18,7 +18,7 @@ class Importance(nn.Module):
     """Score tokens by LayerNorm, Linear(dim, width), GELU, Linear(width, 1); one network for all stages.
 
     ``flat_start`` sets the last layer to zero, so that an untrained scorer prefers nothing; without ``norm`` there is
-    no LayerNorm, as printed. ``exact`` scores in float64, see `values`. ``level`` adds a bias to the last layer: only a
+    no LayerNorm, as printed. ``exact`` gives scores that no batch changes, see `values`. ``level`` adds a bias to the last layer: only a
     threshold has a use for it, all else compares scores, and its gradient would be float noise.
     """
 
@@ -57,8 +57,9 @@ class Importance(nn.Module):
     def values(self, tokens: Float[Tensor, "tokens dim"], *, with_view: bool = False) -> Measured:
         """Score tokens such that the batch around them changes nothing, and measure their lengths on the way.
 
-        A matrix product in float32 gives other last bits for other batch shapes, which would decide near ties; here it
-        is float64 and the caller's keys round it. Row-wise sums are the same in any batch.
+        A matrix product in float32 gives other last bits for other batch shapes, which would decide near ties. Here it
+        is a convolution of always one shape, whose rows do not see each other (`convolved`), or where the device has
+        none float64; the last layer is float64, and the caller's keys round it. Row-wise sums are the same in any batch.
         ``with_view`` adds the hidden layer before its GELU, a learned low-rank view, and measures its lengths instead.
         Returns: scores in float64, in float32 without ``exact`` or where the device has no float64 (then near ties may
         fall either way); lengths and view float32.
@@ -67,13 +68,13 @@ class Importance(nn.Module):
         scores, lengths = torch.empty(len(tokens), dtype=wide, device=device), torch.empty(len(tokens), device=device)
         view = torch.empty(len(tokens), self.first.out_features, device=device) if with_view else None
         last_bias = None if self.last.bias is None else self.last.bias.to(wide)
-        first, last = self._folded(wide), (self.last.weight.to(wide), last_bias)
-        parts = list(chunks(tokens.shape[0], tokens.shape[1] // 2, device))  # products like chunks of twice the size
-        room = torch.empty(tokens[parts[0]].shape if parts else 0, dtype=wide, device=device)
+        last = self.last.weight.to(wide), last_bias
         with torch.autocast(device.type, enabled=False):
-            for rows in parts:
+            room = self._room(tokens)
+            first = self._folded(room.dtype)
+            for rows in (slice(start, start + len(room)) for start in range(0, len(tokens), len(room))):
                 hidden, length = self._hidden(tokens[rows], first, room)
-                scores[rows] = linear(gelu(hidden), *last).squeeze(-1)
+                scores[rows] = linear(gelu(hidden.to(wide)), *last).squeeze(-1)
                 if view is not None:
                     view[rows] = hidden.float()
                     length = torch.linalg.vector_norm(view[rows], dim=1)
@@ -102,14 +103,22 @@ class Importance(nn.Module):
         folded = weight * scale
         return folded - folded.mean(dim=1, keepdim=True), linear(shift, weight, bias)
 
+    def _room(self, tokens: Float[Tensor, "tokens dim"]) -> Float[Tensor, "most dim"]:
+        """Make the memory of a chunk, in the precision of its product; a convolution's has always the same size."""
+        dim, device = tokens.shape[1], tokens.device
+        if self.exact and tokens.dtype != torch.float64 and convolves(tokens[:0].float(), self.first.weight):
+            return torch.zeros(next(chunks(1 << 31, dim, device)).stop, dim, device=device)
+        most = next(chunks(len(tokens), dim // 2, device), slice(0, 1)).stop
+        return torch.empty(most, dim, dtype=wide_dtype(tokens) if self.exact else torch.float32, device=device)
+
     def _hidden(
         self, tokens: Float[Tensor, "tokens dim"], first: tuple[Tensor, Tensor], room: Float[Tensor, "most dim"]
     ) -> tuple[Float[Tensor, "tokens width"], Float[Tensor, "tokens"]]:
         """Give the hidden layer before its GELU, and the tokens' lengths; ``room`` saves new memory for every chunk."""
+        rows, (weight, constant) = room[: len(tokens)], first
         if self.norm is None:
-            rows = tokens.to(room.dtype)
-            return linear(rows, *first), torch.linalg.vector_norm(rows, dim=1)
-        rows = room[: len(tokens)]
+            rows.copy_(tokens)
+            return self._product(rows, weight, room).add_(constant), torch.linalg.vector_norm(rows, dim=1)
         if tokens.dtype == room.dtype:
             mean = tokens.mean(dim=1, keepdim=True)
             torch.sub(tokens, mean, out=rows)
@@ -118,6 +127,12 @@ class Importance(nn.Module):
             rows.sub_(mean)
         squares, dim = torch.linalg.vector_norm(rows, dim=1, keepdim=True).square(), rows.shape[1]
         spread = torch.sqrt(squares / dim + self.norm.eps)
-        weight, constant = first
-        hidden = linear(rows, weight) if rows.dtype == torch.float32 else (weight @ rows.T).T  # float64: quicker so
-        return hidden.div_(spread).add_(constant), torch.sqrt(squares + dim * mean.square()).squeeze(1)
+        hidden = self._product(rows, weight, room).div_(spread).add_(constant)
+        return hidden, torch.sqrt(squares + dim * mean.square()).squeeze(1)
+
+    def _product(
+        self, rows: Float[Tensor, "rows dim"], weight: Float[Tensor, "width dim"], room: Float[Tensor, "most dim"]
+    ) -> Float[Tensor, "rows width"]:
+        if self.exact and convolves(room, weight):
+            return convolved(room, weight)[: len(rows)]  # of all the room: another shape could have other last bits
+        return linear(rows, weight) if rows.dtype == torch.float32 else (weight @ rows.T).T  # float64: quicker so

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Linear", "linear"]
+__all__ = ["Linear", "convolved", "convolves", "linear"]
 
 _FEW = 1 << 22  # multiplications: with fewer, nothing is gained
 _NARROW = 16
@@ -28,8 +28,19 @@ def linear(
     convolutions to oneDNN, which uses all of it: twice the speed there, not measured on others. A linear map is a
     convolution by one tap. Below some thousand rows, a number of them that is new costs a part of the gain.
     """
-    if not _gains(rows, weight):
+    if rows.numel() * len(weight) < _FEW or min(weight.shape) < _NARROW or not convolves(rows, weight):
         return functional.linear(rows, weight, bias)
+    return convolved(rows, weight, bias)
+
+
+def convolved(
+    rows: Float[Tensor, "*rows width"], weight: Float[Tensor, "out width"], bias: Float[Tensor, "out"] | None = None
+) -> Float[Tensor, "*rows out"]:
+    """Map rows by one tap, where `convolves` holds.
+
+    Of two calls of one shape, equal rows give equal results to the last bit, wherever they lie and whatever lies around
+    them; of matrix products in float32 that is not so.
+    """
     image = rows.reshape(1, -1, 1, rows.shape[-1]).permute(0, 3, 1, 2)
     # one tap has nothing to dilate, but torch leaves undilated ones to MKL if it has a single thread
     made = functional.conv2d(image, weight[:, :, None, None], bias, dilation=2)
@@ -38,13 +49,12 @@ def linear(
     return mapped
 
 
-def _gains(rows: Tensor, weight: Tensor) -> bool:
+def convolves(rows: Tensor, weight: Tensor) -> bool:
+    """Say whether torch gives the convolution of these to oneDNN's kernels for AVX-512."""
     return (
         not torch.compiler.is_compiling()
         and rows.device.type == "cpu"
         and rows.dtype == weight.dtype == torch.float32
-        and min(weight.shape) >= _NARROW
-        and rows.numel() * len(weight) >= _FEW
         and bool(torch.backends.mkldnn.enabled)
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
         and not torch.is_autocast_enabled("cpu")
