@@ -8,13 +8,15 @@ matching over the whole matrix of similarities. What those need besides torch (n
 installed by hand. One slide of random features, 512 wide, on a square grid for
 systems that look at places, in the order given for others; two threads, float32: inference and a training step (loss
 and gradients, no optimiser), medians in turns; memory is the peak of what a process of its own has allocated beyond the
-start, in its first call. A side that fails, or takes longer than --limit seconds, has its reason in the row.
+start, in its first call, and of calls below two seconds the median of five such processes. A side that fails, or takes
+longer than --limit seconds, has its reason in the row.
 """
 
 import argparse
 import json
 import math
 import resource
+import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -32,6 +34,7 @@ from provenance import provenance, save
 from published import PUBLISHED, Call
 
 DIM, LARGEST_GIB, MOST_REPEATS, SECONDS_A_ROW = 512, 20, 9, 30
+SHORT, FIRST_CALLS = 2.0, 5
 SIZES = (5000, 13_900, 100_000)
 TOME = "tome-abmil"
 READ = " and its attention"  # of a side that also reads what is worked out when it is read
@@ -118,7 +121,11 @@ def measured(system: str, published: Path, patches: int, *, training: bool, limi
     first, failed = {}, {}
     for side in sides(system, published, patches, training=training):
         try:
-            first[side] = alone(first_call, system, published, patches, training, side, seconds=limit)
+            given = (system, published, patches, training, side)
+            calls = [alone(first_call, *given, seconds=limit)]
+            if calls[0]["seconds"] < SHORT:  # what libraries set aside by the way is more than some slides take
+                calls += [alone(first_call, *given, seconds=limit) for _ in range(FIRST_CALLS - 1)]
+            first[side] = {part: statistics.median(call[part] for call in calls) for part in calls[0]}
         except NotImplementedError:
             failed[side] = "not compared"
         except (MemoryError, RuntimeError) as error:

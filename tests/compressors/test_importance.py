@@ -32,10 +32,36 @@ def test_values_are_the_scores_and_have_their_gradient(norm):
 
 def test_values_do_not_depend_on_the_rows_beside_them():
     importance, tokens = trained(256), torch.randn(4001, 256)
-    together = importance.values(tokens)
     alone = [importance.values(tokens[i : i + 1]) for i in range(0, 4001, 500)]
-    torch.testing.assert_close(together.score[::500], torch.cat([one.score for one in alone]), atol=1e-12, rtol=0)
-    assert torch.equal(together.length[::500], torch.cat([one.length for one in alone]))
+    for order in (torch.arange(4001), torch.randperm(4001)):
+        together, back = importance.values(tokens[order]), order.argsort()[::500]
+        torch.testing.assert_close(together.score[back], torch.cat([one.score for one in alone]), atol=1e-12, rtol=0)
+        assert torch.equal(together.length[back], torch.cat([one.length for one in alone]))
+
+
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("onednn", [True, False])
+def test_values_are_those_of_float64(norm, onednn, monkeypatch):
+    if not onednn:
+        monkeypatch.setattr("dtcwsi.compressors.importance.convolves", lambda *_: False)
+    importance, tokens = trained(512, norm=norm), 3 + torch.randn(3000, 512)
+    found = importance.values(tokens)
+    true = importance.double()(tokens.double()).detach()
+    torch.testing.assert_close(found.score, true, atol=1e-12 if not onednn else 2e-5, rtol=0)
+    torch.testing.assert_close(found.length, tokens.norm(dim=1), atol=1e-4, rtol=0)
+
+
+def test_no_tokens_have_no_values():
+    found = trained(64).values(torch.randn(0, 64), with_view=True)
+    assert (len(found.score), len(found.length), found.view.shape) == (0, 0, (0, 64))
+
+
+def test_tokens_of_other_types_are_scored_as_their_numbers_are():
+    importance, tokens = trained(64), torch.randn(500, 64).half()
+    assert torch.equal(importance.values(tokens).score, importance.values(tokens.float()).score)
+    torch.testing.assert_close(
+        importance.values(tokens.double()).score, importance.values(tokens).score, atol=2e-5, rtol=0
+    )
 
 
 def test_float32_scores_are_close_and_no_other_type():

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from dtcwsi.nn.linear import Linear, linear
+from dtcwsi.nn.linear import Linear, convolved, linear
 
 CONVOLVES = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
@@ -43,6 +43,24 @@ def test_a_row_does_not_see_the_others():
     torch.manual_seed(0)
     rows, weight = torch.randn(6000, 128), torch.randn(64, 128)
     torch.testing.assert_close(linear(rows, weight)[1234:1240], linear(rows[1234:1240], weight), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(not CONVOLVES, reason="needs a processor with AVX-512")
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(("dim", "width"), [(1, 64), (8, 1), (100, 16), (512, 64), (514, 100), (1536, 64), (2560, 256)])
+def test_where_a_convolved_row_lies_changes_no_bit_of_it(dim, width, threads):
+    torch.manual_seed(0)
+    count = max(100, (1 << 19) // dim // 4)
+    rows, weight, place = torch.randn(count, dim), torch.randn(width, dim), torch.randperm(count)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        made, moved = convolved(rows, weight), convolved(rows[place], weight)
+        alone = convolved(torch.zeros_like(rows).index_copy(0, torch.tensor([7]), rows[-1:]), weight)[7]
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(moved, made[place])
+    assert torch.equal(alone, made[-1])
 
 
 @pytest.mark.skipif(not CONVOLVES, reason="needs a processor with AVX-512")

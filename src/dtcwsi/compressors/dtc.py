@@ -50,8 +50,8 @@ class DtcCompressor(StagedCompressor):
     before the merge); ``gate`` on survivors' attention, printed (scales features by sigmoid(gamma (alpha - tau)) in
     training) or none; ``size_bias`` adds a token's log size to its attention.
     Scorer: ``scorer_width``, ``scorer_norm`` (without it scores beyond +-214 rank alike), ``flat_start``; ``teach``
-    weighs the cross-entropy by which it learns from the aggregator's attention; ``exact_ranking`` scores in float64,
-    so that no batch changes a tie. While the loss on tokens is above 0.6 of a guess's, ``second_look`` has training
+    weighs the cross-entropy by which it learns from the aggregator's attention; ``exact_ranking`` scores such
+    that no batch changes a tie. While the loss on tokens is above 0.6 of a guess's, ``second_look`` has training
     see whole bags too, at the plain model's cost; it needs to hear of the steps by `Classifier.set_progress`.
     ``position`` joins columns to the features for scoring and matching; ``order`` is that of the list.
     Raises: OptionError if an option is unknown or out of range.

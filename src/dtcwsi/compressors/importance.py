@@ -18,8 +18,8 @@ class Importance(nn.Module):
     """Score tokens by LayerNorm, Linear(dim, width), GELU, Linear(width, 1); one network for all stages.
 
     ``flat_start`` sets the last layer to zero, so that an untrained scorer prefers nothing; without ``norm`` there is
-    no LayerNorm, as printed. ``exact`` gives scores that no batch changes, see `values`. ``level`` adds a bias to the last layer: only a
-    threshold has a use for it, all else compares scores, and its gradient would be float noise.
+    no LayerNorm, as printed. ``exact`` gives scores that no batch changes, see `values`. ``level`` adds a bias to the
+    last layer: only a threshold has a use for it, all else compares scores, and its gradient would be float noise.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class Importance(nn.Module):
         """Score tokens such that the batch around them changes nothing, and measure their lengths on the way.
 
         A matrix product in float32 gives other last bits for other batch shapes, which would decide near ties. Here it
-        is a convolution of always one shape, whose rows do not see each other (`convolved`), or where the device has
-        none float64; the last layer is float64, and the caller's keys round it. Row-wise sums are the same in any batch.
+        is a convolution of always one shape, whose rows do not see each other (`convolved`), or float64 where there is
+        none; the last layer is float64, and the caller's keys round it. Row-wise sums are the same in any batch.
         ``with_view`` adds the hidden layer before its GELU, a learned low-rank view, and measures its lengths instead.
         Returns: scores in float64, in float32 without ``exact`` or where the device has no float64 (then near ties may
         fall either way); lengths and view float32.

@@ -28,7 +28,7 @@ def linear(
     convolutions to oneDNN, which uses all of it: twice the speed there, not measured on others. A linear map is a
     convolution by one tap. Below some thousand rows, a number of them that is new costs a part of the gain.
     """
-    if rows.numel() * len(weight) < _FEW or min(weight.shape) < _NARROW or not convolves(rows, weight):
+    if not convolves(rows, weight) or rows.numel() * len(weight) < _FEW or min(weight.shape) < _NARROW:
         return functional.linear(rows, weight, bias)
     return convolved(rows, weight, bias)
 
