@@ -22,11 +22,11 @@ SPEED_HEAD = """## Speed and memory beside the published code
 
 `python benchmarks/systems_speed.py --published DIR --out docs/results/systems_speed.json` ({hardware}; two threads,
 float32, one slide of N x 512, on a square grid if the system looks at places, no optimiser; medians of turns in one
-process, memory of the first call in a process of its own, of calls below two seconds the median of five such
-processes). Ratios are published over ours: above 1 we are faster, or smaller. What is compared, and what stands in for parts that take pixels, is said in `benchmarks/published.py`.
-Attention of TransMIL, PatchGD and PANTHER, which their published code does not tell, is worked out when it is read; a
-row says so where it was. PatchGD's training is a loop over images and is not compared; MHIM's has a teacher on both
-sides. A dagger: measured by an earlier version, before linear maps went to oneDNN.
+process, memory of the first call in a process of its own, where all are below two seconds the median of three such
+processes). Ratios are published over ours: above 1 we are faster, or smaller. What is compared, and what stands in for
+parts that take pixels, is said in `benchmarks/published.py`. Attention of TransMIL, PatchGD and PANTHER, which their
+published code does not tell, is worked out when it is read; a row says so where it was. PatchGD's training is a loop
+over images and is not compared; MHIM's has a teacher on both sides. A dagger: measured by an earlier version.
 """
 LEARN_HEAD = {
     "mil": """## Real sets: elephant, fox, tiger

@@ -51,8 +51,10 @@ def test_values_are_those_of_float64(norm, onednn, monkeypatch):
     torch.testing.assert_close(found.length, tokens.norm(dim=1), atol=1e-4, rtol=0)
 
 
-def test_no_tokens_have_no_values():
-    found = trained(64).values(torch.randn(0, 64), with_view=True)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_no_tokens_have_no_values(compiled):
+    values = trained(64).values
+    found = (torch.compile(values, backend="eager") if compiled else values)(torch.randn(0, 64), with_view=True)
     assert (len(found.score), len(found.length), found.view.shape) == (0, 0, (0, 64))
 
 
@@ -86,3 +88,12 @@ def test_autocast_changes_no_score():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = importance.values(tokens).score
     assert torch.equal(inside, importance.values(tokens).score)
+
+
+@pytest.mark.parametrize(("dim", "width"), [(350, 7), (1362, 2), (512, 64)])
+def test_equal_tokens_have_equal_scores_wherever_they_lie(dim, width):
+    importance, token = trained(dim, width=width), torch.randn(1, dim)
+    tokens = torch.randn(3000, dim)
+    tokens[[0, 1, 17, 400, 1023, 1024, 2999]] = token
+    score = importance.values(tokens).score[[0, 1, 17, 400, 1023, 1024, 2999]]
+    assert (score - importance.values(token).score).abs().max() < 1e-12

@@ -47,10 +47,12 @@ def test_a_row_does_not_see_the_others():
 
 @pytest.mark.skipif(not CONVOLVES, reason="needs a processor with AVX-512")
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize(("dim", "width"), [(1, 64), (8, 1), (100, 16), (512, 64), (514, 100), (1536, 64), (2560, 256)])
+@pytest.mark.parametrize(
+    ("dim", "width"), [(1, 64), (8, 1), (100, 16), (350, 7), (1362, 2), (512, 64), (514, 100), (1536, 64), (2560, 256)]
+)
 def test_where_a_convolved_row_lies_changes_no_bit_of_it(dim, width, threads):
     torch.manual_seed(0)
-    count = max(100, (1 << 19) // dim // 4)
+    count = min(2048, (1 << 19) // dim)  # in such chunks scores are worked out; by functional.linear, two pairs fail
     rows, weight, place = torch.randn(count, dim), torch.randn(width, dim), torch.randperm(count)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

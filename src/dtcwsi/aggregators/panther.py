@@ -179,7 +179,8 @@ class _Prior:
             owners.append((logits if of_square is None else logits + linear(squares, of_square)).softmax(dim=1))
             shares = owners[-1] * weight[part, None]
             total = total + shares.sum(dim=0)
-            seen = seen + shares.T @ both
+            sums = torch.stack([shares.T @ each for each in both]) if isinstance(both, tuple) else shares.T @ both
+            seen = seen + sums
         mean, mean_square = seen / total[:, None]
         least = self.weight * self.variances / total[:, None]  # what the prior alone leaves
         variance = (mean_square - mean**2).maximum(least)
@@ -187,7 +188,7 @@ class _Prior:
 
     def _centred(
         self, rows: Float[Tensor, "tokens dim"], *, keeps: bool
-    ) -> Iterator[tuple[slice, Float[Tensor, "2 some dim"]]]:
+    ) -> Iterator[tuple[slice, Float[Tensor, "2 some dim"] | tuple[Tensor, Tensor]]]:
         """Give rows without the middle, and their squares, a chunk at a time.
 
         The next chunk takes their place unless a gradient ``keeps`` them.
@@ -198,7 +199,7 @@ class _Prior:
             some = rows[part].to(self.middle.dtype)
             if keeps:
                 centred = some - self.middle
-                yield part, torch.stack([centred, centred * centred])
+                yield part, (centred, centred * centred)
                 continue
             room = some.new_empty(2, *some.shape) if room is None else room[:, : len(some)]
             centred = torch.sub(some, self.middle, out=room[0])

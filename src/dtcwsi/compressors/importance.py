@@ -1,5 +1,7 @@
 """How much a token matters: the small network g of Section 2.3."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -7,11 +9,15 @@ from torch.nn.functional import gelu
 from torch.utils.checkpoint import checkpoint
 
 from dtcwsi.compressors.tokens import Measured
-from dtcwsi.nn.chunks import chunks
+from dtcwsi.nn.chunks import chunks, rows_a_chunk
 from dtcwsi.nn.exact import wide_dtype
 from dtcwsi.nn.linear import Linear, convolved, convolves, linear
 
 __all__ = ["Importance"]
+
+_MOST_CONVOLVED = 1024  # more gain nothing, and bags of a few patches pay for all
+
+Product = Callable[[Tensor, Tensor], Tensor]
 
 
 class Importance(nn.Module):
@@ -70,10 +76,10 @@ class Importance(nn.Module):
         last_bias = None if self.last.bias is None else self.last.bias.to(wide)
         last = self.last.weight.to(wide), last_bias
         with torch.autocast(device.type, enabled=False):
-            room = self._room(tokens)
+            room, product = self._room(tokens, wide)
             first = self._folded(room.dtype)
             for rows in (slice(start, start + len(room)) for start in range(0, len(tokens), len(room))):
-                hidden, length = self._hidden(tokens[rows], first, room)
+                hidden, length = self._hidden(tokens[rows], first, room, product)
                 scores[rows] = linear(gelu(hidden.to(wide)), *last).squeeze(-1)
                 if view is not None:
                     view[rows] = hidden.float()
@@ -103,36 +109,44 @@ class Importance(nn.Module):
         folded = weight * scale
         return folded - folded.mean(dim=1, keepdim=True), linear(shift, weight, bias)
 
-    def _room(self, tokens: Float[Tensor, "tokens dim"]) -> Float[Tensor, "most dim"]:
-        """Make the memory of a chunk, in the precision of its product; a convolution's has always the same size."""
+    def _room(
+        self, tokens: Float[Tensor, "tokens dim"], wide: torch.dtype
+    ) -> tuple[Float[Tensor, "most dim"], Product]:
+        """Make the memory of a chunk, in the type of its product, which is of all of it if that is a convolution."""
         dim, device = tokens.shape[1], tokens.device
         if self.exact and tokens.dtype != torch.float64 and convolves(tokens[:0].float(), self.first.weight):
-            return torch.zeros(next(chunks(1 << 31, dim, device)).stop, dim, device=device)
-        most = next(chunks(len(tokens), dim // 2, device), slice(0, 1)).stop
-        return torch.empty(most, dim, dtype=wide_dtype(tokens) if self.exact else torch.float32, device=device)
+            count = min(_MOST_CONVOLVED, rows_a_chunk(dim + self.first.out_features, device))
+            return torch.zeros(count, dim, device=device), convolved
+        most = max(1, next(chunks(len(tokens), dim // 2, device), slice(0, 1)).stop)
+        return torch.empty(most, dim, dtype=wide, device=device), linear if wide == torch.float32 else _wide
 
     def _hidden(
-        self, tokens: Float[Tensor, "tokens dim"], first: tuple[Tensor, Tensor], room: Float[Tensor, "most dim"]
+        self,
+        tokens: Float[Tensor, "tokens dim"],
+        first: tuple[Tensor, Tensor],
+        room: Float[Tensor, "most dim"],
+        product: Product,
     ) -> tuple[Float[Tensor, "tokens width"], Float[Tensor, "tokens"]]:
         """Give the hidden layer before its GELU, and the tokens' lengths; ``room`` saves new memory for every chunk."""
-        rows, (weight, constant) = room[: len(tokens)], first
+        rows, dim, (weight, constant) = room[: len(tokens)], tokens.shape[1], first
         if self.norm is None:
-            rows.copy_(tokens)
-            return self._product(rows, weight, room).add_(constant), torch.linalg.vector_norm(rows, dim=1)
-        if tokens.dtype == room.dtype:
-            mean = tokens.mean(dim=1, keepdim=True)
-            torch.sub(tokens, mean, out=rows)
+            lengths = torch.linalg.vector_norm(rows.copy_(tokens), dim=1)
         else:
-            mean = rows.copy_(tokens).mean(dim=1, keepdim=True)
-            rows.sub_(mean)
-        squares, dim = torch.linalg.vector_norm(rows, dim=1, keepdim=True).square(), rows.shape[1]
-        spread = torch.sqrt(squares / dim + self.norm.eps)
-        hidden = self._product(rows, weight, room).div_(spread).add_(constant)
-        return hidden, torch.sqrt(squares + dim * mean.square()).squeeze(1)
+            if tokens.dtype == room.dtype:
+                mean = tokens.mean(dim=1, keepdim=True)
+                torch.sub(tokens, mean, out=rows)
+            else:
+                mean = rows.copy_(tokens).mean(dim=1, keepdim=True)
+                rows.sub_(mean)
+            squares = torch.linalg.vector_norm(rows, dim=1, keepdim=True).square()
+            lengths = torch.sqrt(squares + dim * mean.square()).squeeze(1)
+        # a convolution of another shape could have other last bits
+        hidden = product(room if product is convolved else rows, weight)[: len(rows)]
+        if self.norm is not None:
+            hidden.div_(torch.sqrt(squares / dim + self.norm.eps))
+        return hidden.add_(constant), lengths
 
-    def _product(
-        self, rows: Float[Tensor, "rows dim"], weight: Float[Tensor, "width dim"], room: Float[Tensor, "most dim"]
-    ) -> Float[Tensor, "rows width"]:
-        if self.exact and convolves(room, weight):
-            return convolved(room, weight)[: len(rows)]  # of all the room: another shape could have other last bits
-        return linear(rows, weight) if rows.dtype == torch.float32 else (weight @ rows.T).T  # float64: quicker so
+
+def _wide(rows: Float[Tensor, "rows dim"], weight: Float[Tensor, "width dim"]) -> Float[Tensor, "rows width"]:
+    """Multiply in float64, in the quicker order of its two."""
+    return (weight @ rows.T).T

@@ -5,23 +5,28 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-__all__ = ["chunks", "in_chunks", "passes"]
+__all__ = ["chunks", "in_chunks", "passes", "rows_a_chunk"]
 
 _CACHED, _LAUNCHED = 1 << 19, 1 << 24
 
 
 def chunks(rows: int, row_numbers: int, device: torch.device) -> Iterator[slice]:
-    """Cut rows of ``row_numbers`` numbers each into runs that fit a processor's cache; on a GPU into 32 times as many.
-
-    There a run should keep the device busy: 16 million numbers are 64 MiB in float32.
-    """
+    """Cut rows of ``row_numbers`` numbers each into runs of `rows_a_chunk`."""
     if torch.compiler.is_compiling():  # the compiler fuses what chunks would keep in cache
         yield slice(0, rows)
         return
-    most = _CACHED if device.type == "cpu" else _LAUNCHED
-    step = max(1, most // max(1, row_numbers))
+    step = rows_a_chunk(row_numbers, device)
     for start in range(0, rows, step):
         yield slice(start, min(rows, start + step))
+
+
+def rows_a_chunk(row_numbers: int, device: torch.device) -> int:
+    """Say how many rows of ``row_numbers`` numbers each fit a processor's cache, or on a GPU 32 times as many.
+
+    There they should keep the device busy: 16 million numbers are 64 MiB in float32.
+    """
+    most = _CACHED if device.type == "cpu" else _LAUNCHED
+    return max(1, most // max(1, row_numbers))
 
 
 def passes(rows: Tensor) -> list[slice]:

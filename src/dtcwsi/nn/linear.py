@@ -39,7 +39,7 @@ def convolved(
     """Map rows by one tap, where `convolves` holds.
 
     Of two calls of one shape, equal rows give equal results to the last bit, wherever they lie and whatever lies around
-    them; of matrix products in float32 that is not so.
+    them; of matrix products in float32 that holds for some shapes alone.
     """
     image = rows.reshape(1, -1, 1, rows.shape[-1]).permute(0, 3, 1, 2)
     # one tap has nothing to dilate, but torch leaves undilated ones to MKL if it has a single thread
