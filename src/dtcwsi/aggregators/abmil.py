@@ -23,7 +23,10 @@ class Abmil(nn.Module):
     multiplies tanh(W h) by sigmoid(U h); ``activation`` may be relu or gelu in tanh's place; ``attention_bias`` adds
     biases to W, U and w; ``dropout`` acts on the projected tokens.
     Raises: OptionError if an option is out of range.
-    Source: Section 2.5, without biases in W and w as printed; gate and projection after Ilse et al. 2018.
+    Source: Section 2.5 of the DTC-WSI paper, without biases in W and w as printed; gate and projection after Ilse et
+    al. 2018 (AMLab-Amsterdam/AttentionDeepMIL), whose network in front, for images of 28 pixels, the projection stands
+    for. Adaptations: a token's log size and gate are added to its attention logit, so that a token of several patches
+    weighs as they would; classes have logits each, not one probability.
     """
 
     any_order: ClassVar[bool] = True

@@ -133,8 +133,9 @@ class ClamSb(nn.Module):
 
 
 class ClamMb(ClamSb):
-    """CLAM with an attention branch and a head of its own for each class; options as for `clam-sb`.
+    """CLAM with an attention branch and a head of its own for each class; options as for `clam-sb`, told below.
 
+    There is a map of attention for each class; ``out.attention`` is that of the class predicted.
     Raises: OptionError if an option is out of range.  Source: Lu et al. 2021 (mahmoodlab/CLAM).
     """
 

@@ -27,7 +27,8 @@ class Dsmil(nn.Module):
     from all B by one linear map a class. The logits are the bag stream's; a bag's loss is the mean of the binary
     cross-entropies of both streams, averaged over the classes.
     ``queries`` is the width of q; ``values`` adds a Linear + ReLU for v, else v = h; ``dropout`` acts in front of it.
-    Weights begin orthogonal, biases at 0, as published.
+    Weights begin orthogonal, biases at 0, as published. There is a map of attention for each class, u;
+    ``out.attention`` is that of the class predicted.
     Raises: OptionError if an option is out of range.
     Source: Li et al. 2021 (binli123/dsmil-wsi). Adaptations: a token's log size and gate are added to its attention
     logit, and the gate scales it in the instance stream; published logits are sigmoids a class, here read by softmax.

@@ -41,8 +41,9 @@ class MhimAbmil(Abmil):
     """ABMIL taught by MHIM: training hides tokens by a teacher's attention and asks for the teacher's bag vector.
 
     ``warm_up`` share of training before the teacher, a running mean of memory ``ema``; ``hide_random``, ``hide_low``,
-    ``hide_high`` shares of a bag hidden in training, the last of most attention, ``high_drawn`` of its candidates;
-    ``agreement`` weighs the comparison of bag vectors at ``temperature``. Weights begin as Xavier's normal numbers.
+    ``hide_high`` shares of a bag hidden in training, the last of most attention, ``high_drawn`` of its candidates, and
+    it falls to 0 along a cosine (published `mrh_sche`), while ``ema`` stays (without `mm_sche`); ``agreement`` weighs
+    the comparison of bag vectors at ``temperature``. Weights begin as Xavier's normal numbers.
     Raises: OptionError if an option is out of range.
     Source: Tang et al. 2023 (DearCaat/MHIM-MIL, branch v1; there weights of a gated attention are dropped in silence,
     here they count). Adaptation: there the teacher begins as a model trained before, and the student anew but for the
@@ -122,8 +123,8 @@ class MhimTransMil(TransMil):
     behind each attention, ``projection_dropout`` on the projected tokens; squares have at least 7 x 7 places, filled
     with zeros. ``warm_up`` share of training before the teacher, a running mean of memory ``ema``; ``hide_random``,
     ``hide_low``, ``hide_high`` shares of a bag hidden in training, the last of most attention, ``high_drawn`` of its
-    candidates; ``agreement`` weighs the comparison of bag vectors at ``temperature``. Weights begin as Xavier's normal
-    numbers.
+    candidates, and it falls to 0 along a cosine (published `mrh_sche`), while ``ema`` stays (without `mm_sche`);
+    ``agreement`` weighs the comparison of bag vectors at ``temperature``. Weights begin as Xavier's normal numbers.
     Raises: OptionError if an option is out of range.
     Source: Tang et al. 2023 (DearCaat/MHIM-MIL, branch v1). Adaptation: there the teacher begins as a model trained
     before, and the student anew but for the projection; here both come from one training, whose first part is the

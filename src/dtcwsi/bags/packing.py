@@ -36,7 +36,8 @@ def pack(bags: Sequence[Bag]) -> PackedBags:
     """Put bags into one matrix, patches in the order given, and note each bag's spatial order.
 
     A bag with coordinates gets the order along the Hilbert curve of its grid cells, so that permuting its patches
-    changes nothing that depends on order; a bag without keeps the order given.
+    changes nothing that depends on order, unless several have one place: these stay as given. A bag without
+    coordinates keeps the order given.
     Returns: a ragged batch; ``coords`` are dropped if any bag lacks them, the orders of the others are not.
     Raises: FeaturesError if there is no bag, or widths or number types differ.
     """

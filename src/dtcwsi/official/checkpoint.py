@@ -43,6 +43,8 @@ def check_apart(names: Mapping[str, str | None]) -> None:
 
 def _check_state(state_dict: object) -> None:
     """Refuse what is no mapping of names to tensors.  Raises: UsageError."""
+    if isinstance(state_dict, torch.nn.Module):
+        raise UsageError(f"got the module {type(state_dict).__name__}; expected its state dict: pass .state_dict()")
     if not isinstance(state_dict, Mapping):
         raise UsageError(f"got {type(state_dict).__name__}; expected a state dict, such as torch.load(path) gives")
     if not state_dict:

@@ -28,6 +28,8 @@ _PUBLISHED: dict[str, tuple[Published, ...]] = {
     "panther": (panther.PANTHER,),
     "transmil": (transmil.TRANSMIL,),
 }
+_READ = ("in_dim", "n_classes")  # of the weights, whatever is asked for
+_TOLD = 20  # keys by name
 
 
 def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) -> Classifier:
@@ -67,6 +69,12 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
             f"the state dict of {published.title} has one class, a single sigmoid; expected two or more, whose logits "
             "are compared: it has no counterpart here"
         )
+    for setting in _READ:
+        if settings.get(setting, options[setting]) != options[setting]:
+            raise OptionError(
+                f"got {setting}={settings[setting]!r}; the weights of {published.title} have {options[setting]}, and "
+                "it is read from them: leave it out"
+            )
     state = {**published.added(state), **state}
     try:
         model = create_model(name, **{**options, **settings})
@@ -78,10 +86,9 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
     missing = sorted(set(wanted) - set(state))
     unexpected += sorted(set(state) - set(wanted))
     if missing or unexpected:
-        lists = [
-            ", ".join(published.published_name(key) for key in keys) or "nothing" for keys in (missing, unexpected)
-        ]
-        raise UsageError(f"the state dict does not fit {name}: missing {lists[0]}; unexpected {lists[1]}")
+        lists = [_listed([published.published_name(key) for key in keys]) for keys in (missing, unexpected)]
+        advice = "" if missing else "; leave out what is unexpected if the model does not use it"
+        raise UsageError(f"the state dict does not fit {name}: missing {lists[0]}; unexpected {lists[1]}{advice}")
     shapes = {key: (tuple(state[key].shape), tuple(wanted[key].shape)) for key in state}
     wrong = [
         f"{published.published_name(key)} {got} for {expected}"
@@ -108,7 +115,8 @@ def _check_name(name: str) -> None:
     if behind in _PUBLISHED:
         raise UnknownNameError(
             f"no published weights are known for {name!r}; load {behind!r} and give its weights to the other: "
-            f"create_model({name!r}, ...).load_state_dict(load_official({behind!r}, ...).state_dict(), strict=False)"
+            f"create_model({name!r}, ...).aggregator"
+            f".load_state_dict(load_official({behind!r}, ...).aggregator.state_dict())"
         )
     known = ", ".join(_PUBLISHED)
     raise UnknownNameError(f"no published weights are known for {name!r}; expected one of {known}")
@@ -124,6 +132,27 @@ def _kind(name: str, state: State) -> Published:
     if not others and 2 * nearest.known(state) > len(state):
         return nearest  # what it lacks will be told
     most = max(others, key=lambda published: published.known(state), default=None)
-    looks = f"this looks like a {most.title} checkpoint" if most else f"got keys such as {sorted(state)[:3]}"
+    if most is not None:
+        taken = next(known for known, several in _PUBLISHED.items() if most in several)
+        looks = f"this looks like a {most.title} checkpoint, which load_official({taken!r}, ...) takes"
+    else:
+        looks = f"got keys such as {sorted(state)[:3]}{_advice(_PUBLISHED[name], state)}"
     wanted = " or ".join(published.title for published in _PUBLISHED[name])
     raise UsageError(f"the state dict is not one of {wanted}: {looks}")
+
+
+def _advice(wanted: tuple[Published, ...], state: State) -> str:
+    """Say what to do with keys that are nobody's."""
+    if any(key.startswith("aggregator.") for key in state):
+        return "; those are dtcwsi's own names: create_model(...).load_state_dict takes them"
+    heads = {key.partition(".")[0] for key in state}
+    behind = {key.partition(".")[2]: tensor for key, tensor in state.items()}
+    if len(heads) == 1 and any(published.owns(behind) for published in wanted):
+        return f"; take {heads.pop() + '.'!r} off all of them"
+    return ""
+
+
+def _listed(keys: list[str]) -> str:
+    """Write down some keys, and how many more there are."""
+    more = f" and {len(keys) - _TOLD} more" if len(keys) > _TOLD else ""
+    return (", ".join(keys[:_TOLD]) or "nothing") + more
