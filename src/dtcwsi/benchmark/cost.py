@@ -30,7 +30,7 @@ _COUNTED = (Abmil, ClamSb, Dsmil, MeanPooling, MaxPooling)
 class Cost:
     """The cost of one slide's inference.
 
-    ``products`` are the FLOPs of matrix products, a multiply and an add each, as torch's counter counts them;
+    ``products`` are the FLOPs of matrix products, a multiply and an add each, as torch counts them, no padding;
     ``elementwise`` those of dots and merges, which it does not; ``bytes`` are feature rows read and written.
     """
 

@@ -5,6 +5,7 @@ import math
 import statistics
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -23,7 +24,7 @@ from dtcwsi.store.features import extraction_of
 from dtcwsi.store.tables import read_rows
 from dtcwsi.types import Bag, PackedBags
 
-__all__ = ["Measured", "Peak", "measure", "seconds_a_patch"]
+__all__ = ["Measured", "Peak", "measure", "products_of", "seconds_a_patch"]
 
 _PATCH = 256.0
 _STEPS = ("read", "encode")
@@ -108,6 +109,18 @@ def measure(
             ) from error
 
 
+def products_of(run: Callable[[], object]) -> int:
+    """Count the FLOPs of the products in a call by torch's counter.
+
+    It runs without oneDNN: there, scores are products of whole chunks, padding included.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="TF32 acceleration")  # of Intel's GPUs, whenever flags are set
+        with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
+            run()
+    return int(counter.get_total_flops())
+
+
 def seconds_a_patch(features: Path, encoder: str | None = None) -> dict[str, float]:
     """Find what reading and encoding took a patch, by the table that `extract` left beside the features.
 
@@ -135,8 +148,7 @@ def _measured(
     slide = _slide(patches, in_dim).to(torch.device(device))
     gc.collect()
     extra = _extra_gib(lambda: model.aggregate(model.compress(slide)), device)
-    with FlopCounterMode(display=False) as counter:
-        model.aggregate(model.compress(slide))
+    flops = products_of(lambda: model.aggregate(model.compress(slide)))
     times = []
     for _ in range(repeats):
         began = _now(device)
@@ -147,7 +159,7 @@ def _measured(
     compress, aggregate = (statistics.median(column) for column in zip(*times, strict=True))
     mil = statistics.median(map(sum, times))
     held = sum(tensor.nbytes for tensor in (slide.features, *model.state_dict().values())) / 2**30
-    return Measured(compress, aggregate, mil, counter.get_total_flops() / 1e9, extra, held)
+    return Measured(compress, aggregate, mil, flops / 1e9, extra, held)
 
 
 def _slide(patches: int, in_dim: int) -> PackedBags:
