@@ -67,8 +67,8 @@ folds are the tile pools, seeds vary weights and validation parts.
     "tissue-published": """## Slides composed of real tiles, each system by its own recipe
 
 `python benchmarks/systems_rows.py tissue-published`: as for the demo. Lesion AUROC is against the tiles of carcinoma:
-of all seeds, of longformer and patchgd of the first, of hipt of two; spt and transmil were trained before there were
-masks.
+of all seeds, of longformer and patchgd of two, of spt and transmil of the first; the others were trained before there
+were masks.
 """,
 }
 ALSO = {"seen_auc": "AUC of training bags", "lesion_auroc": "lesion AUROC"}  # columns of tables that have them
