@@ -52,7 +52,7 @@ def test_a_row_does_not_see_the_others():
 )
 def test_where_a_convolved_row_lies_changes_no_bit_of_it(dim, width, threads):
     torch.manual_seed(0)
-    count = min(2048, (1 << 19) // dim)  # in such chunks scores are worked out; by functional.linear, two pairs fail
+    count = min(2048, (1 << 19) // dim)  # as large as chunks of scores, or larger
     rows, weight, place = torch.randn(count, dim), torch.randn(width, dim), torch.randperm(count)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

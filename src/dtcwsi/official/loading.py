@@ -44,7 +44,7 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
     instance classifiers in it are left out.
     Raises: UnknownNameError if no published names are known for the model; UsageError if it is no state dict, numbers
     are not finite, the keys are another method's, or some are missing or unexpected; OptionError if a setting is
-    unknown.
+    unknown, or another width or number of classes than the weights have.
     """
     _check_name(name)
     given = unwrapped(state_dict)
