@@ -10,7 +10,16 @@ from dtcwsi.options import options_of
 from dtcwsi.recipe import TrainingRecipe
 from dtcwsi.registry import near
 
-__all__ = ["list_models", "model_options", "model_recipe", "model_text", "needs_whole_batches", "only", "parts_of"]
+__all__ = [
+    "compressor_options",
+    "list_models",
+    "model_options",
+    "model_recipe",
+    "model_text",
+    "needs_whole_batches",
+    "only",
+    "parts_of",
+]
 
 
 def list_models() -> list[str]:
@@ -22,9 +31,16 @@ def list_models() -> list[str]:
 def model_options(name: str) -> dict[str, Any]:
     """List the options that a model takes and their defaults.  Raises: UnknownNameError if there is no such model."""
     compressor_name, aggregator_name = parts_of(name)
-    taken = options_of(COMPRESSORS.get(compressor_name))
-    settled = create_compressor(compressor_name, dim=1).settings
-    return {**taken, **only(settled, taken), **options_of(AGGREGATORS.get(aggregator_name))}
+    return {**compressor_options(compressor_name), **options_of(AGGREGATORS.get(aggregator_name))}
+
+
+def compressor_options(name: str) -> dict[str, Any]:
+    """List the options that a compressor adds to those of the model behind it, and their defaults.
+
+    Raises: UnknownNameError if there is no such compressor.
+    """
+    taken = options_of(COMPRESSORS.get(name))
+    return {**taken, **only(create_compressor(name, dim=1).settings, taken)}
 
 
 def model_text(name: str) -> str:

@@ -59,9 +59,13 @@ def test_every_option_of_every_model_is_told(name):
     assert [option for option in model_options(name) if f"``{option}``" not in model_text(name)] == []
 
 
-def test_models_lists_plain_and_compressed(run):
+def test_models_tells_options_of_parts_once_and_every_name(run):
     done = run("models")
-    assert {"abmil", "mean", "dtc-abmil", "dtc-mean"} <= {line.split()[0] for line in done.out.splitlines()}
+    lines = [line.split() for line in done.out.splitlines()]
+    names = [word.strip(",") for line in lines for word in line]
+    assert {"abmil", "mean", "dtc-", "tome-"} <= {line[0] for line in lines if line}
+    assert set(dtcwsi.list_models()) <= set(names)
+    assert names.count("merge_share=0.25") == 1
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,15 @@ def test_features_of_another_width_are_one_line_and_mixed_patients_another(run, 
     assert "<dt>Patients with slides of several classes</dt><dd>p01</dd>" in page
 
 
+def test_classes_that_differ_in_case_alone_are_told_of(run, cohort, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text((cohort / "labels.csv").read_text().replace("s00,a,", "s00,A,").replace("s02,a,", "s02,A,"))
+    options = ("--labels", labels, "--out", tmp_path / "run", "--folds", "2", "--epochs", "1")
+    done = run("train", "--features", cohort / "features", *options)
+    told = "2 classes, 'A', 'a', differ in case or spaces alone; if they are one, write them alike in the labels"
+    assert told in done.err.splitlines()
+
+
 def test_a_class_that_nothing_validates_is_told_of(run, cohort, tmp_path):
     labels = tmp_path / "labels.csv"
     labels.write_text(

@@ -198,10 +198,13 @@ def test_feature_files_of_a_folder_or_an_output_folder(tmp_path, rows):
     for name in ("b", "a"):
         _write(tmp_path / "features" / "one" / f"{name}.h5", rows)
     (tmp_path / "features" / "one" / "._a.h5").write_text("a stray of another system")
-    assert list(feature_files(tmp_path)) == list(feature_files(tmp_path / "features" / "one")) == ["a", "b"]
+    for folder in (tmp_path, tmp_path / "features", tmp_path / "features" / "one"):
+        assert list(feature_files(folder)) == ["a", "b"]
     _write(tmp_path / "features" / "two" / "a.h5", rows)
     with pytest.raises(UsageError, match=r"several encoders \(one, two\); name one: "):
         feature_files(tmp_path)
+    with pytest.raises(UsageError, match=r"several encoders \(one, two\); name one: "):
+        feature_files(tmp_path / "features")
 
 
 def _coords_as_group(file):

@@ -82,6 +82,14 @@ class Cohort:
         return tuple(patient for patient, labels in classes.items() if len(labels) > 1)
 
     @property
+    def classes_alike(self) -> tuple[tuple[str, ...], ...]:
+        """Classes whose names are the same but for case and spaces."""
+        alike: dict[str, list[str]] = {}
+        for name in self.class_names:
+            alike.setdefault("".join(name.casefold().split()), []).append(name)
+        return tuple(tuple(names) for names in alike.values() if len(names) > 1)
+
+    @property
     def renamed(self) -> dict[str, str]:
         """The slide that a file records, by its name, where that is another."""
         recorded = {header.slide_id: header.recorded_id for header in self.headers}

@@ -1,7 +1,8 @@
 """``dtcwsi models`` and ``dtcwsi encoders``: what can be named elsewhere."""
 
+import textwrap
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,20 +21,31 @@ def models(
     """List every model that `train --model` knows, and the options of each."""
     from dtcwsi.catalog import list_models, model_options, model_recipe, model_text
 
-    options = {known: model_options(known) for known in ([name] if name else list_models())}
     if as_json:
-        print_json(options)
-        return
-    if name:
+        print_json({known: model_options(known) for known in ([name] if name else list_models())})
+    elif name is None:
+        _print_models()
+    else:
         print(model_text(name), end="\n\n")
-        print_table(("option (--set NAME=VALUE)", "default"), list(options[name].items()))
+        print_table(("option (--set NAME=VALUE)", "default"), list(model_options(name).items()))
         published = model_recipe(name)
         if published is not None:
             print()
             print_table(("train --recipe published", "value"), list(asdict(published).items()))
-        return
-    rows = [(known, ", ".join(f"{key}={value}" for key, value in taken.items())) for known, taken in options.items()]
-    print_table(("model", "options (--set NAME=VALUE)"), rows)
+
+
+def _print_models() -> None:
+    """Tell the options of each aggregator and of each compressor once, then every name that they make together."""
+    from dtcwsi.aggregators import AGGREGATORS
+    from dtcwsi.catalog import compressor_options, list_models, model_options
+    from dtcwsi.compressors import COMPRESSORS, PLAIN
+
+    print_table(("model", "options (--set NAME=VALUE)"), [(one, _pairs(model_options(one))) for one in AGGREGATORS])
+    prefixes = [(f"{one}-", _pairs(compressor_options(one))) for one in COMPRESSORS if one != PLAIN]
+    print()
+    print_table(("before any of them", "options, beside those of the model behind"), prefixes)
+    print("\nAll names (`dtcwsi models NAME` says what one is and what its options mean):")
+    print(textwrap.fill(", ".join(list_models()), 100, break_on_hyphens=False))
 
 
 def encoders(
@@ -92,9 +104,13 @@ def encoder_rows() -> list[tuple[str, ...]]:
     return rows
 
 
+def _pairs(options: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in options.items())
+
+
 def _written(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "", True: "yes", False: "no"}[value]
     if isinstance(value, dict):
-        return ", ".join(f"{key}={part}" for key, part in value.items())
+        return _pairs(value)
     return "; ".join(str(part) for part in value) if isinstance(value, tuple) else str(value)

@@ -24,8 +24,8 @@ __all__ = [
 class TrainingEvent:
     """Something worth telling while folds are trained.
 
-    ``kind`` is slides_left_out, renamed, mixed_patients, fold_begins, trial, pretrained, epoch, fold_ends, fold_kept
-    (finished earlier) or fold_failed.
+    ``kind`` is slides_left_out, renamed, classes_alike, mixed_patients, fold_begins, trial, pretrained, epoch,
+    fold_ends, fold_kept (finished earlier) or fold_failed.
     """
 
     kind: str
@@ -38,7 +38,7 @@ Tell = Callable[[TrainingEvent], None]
 
 
 def tell_of_slides(cohort: Cohort, choice: FoldChoice, tell: Tell) -> None:
-    """Say which slides take no part, and which patients are of several classes."""
+    """Say which slides take no part, which classes look like one, and which patients are of several."""
     for sentence in left_out_sentences(cohort):
         tell(TrainingEvent("slides_left_out", sentence))
     if cohort.renamed:
@@ -47,6 +47,9 @@ def tell_of_slides(cohort: Cohort, choice: FoldChoice, tell: Tell) -> None:
         files = f"{len(pairs)} feature files record" if many else "1 feature file records"
         told = f"{files} another slide than {'their' if many else 'its'} name, which counts: {some(pairs)}"
         tell(TrainingEvent("renamed", told))
+    for names in cohort.classes_alike:
+        told = f"{len(names)} classes, {', '.join(map(repr, names))}, differ in case or spaces alone"
+        tell(TrainingEvent("classes_alike", f"{told}; if they are one, write them alike in the labels"))
     mixed = cohort.patients_of_several_classes
     if mixed:
         owners = f"{len(mixed)} patient{'s have' if len(mixed) > 1 else ' has'}"
