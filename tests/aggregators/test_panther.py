@@ -114,7 +114,7 @@ def test_a_sample_takes_as_many_patches_of_every_bag():
 def test_fewer_patches_than_prototypes_repeat():
     model = dtcwsi.create_model("panther", in_dim=DIM, n_classes=2)
     bag = dtcwsi.Bag(torch.randn(3, DIM))
-    with pytest.warns(UserWarning, match="panther has 3 patches for 16 prototypes, which repeat; give it more slides"):
+    with pytest.warns(UserWarning, match="panther has 3 patches for 16 prototypes, which repeat; give it more patches"):
         model.fit_prototypes([bag])
     assert torch.equal(model.aggregator.prototypes[:3].sort(0).values, model.aggregator.prototypes[3:6].sort(0).values)
     assert torch.isfinite(model(bag).logits).all()

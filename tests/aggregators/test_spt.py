@@ -272,6 +272,19 @@ def test_a_batch_is_its_bags_alone():
         torch.testing.assert_close(model(tokens_of(bag)).logits[0], batch.logits[number], atol=1e-5, rtol=0)
 
 
+def test_a_batch_is_its_bags_alone_far_from_the_corner():
+    torch.manual_seed(0)
+    model = dtcwsi.create_model("spt", in_dim=512, n_classes=2).eval()
+    generator = torch.Generator().manual_seed(0)
+    bags = [
+        Bag(torch.randn(n, 512, generator=generator), torch.randint(0, 1800, (n, 2), generator=generator) * 112, 112.0)
+        for n in (150, 1, 2, 7)
+    ]
+    batch = model(pack(bags)).logits
+    for number, bag in enumerate(bags):
+        torch.testing.assert_close(model(bag).logits[0], batch[number], atol=5e-6, rtol=0)
+
+
 def allocated(count):
     """Bytes that a training step allocates in all; freed ones count too."""
     model, tokens = aggregator(), tokens_of(bag_of(count))

@@ -12,6 +12,8 @@ import torch
 import dtcwsi
 from dtcwsi.errors import FeaturesError, OptionError, UsageError
 
+from .conftest import check_that_each_missing_key_is_named
+
 
 def slide_shapes():
     shapes = {"classifier": (2, 192), "global_attn_pool.attention_c": (1, 192)}
@@ -109,6 +111,8 @@ def test_what_is_missing_or_of_another_network_is_told(whole):
     state = {key: tensor for key, tensor in whole.items() if key != "local_vit.norm.bias"}
     with pytest.raises(UsageError, match="missing local_vit.norm.bias; unexpected nothing"):
         dtcwsi.load_official("hipt", state)
+    check_that_each_missing_key_is_named("hipt", whole)
+    check_that_each_missing_key_is_named("hipt", drawn(slide_shapes()))
     del state["global_phi.0.weight"]
     with pytest.raises(UsageError, match=r"of HIPT lacks global_phi.0.weight; expected the whole of a trained model"):
         dtcwsi.load_official("hipt", state)

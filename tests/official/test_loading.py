@@ -13,6 +13,8 @@ import torch
 import dtcwsi
 from dtcwsi.errors import OptionError, UnknownNameError, UsageError
 
+from .conftest import check_that_each_missing_key_is_named
+
 DIM = 24
 
 
@@ -269,8 +271,53 @@ def test_keys_that_do_not_fit_are_listed():
     lacking = {key: tensor for key, tensor in state.items() if "fcc" not in key}
     with pytest.raises(UsageError, match=r"missing b_classifier.fcc.bias, b_classifier.fcc.weight; unexpected nothing"):
         dtcwsi.load_official("dsmil", lacking)
-    with pytest.raises(UsageError, match=r"of DSMIL has weights of other shapes: .*'i_classifier.fc.0.weight': \(\)"):
+    with pytest.raises(UsageError, match=r"of DSMIL has i_classifier.fc.0.weight of other dimensions: \(\)"):
         dtcwsi.load_official("dsmil", state | {"i_classifier.fc.0.weight": torch.tensor(1.0)})
+    linear = {key.replace(".q.0.", ".q."): one for key, one in state.items() if ".q.2." not in key}
+    with pytest.raises(
+        UsageError, match=r"of DSMIL has queries by a linear map \(nonlinear=False\), which have no count"
+    ):
+        dtcwsi.load_official("dsmil", linear)
+
+
+def without_gate(shapes):
+    """Name the layers of CLAM's attention as it does without a gate, and without dropout."""
+    kept = {key: shape for key, shape in shapes.items() if "attention_b" not in key}
+    names = {"3.attention_a.0": "2.module.0", "3.attention_c": "2.module.2"}
+    return {next((key.replace(*pair) for pair in names.items() if pair[0] in key), key): kept[key] for key in kept}
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("clam-sb", clam_shapes(3, many=False)),
+        ("clam-sb", without_gate(clam_shapes(2, many=False))),
+        ("clam-mb", clam_shapes(2, many=True)),
+        ("clam-mb", without_gate(clam_shapes(3, many=True))),
+        ("abmil", {key: shape for key, shape in clam_shapes(2, many=False).items() if "instance" not in key}),
+        ("dsmil", dsmil_shapes(3, values=True)),
+        ("dsmil", {key.replace("fc.0", "fc"): shape for key, shape in dsmil_shapes(2, values=False).items()}),
+        ("transmil", transmil_shapes()),
+        ("abmil", mhim_shapes(gated=True)),
+        ("mhim-abmil", mhim_shapes(gated=True)),
+        ("mhim-abmil", mhim_shapes(gated=False)),
+    ],
+)
+def test_each_missing_key_is_named(name, shapes):
+    check_that_each_missing_key_is_named(name, drawn(shapes))
+
+
+@pytest.mark.parametrize("name", ["clam-sb", "clam-mb", "abmil"])
+def test_a_gate_that_is_gone_is_not_taken_for_a_network_without(name):
+    state = drawn(clam_shapes(2, many=name == "clam-mb"))
+    ungated = {key: tensor for key, tensor in state.items() if "attention_b" not in key}
+    lost = r"attention_net.3.attention_b.0.bias, attention_net.3.attention_b.0.weight"
+    with pytest.raises(UsageError, match=f"missing {lost}; unexpected nothing"):
+        dtcwsi.load_official(name, ungated)
+    if name == "abmil":
+        plain = {key: tensor for key, tensor in state.items() if not ("attention_" in key and "bias" in key)}
+        with pytest.raises(UsageError, match=r"missing .*, attention_net.3.attention_a.0.bias, .*; unexpected nothing"):
+            dtcwsi.load_official(name, plain)
 
 
 def test_weights_that_are_no_state_dict_of_numbers_are_told():

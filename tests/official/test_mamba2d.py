@@ -11,6 +11,8 @@ import torch
 import dtcwsi
 from dtcwsi.errors import UsageError
 
+from .conftest import check_that_each_missing_key_is_named
+
 DIM = 24
 RECORDED = [
     (1, 1, 1, 1, [-0.504787, 1.052366]),
@@ -79,6 +81,7 @@ def test_weights_that_are_missing_are_told():
     del state["layers.layers.0.mixer.D"]
     with pytest.raises(UsageError, match=r"missing layers.layers.0.mixer.D; unexpected nothing"):
         dtcwsi.load_official("mamba2d", state)
+    check_that_each_missing_key_is_named("mamba2d", drawn(2))
     del state["layers.layers.0.mixer.A_log"]
     with pytest.raises(UsageError, match=r"the state dict of 2DMambaMIL lacks layers.layers.0.mixer.A_log; expected"):
         dtcwsi.load_official("mamba2d", state)

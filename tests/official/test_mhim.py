@@ -9,6 +9,8 @@ import torch
 import dtcwsi
 from dtcwsi.errors import UsageError
 
+from .conftest import check_that_each_missing_key_is_named
+
 
 def shapes():
     attention = {"to_qkv.weight": (1536, 512), "to_out.0.weight": (512, 512), "to_out.0.bias": (512,)}
@@ -54,6 +56,10 @@ def test_mhims_transmil_has_the_published_logits_and_first_look(state, patches, 
     part = model.aggregator
     looked = part.first_look(part.projection(features), torch.zeros(patches), torch.tensor([0, patches]))
     torch.testing.assert_close(looked[0, :2], torch.tensor(of_first_patch), atol=2e-6, rtol=0)
+
+
+def test_each_missing_key_is_named(state):
+    check_that_each_missing_key_is_named("mhim-transmil", state)
 
 
 def test_weights_of_the_other_encoder_are_refused_by_name(state):

@@ -7,6 +7,9 @@ import pytest
 import torch
 
 import dtcwsi
+from dtcwsi.errors import UsageError
+
+from .conftest import check_that_each_missing_key_is_named
 
 DIM, COUNT, CLASSES, HIDDEN = 24, 4, 3, 5
 
@@ -20,6 +23,11 @@ def shapes(head):
     return {**prior, **each, **biases, "classifier.weight": (CLASSES, COUNT * HIDDEN)}
 
 
+def drawn(head):
+    generator, wanted = torch.Generator().manual_seed(0), shapes(head)
+    return {key: 0.2 * torch.randn(wanted[key], generator=generator) for key in sorted(wanted)}
+
+
 @pytest.mark.parametrize(
     ("head", "iterations", "logits"),
     [
@@ -30,9 +38,24 @@ def shapes(head):
     ],
 )
 def test_panther_has_the_published_logits(head, iterations, logits):
-    generator = torch.Generator().manual_seed(0)
-    wanted = shapes(head)
-    state = {key: 0.2 * torch.randn(wanted[key], generator=generator) for key in sorted(wanted)}
-    model = dtcwsi.load_official("panther", state, iterations=iterations)
+    model = dtcwsi.load_official("panther", drawn(head), iterations=iterations)
     features = torch.randn(50, DIM, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(model(features).logits[0], torch.tensor(logits), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("head", ["linear", "per-prototype"])
+def test_each_missing_key_is_named(head):
+    check_that_each_missing_key_is_named("panther", drawn(head))
+
+
+def test_a_part_of_the_weights_and_other_kinds_of_output_are_told():
+    state = drawn("linear")
+    joined = "expected the prior's and the head's weights in one: join their two state dicts"
+    prior = {key: tensor for key, tensor in state.items() if key.startswith("panther")}
+    with pytest.raises(UsageError, match=f"of PANTHER lacks classifier.weight; {joined}"):
+        dtcwsi.load_official("panther", prior)
+    with pytest.raises(UsageError, match=f"of PANTHER lacks panther.priors.m; {joined}"):
+        dtcwsi.load_official("panther", {"classifier.weight": state["classifier.weight"]})
+    others = state | {"classifier.weight": torch.zeros(CLASSES, COUNT * (2 + 2 * DIM))}
+    with pytest.raises(UsageError, match="a head over 200 numbers a slide; expected 196, which are out_type='allcat'"):
+        dtcwsi.load_official("panther", others)

@@ -184,6 +184,12 @@ def test_bad_feature_files_are_one_sentence(tmp_path, rows, spoil):
         read_features(tmp_path / "s.h5")
 
 
+def test_an_output_folder_may_be_called_features(tmp_path, rows):
+    _write(tmp_path / "features" / "patches" / "a.h5", rows)
+    _write(tmp_path / "features" / "features" / "one" / "a.h5", rows)
+    assert feature_files(tmp_path / "features") == {"a": tmp_path / "features" / "features" / "one" / "a.h5"}
+
+
 def test_feature_files_of_a_folder_or_an_output_folder(tmp_path, rows):
     with pytest.raises(UsageError, match="does not exist"):
         feature_files(tmp_path / "none")

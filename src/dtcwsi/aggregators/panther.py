@@ -92,8 +92,9 @@ class Panther(nn.Module):
         count = len(self.prototypes)
         if len(patches) <= count:
             if len(patches) < count:
+                has = f"{len(patches)} patch{'es' * (len(patches) != 1)}"
                 warnings.warn(
-                    f"panther has {len(patches)} patches for {count} prototypes, which repeat; give it more slides, or "
+                    f"panther has {has} for {count} prototypes, which repeat; give it more patches, or "
                     f"prototypes={len(patches)}",
                     stacklevel=3,
                 )

@@ -1,11 +1,10 @@
 """CLAM's networks (mahmoodlab/CLAM): single branch, multi branch, and its plain ABMIL."""
 
-import re
 from typing import Any
 
-from dtcwsi.official.published import Published, State
+from dtcwsi.official.published import Published, State, count_of, sizes_of
 
-__all__ = ["ABMIL", "CLAM_MB", "CLAM_SB", "abmil_options"]
+__all__ = ["ABMIL", "CLAM_MB", "CLAM_SB", "attention_options"]
 
 _CLAM_NAMES = (
     (r"attention_net\.0\.(weight|bias)", r"projection.0.\1"),
@@ -20,29 +19,35 @@ _CLAM_NAMES = (
 )
 
 
-def _clam_options(state: State) -> dict[str, Any]:
-    width, in_dim = state["aggregator.projection.0.weight"].shape
+_LAYERS = ("a.0.weight", "a.0.bias", "b.0.weight", "b.0.bias", "c.weight", "c.bias")
+_TOGETHER = ((r"(attention_net\.[32])\.attention_[abc]\..*", tuple(rf"\1.attention_{layer}" for layer in _LAYERS)),)
+
+
+def attention_options(state: State) -> dict[str, Any]:
+    """Read the sizes of a projection and its attention off our keys."""
+    width, in_dim = sizes_of(state, "aggregator.projection.0.weight")
     return {
         "in_dim": in_dim,
-        "n_classes": _classes_of_clam(state),
         "projection": width,
-        "hidden": state["aggregator.attention.hidden.weight"].shape[0],
-        "gated": "aggregator.attention.gate.weight" in state,
+        "hidden": sizes_of(state, "aggregator.attention.hidden.weight")[0],
+        "gated": any(key.startswith("aggregator.attention.gate.") for key in state),
     }
 
 
-def _classes_of_clam(state: State) -> int:
-    if "aggregator.head.weight" in state:
-        return state["aggregator.head.weight"].shape[0]
-    return sum(bool(re.fullmatch(r"aggregator\.heads\.\d+\.weight", key)) for key in state)
+def _single(state: State) -> dict[str, Any]:
+    return {**attention_options(state), "n_classes": sizes_of(state, "aggregator.head.weight")[0]}
 
 
-def abmil_options(state: State) -> dict[str, Any]:
-    """Read the sizes of an ABMIL off our keys."""
-    return {**_clam_options(state), "attention_bias": "aggregator.attention.hidden.bias" in state}
+def _many(state: State) -> dict[str, Any]:
+    classes = count_of(state, r"aggregator\.(?:instance_)?heads\.(\d+)\.", "aggregator.heads.0.weight")
+    return {**attention_options(state), "n_classes": classes}
+
+
+def _abmil(state: State) -> dict[str, Any]:
+    return {**_single(state), "attention_bias": True}
 
 
 _LOSS, _INSTANCES = r"instance_loss_fn\..*", r"instance_(classifiers|loss_fn)\..*"
-CLAM_SB = Published("CLAM-SB", r"classifiers\.weight", _CLAM_NAMES, _clam_options, _LOSS)
-CLAM_MB = Published("CLAM-MB", r"classifiers\.\d+\.weight", _CLAM_NAMES, _clam_options, _LOSS)
-ABMIL = Published("CLAM's ABMIL", r"classifiers\.weight", _CLAM_NAMES, abmil_options, _INSTANCES)
+CLAM_SB = Published("CLAM-SB", r"classifiers\.weight", _CLAM_NAMES, _single, _LOSS, together=_TOGETHER)
+CLAM_MB = Published("CLAM-MB", r"classifiers\.\d+\.weight", _CLAM_NAMES, _many, _LOSS, together=_TOGETHER)
+ABMIL = Published("CLAM's ABMIL", r"classifiers\.weight", _CLAM_NAMES, _abmil, _INSTANCES, together=_TOGETHER)

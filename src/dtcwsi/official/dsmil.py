@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dtcwsi.official.published import Published, State
+from dtcwsi.official.published import Published, State, sizes_of
 
 __all__ = ["DSMIL"]
 
@@ -15,15 +15,20 @@ _DSMIL_NAMES = (
 
 
 def _dsmil_options(state: State) -> dict[str, Any]:
-    n_classes, in_dim = state["aggregator.instance_head.weight"].shape
+    n_classes, in_dim = sizes_of(state, "aggregator.instance_head.weight")
     return {
         "in_dim": in_dim,
         "n_classes": n_classes,
-        "queries": state["aggregator.query.0.weight"].shape[0],
+        "queries": sizes_of(state, "aggregator.query.0.weight")[0],
         "values": any(key.startswith("aggregator.value.") for key in state),
     }
 
 
 DSMIL = Published(
-    "DSMIL", r"b_classifier\.fcc\.weight", _DSMIL_NAMES, _dsmil_options, r"i_classifier\.feature_extractor\..*"
+    "DSMIL",
+    r"b_classifier\.fcc\.weight",
+    _DSMIL_NAMES,
+    _dsmil_options,
+    r"i_classifier\.feature_extractor\..*",
+    foreign=((r"b_classifier\.q\.(weight|bias)", "queries by a linear map (nonlinear=False)"),),
 )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dtcwsi.official.published import Published, State
+from dtcwsi.official.published import Published, State, count_of, sizes_of
 
 __all__ = ["HIPT"]
 
@@ -36,22 +36,16 @@ _HIPT_NAMES = (
 
 def _hipt_options(state: State) -> dict[str, Any]:
     """Read sizes; without the region transformer, a model whose tokens are the features of regions."""
-    width, of_region = state["aggregator.projection.0.weight"].shape
+    width, of_region = sizes_of(state, "aggregator.projection.0.weight")
     sizes = {
-        "n_classes": state["aggregator.head.weight"].shape[0],
+        "n_classes": sizes_of(state, "aggregator.head.weight")[0],
         "width": width,
-        "layers": _count(state, "aggregator.layers.{}.mlp.0.weight"),
+        "layers": count_of(state, r"aggregator\.layers\.(\d+)\.", "aggregator.layers.0.mlp.0.weight"),
     }
     if not any(key.startswith("aggregator.region.") for key in state):
         return {**sizes, "in_dim": of_region, "regions": "given"}
-    depth = _count(state, "aggregator.region.blocks.{}.mlp.0.weight")
-    return {**sizes, "in_dim": state["aggregator.region.embed.weight"].shape[1], "depth": depth}
-
-
-def _count(state: State, name: str) -> int:
-    if name.format(0) not in state:
-        raise KeyError(name.format(0))
-    return sum(name.format(number) in state for number in range(len(state)))
+    depth = count_of(state, r"aggregator\.region\.blocks\.(\d+)\.", "aggregator.region.blocks.0.mlp.0.weight")
+    return {**sizes, "in_dim": sizes_of(state, "aggregator.region.embed.weight")[1], "depth": depth}
 
 
 HIPT = Published("HIPT", r"global_transformer\.layers\.\d+\.linear1\.weight", _HIPT_NAMES, _hipt_options)

@@ -43,8 +43,8 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
     ``regions="given"``: its tokens are features of regions. CLAM's ABMIL is its single branch trained on bags alone:
     instance classifiers in it are left out.
     Raises: UnknownNameError if no published names are known for the model; UsageError if it is no state dict, numbers
-    are not finite, the keys are another method's, or some are missing or unexpected; OptionError if a setting is
-    unknown, or another width or number of classes than the weights have.
+    are not finite, the keys are another method's or of a variant that there is not, or some are missing or unexpected;
+    OptionError if a setting is unknown, or another width or number of classes than the weights have.
     """
     _check_name(name)
     given = unwrapped(state_dict)
@@ -53,22 +53,7 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
     names = {key: published.renamed(key) for key in kept}
     check_apart(names)
     state = {ours: kept[key] for key, ours in names.items() if ours is not None}
-    unexpected = sorted(key for key, ours in names.items() if ours is None)
-    try:
-        options = published.options(state)
-    except KeyError as error:
-        lacking = published.published_name(str(error.args[0]))
-        raise UsageError(
-            f"the state dict of {published.title} lacks {lacking}; expected the whole of a trained model"
-        ) from error
-    except (ValueError, IndexError, TypeError) as error:
-        got = {key: tuple(tensor.shape) for key, tensor in kept.items()}
-        raise UsageError(f"the state dict of {published.title} has weights of other shapes: {got}") from error
-    if options["n_classes"] < 2:
-        raise UsageError(
-            f"the state dict of {published.title} has one class, a single sigmoid; expected two or more, whose logits "
-            "are compared: it has no counterpart here"
-        )
+    options = _options(published, kept, state)
     for setting in _READ:
         if settings.get(setting, options[setting]) != options[setting]:
             raise OptionError(
@@ -83,27 +68,50 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
             raise
         raise UsageError(f"the state dict of {published.title} has weights of other shapes: {error}") from error
     wanted = model.state_dict()
-    missing = sorted(set(wanted) - set(state))
-    unexpected += sorted(set(state) - set(wanted))
-    if missing or unexpected:
-        lists = [_listed([published.published_name(key) for key in keys]) for keys in (missing, unexpected)]
-        advice = "" if missing else "; leave out what is unexpected if the model does not use it"
-        raise UsageError(f"the state dict does not fit {name}: missing {lists[0]}; unexpected {lists[1]}{advice}")
-    shapes = {key: (tuple(state[key].shape), tuple(wanted[key].shape)) for key in state}
-    wrong = [
-        f"{published.published_name(key)} {got} for {expected}"
-        for key, (got, expected) in shapes.items()
-        if got != expected
-    ]
-    wrong += [
-        f"{published.published_name(key)} of {state[key].dtype}"
-        for key in state
-        if wanted[key].is_floating_point() and not state[key].is_floating_point()
-    ]
-    if wrong:
-        raise UsageError(f"the state dict does not fit {name}: {'; '.join(wrong)}")
+    absent = {published.published_name(key, kept) for key in set(wanted) - set(state)} | published.lacking(kept)
+    _check_fit(name, kept, names, wanted, sorted(absent))
     model.load_state_dict(state)
     return model.eval()
+
+
+def _check_fit(name: str, kept: State, names: dict[str, str | None], wanted: State, missing: list[str]) -> None:
+    """Refuse weights that are not those of the model, which are ``wanted`` by our names.  Raises: UsageError."""
+    unexpected = sorted(key for key, ours in names.items() if ours not in wanted)
+    if missing or unexpected:
+        lists = [_listed(keys) for keys in (missing, unexpected)]
+        advice = "" if missing else "; leave out what is unexpected if the model does not use it"
+        raise UsageError(f"the state dict does not fit {name}: missing {lists[0]}; unexpected {lists[1]}{advice}")
+    wrong = []
+    for key, ours in names.items():
+        got, expected = kept[key], wanted[str(ours)]
+        if got.shape != expected.shape:
+            wrong.append(f"{key} {tuple(got.shape)} for {tuple(expected.shape)}")
+        if expected.is_floating_point() and not got.is_floating_point():
+            wrong.append(f"{key} of {got.dtype}")
+    if wrong:
+        raise UsageError(f"the state dict does not fit {name}: {'; '.join(wrong)}")
+
+
+def _options(published: Published, kept: State, state: State) -> dict[str, Any]:
+    """Read the options of the model off the weights, under their names and ours.  Raises: UsageError."""
+    title, foreign = published.title, published.foreign_in(kept)
+    if foreign:
+        raise UsageError(f"the state dict of {title} has {foreign}, which have no counterpart here")
+    try:
+        options = published.options(state)
+    except KeyError as error:
+        name = published.published_name(str(error.args[0]), kept)
+        raise UsageError(f"the state dict of {title} lacks {name}; expected {published.whole}") from error
+    except ValueError as error:
+        key = str(error.args[0])
+        name, shape = published.published_name(key, kept), tuple(state[key].shape)
+        raise UsageError(f"the state dict of {title} has {name} of other dimensions: {shape}") from error
+    if options["n_classes"] < 2:
+        raise UsageError(
+            f"the state dict of {title} has one class, a single sigmoid; expected two or more, whose logits are "
+            "compared: it has no counterpart here"
+        )
+    return options
 
 
 def _check_name(name: str) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dtcwsi.official.published import Published, State
+from dtcwsi.official.published import Published, State, count_of, sizes_of
 
 __all__ = ["MAMBA2D"]
 
@@ -25,14 +25,14 @@ _MAMBA2D_NAMES = (
 
 
 def _mamba2d_options(state: State) -> dict[str, Any]:
-    width, in_dim = state["aggregator.projection.0.weight"].shape
+    width, in_dim = sizes_of(state, "aggregator.projection.0.weight")
     return {
         "in_dim": in_dim,
-        "n_classes": state["aggregator.head.weight"].shape[0],
+        "n_classes": sizes_of(state, "aggregator.head.weight")[0],
         "width": width,
-        "layers": sum(key.endswith(".log_rates") for key in state),
-        "states": state["aggregator.blocks.0.log_rates"].shape[1],
-        "hidden": state["aggregator.attention.0.weight"].shape[0],
+        "layers": count_of(state, r"aggregator\.blocks\.(\d+)\.", "aggregator.blocks.0.log_rates"),
+        "states": sizes_of(state, "aggregator.blocks.0.log_rates")[1],
+        "hidden": sizes_of(state, "aggregator.attention.0.weight")[0],
     }
 
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from dtcwsi.official.clam import abmil_options
-from dtcwsi.official.published import Published, State
+from dtcwsi.official.clam import attention_options
+from dtcwsi.official.published import Published, State, sizes_of
 from dtcwsi.official.transmil import transmil_options
 
 __all__ = ["ABMIL", "MHIM_ABMIL", "MHIM_TRANSMIL"]
@@ -38,10 +38,16 @@ _TRANSMIL_NAMES = (
 )
 
 
+_GATED = tuple(f"online_encoder.attention.attention_{layer}.weight" for layer in ("a.0", "b.0", "c"))
+_TOGETHER = ((r"online_encoder\.attention\.attention_[abc]\..*", _GATED),)
+
+
 def _mhim_options(state: State) -> dict[str, Any]:
-    return {**abmil_options(state), "activation": "relu"}
+    classes, _ = sizes_of(state, "aggregator.head.weight")
+    return {**attention_options(state), "n_classes": classes, "attention_bias": False, "activation": "relu"}
 
 
-ABMIL = Published("MHIM's ABMIL", r"online_encoder\.attention\..*", _MHIM_NAMES, _mhim_options)
-MHIM_ABMIL = Published("MHIM-MIL on ABMIL", r"online_encoder\.attention\..*", _MHIM_NAMES, _mhim_options)
+_ON_ABMIL = (r"online_encoder\.attention\..*", _MHIM_NAMES, _mhim_options)
+ABMIL = Published("MHIM's ABMIL", *_ON_ABMIL, together=_TOGETHER)
+MHIM_ABMIL = Published("MHIM-MIL on ABMIL", *_ON_ABMIL, together=_TOGETHER)
 MHIM_TRANSMIL = Published("MHIM-MIL on TransMIL", r"online_encoder\.layer1\..*", _TRANSMIL_NAMES, transmil_options)

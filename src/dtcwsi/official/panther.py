@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from dtcwsi.official.published import Published, State
+from dtcwsi.errors import UsageError
+from dtcwsi.official.published import Published, State, sizes_of
 
 __all__ = ["PANTHER"]
 
@@ -17,10 +18,19 @@ _NAMES = (
 
 
 def _options(state: State) -> dict[str, Any]:
-    prototypes, in_dim = state["aggregator.prototypes"].shape
-    sizes = {"in_dim": in_dim, "n_classes": len(state["aggregator.head.linear.weight"]), "prototypes": prototypes}
-    first = state.get("aggregator.head.each.0.0.weight")
-    return sizes if first is None else {**sizes, "head": "per-prototype", "hidden": len(first)}
+    prototypes, in_dim = sizes_of(state, "aggregator.prototypes")
+    n_classes, numbers = sizes_of(state, "aggregator.head.linear.weight")
+    sizes = {"in_dim": in_dim, "n_classes": n_classes, "prototypes": prototypes}
+    if any(key.startswith("aggregator.head.each.") for key in state):
+        hidden, _ = sizes_of(state, "aggregator.head.each.0.0.weight")
+        return {**sizes, "head": "per-prototype", "hidden": hidden}
+    expected = prototypes * (1 + 2 * in_dim)
+    if numbers != expected:
+        raise UsageError(
+            f"the state dict of PANTHER has a head over {numbers:,} numbers a slide; expected {expected:,}, which are "
+            f"out_type='allcat' of {prototypes} prototypes of width {in_dim:,}: others have no counterpart here"
+        )
+    return sizes
 
 
 def _fitted(state: State) -> State:  # noqa: ARG001
@@ -28,4 +38,5 @@ def _fitted(state: State) -> State:  # noqa: ARG001
     return {"aggregator.fitted_on": torch.tensor(1)}
 
 
-PANTHER = Published("PANTHER", r"panther\.priors\.m", _NAMES, _options, added=_fitted)
+_JOINED = "the prior's and the head's weights in one: join their two state dicts, {**prior, **head}"
+PANTHER = Published("PANTHER", r"panther\.priors\.m", _NAMES, _options, added=_fitted, whole=_JOINED)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dtcwsi.official.published import Published, State
+from dtcwsi.official.published import Published, State, sizes_of
 
 __all__ = ["TRANSMIL", "transmil_options"]
 
@@ -26,12 +26,12 @@ _TRANSMIL_NAMES = (
 
 def transmil_options(state: State) -> dict[str, Any]:
     """Read the sizes of a TransMIL off our keys."""
-    width, in_dim = state["aggregator.projection.0.weight"].shape
+    width, in_dim = sizes_of(state, "aggregator.projection.0.weight")
     return {
         "in_dim": in_dim,
-        "n_classes": state["aggregator.head.weight"].shape[0],
+        "n_classes": sizes_of(state, "aggregator.head.weight")[0],
         "width": width,
-        "heads": state["aggregator.first.convolution.weight"].shape[0],
+        "heads": sizes_of(state, "aggregator.first.convolution.weight", 4)[0],
     }
 
 

@@ -142,14 +142,16 @@ def features_writer(
 def feature_files(folder: Path) -> dict[str, Path]:
     """Find the feature files of a folder by slide id, sorted.
 
-    ``folder`` holds ``*.h5`` files, or is an output folder of extract, or its ``features``, with one encoder.
+    ``folder`` holds ``*.h5`` files, or is an output folder of extract, or the ``features`` in it, with one encoder.
     Raises: UsageError if it holds none, or several encoders.
     """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise UsageError(f"the features folder {folder} {what}; expected a folder of .h5 files from extract")
     files = _visible(folder)
-    below = folder if folder.resolve().name == "features" else folder / "features"
+    below = folder / "features"
+    if not below.is_dir() and folder.resolve().name == "features":
+        below = folder
     if not files and below.is_dir():
         encoders = sorted(path for path in below.iterdir() if path.is_dir() and _visible(path))
         if len(encoders) > 1:

@@ -77,6 +77,17 @@ def test_finished_rows_are_all_on_the_first_page_that_a_resumed_table_writes(she
     assert whole.complete
 
 
+def test_classes_that_differ_in_case_alone_are_told_of_once(quick, tmp_path):
+    labels, features = quick
+    header, first, *others = labels.read_text().splitlines()
+    name = first.split(",")[1]
+    changed = tmp_path / "labels.csv"
+    changed.write_text("\n".join([header, first.replace(f",{name}", f",{name.upper()}", 1), *others]) + "\n")
+    lines = []
+    make(Shelf(tmp_path / "runs", read_cohort(changed, features), QUICK), tell=lines.append)
+    assert sum(f"2 classes, '{name.upper()}', '{name}', differ in case or spaces alone" in line for line in lines) == 1
+
+
 def test_slides_that_were_refused_are_counted_named_and_no_success(quick, tmp_path):
     labels, features = quick
     shutil.copytree(features, tmp_path / "features")

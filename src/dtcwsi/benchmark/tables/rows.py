@@ -25,7 +25,7 @@ __all__ = ["PROCESSES", "MadeRow", "measured_row", "trained_row", "with_speedups
 
 _Tell = Callable[[str], None]
 PROCESSES = 5  # that measure a row: one differs from the next by more than a process from itself
-_TOLD = ("slides_left_out", "renamed", "mixed_patients", "trial", "fold_ends", "fold_failed")
+_TOLD = ("slides_left_out", "renamed", "classes_alike", "mixed_patients", "trial", "fold_ends", "fold_failed")
 
 
 @dataclass(frozen=True)
