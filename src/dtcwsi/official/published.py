@@ -22,7 +22,7 @@ class Published:
     the first match decides; keys that match ``ignored`` are left out; ``options`` reads sizes off our keys by
     `sizes_of` and `count_of`; ``added`` makes what our model has and theirs keeps elsewhere. Where a key matches the
     first of ``together``, all the others must be there; one that matches the first of ``foreign`` belongs to what the
-    second says, of which there is nothing here; ``whole`` says what is expected where a key lacks.
+    second says, which has no counterpart here; ``whole`` says what is expected where a key lacks.
     """
 
     title: str
@@ -49,16 +49,18 @@ class Published:
         return {match.expand(other) for match, others in found if match for other in others} - set(state)
 
     def foreign_in(self, state: State) -> str | None:
-        """Say what the keys tell of that there is nothing of here."""
+        """Say what the keys are of that has no counterpart here, None if they are of no such thing."""
         return next((what for pattern, what in self.foreign if any(re.fullmatch(pattern, key) for key in state)), None)
 
     def published_name(self, key: str, given: Iterable[str]) -> str:
         """Give their name of a key of ours, written as the ``given`` keys are; ours if they have none."""
-        known = sorted(given)
-        theirs = [one for pattern, ours in self.names for one in _reversed(pattern, ours, key) if self._is(one, key)]
-        return max(
-            theirs, key=lambda one: max((len(commonprefix((one, other))) for other in known), default=0), default=key
-        )
+        there = list(given)
+
+        def likeness(name: str) -> int:
+            return max((len(commonprefix((name, other))) for other in there), default=0)
+
+        names = [name for pattern, ours in self.names for name in _reversed(pattern, ours, key)]
+        return max((name for name in names if self.renamed(name) == key), key=likeness, default=key)
 
     def renamed(self, key: str) -> str | None:
         """Give our name of a key, None if it has none."""
@@ -67,9 +69,6 @@ class Published:
             if found:
                 return f"aggregator.{found.expand(ours)}"
         return None
-
-    def _is(self, theirs: str, ours: str) -> bool:
-        return self.renamed(theirs) == ours
 
 
 def sizes_of(state: State, key: str, dims: int = 2) -> tuple[int, ...]:
