@@ -148,11 +148,18 @@ def test_features_of_another_width_are_one_line_and_mixed_patients_another(run, 
 
 def test_classes_that_differ_in_case_alone_are_told_of(run, cohort, tmp_path):
     labels = tmp_path / "labels.csv"
-    labels.write_text((cohort / "labels.csv").read_text().replace("s00,a,", "s00,A,").replace("s02,a,", "s02,A,"))
+    labels.write_text(
+        (cohort / "labels.csv")
+        .read_text()
+        .replace("s00,a,", "s00,A,")
+        .replace("s01,b,", "s01,B  2,")
+        .replace("s03,b,", "s03,b 2,")
+    )
     options = ("--labels", labels, "--out", tmp_path / "run", "--folds", "2", "--epochs", "1")
     done = run("train", "--features", cohort / "features", *options)
-    told = "2 classes, 'A', 'a', differ in case or spaces alone; if they are one, write them alike in the labels"
-    assert told in done.err.splitlines()
+    for pair in ("'A', 'a'", "'B  2', 'b 2'"):
+        told = f"2 classes, {pair}, differ in case or spaces alone; if they are one, write them alike in the labels"
+        assert told in done.err.splitlines()
 
 
 def test_a_class_that_nothing_validates_is_told_of(run, cohort, tmp_path):

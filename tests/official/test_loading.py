@@ -46,12 +46,15 @@ def dsmil_shapes(classes, *, values):
     return shapes | ({"b_classifier.v.1.weight": (DIM, DIM), "b_classifier.v.1.bias": (DIM,)} if values else {})
 
 
-def mhim_shapes(*, gated):
+def mhim_shapes(*, gated, biases=False):
     shapes = {"patch_to_emb.0.weight": (512, 1024), "patch_to_emb.0.bias": (512,)}
     shapes |= {"predictor.weight": (2, 512), "predictor.bias": (2,)}
     names = ("attention_a.0", "attention_b.0", "attention_c") if gated else ("attention.0", "attention.2")
     ends = {name: (1, 128) if name in ("attention_c", "attention.2") else (128, 512) for name in names}
-    return shapes | {f"online_encoder.attention.{name}.weight": shape for name, shape in ends.items()}
+    for name, shape in ends.items():
+        shapes |= {f"online_encoder.attention.{name}.weight": shape}
+        shapes |= {f"online_encoder.attention.{name}.bias": shape[:1]} if biases else {}
+    return shapes
 
 
 def transmil_shapes():
@@ -301,10 +304,24 @@ def without_gate(shapes):
         ("abmil", mhim_shapes(gated=True)),
         ("mhim-abmil", mhim_shapes(gated=True)),
         ("mhim-abmil", mhim_shapes(gated=False)),
+        ("mhim-abmil", mhim_shapes(gated=True, biases=True)),
     ],
 )
 def test_each_missing_key_is_named(name, shapes):
     check_that_each_missing_key_is_named(name, drawn(shapes))
+
+
+def test_what_a_network_has_too_much_is_told_as_that():
+    state = drawn(clam_shapes(2, many=True)) | {"instance_classifiers.5.weight": torch.zeros(2, 512)}
+    with pytest.raises(UsageError, match="missing nothing; unexpected instance_classifiers.5.weight"):
+        dtcwsi.load_official("clam-mb", state)
+
+
+def test_keys_that_are_left_out_do_not_hide_whose_weights_they_are():
+    state = drawn(clam_shapes(6, many=False))
+    del state["classifiers.weight"]
+    with pytest.raises(UsageError, match="of CLAM's ABMIL lacks classifiers.weight; expected the whole"):
+        dtcwsi.load_official("abmil", state)
 
 
 @pytest.mark.parametrize("name", ["clam-sb", "clam-mb", "abmil"])

@@ -59,3 +59,9 @@ def test_a_part_of_the_weights_and_other_kinds_of_output_are_told():
     others = state | {"classifier.weight": torch.zeros(CLASSES, COUNT * (2 + 2 * DIM))}
     with pytest.raises(UsageError, match="a head over 200 numbers a slide; expected 196, which are out_type='allcat'"):
         dtcwsi.load_official("panther", others)
+    shared = prior | {"classifier.weight": torch.zeros(2, 20), "shared_mlp.0.weight": torch.zeros(HIDDEN, 1 + 2 * DIM)}
+    with pytest.raises(UsageError, match=r"has networks for all prototypes \(shared_mlp, postcat_mlp\), which have no"):
+        dtcwsi.load_official("panther", shared)
+    deep = drawn("per-prototype") | {"indiv_mlps.0.3.weight": torch.zeros(HIDDEN, HIDDEN)}
+    with pytest.raises(UsageError, match=r"has networks of several layers \(n_fc_layers\), which have no counterpart"):
+        dtcwsi.load_official("panther", deep)

@@ -184,6 +184,17 @@ def test_bad_feature_files_are_one_sentence(tmp_path, rows, spoil):
         read_features(tmp_path / "s.h5")
 
 
+def test_folders_without_features_are_told_what_to_name(tmp_path, rows):
+    for out in (tmp_path / "work", tmp_path / "features"):
+        _write(out / "patches" / "a.h5", rows)
+        with pytest.raises(UsageError, match="holds no .h5 feature files; run extract first"):
+            feature_files(out)
+    (tmp_path / "pt_files").mkdir()
+    (tmp_path / "pt_files" / "a.pt").touch()
+    with pytest.raises(UsageError, match="name the .h5 files that were made with its .pt, which have no coordinates"):
+        feature_files(tmp_path / "pt_files")
+
+
 def test_an_output_folder_may_be_called_features(tmp_path, rows):
     _write(tmp_path / "features" / "patches" / "a.h5", rows)
     _write(tmp_path / "features" / "features" / "one" / "a.h5", rows)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dtcwsi.official.published import Published, State, count_of, sizes_of
+from dtcwsi.official.published import Published, State, sizes_of
 
 __all__ = ["ABMIL", "CLAM_MB", "CLAM_SB", "attention_options"]
 
@@ -39,8 +39,7 @@ def _single(state: State) -> dict[str, Any]:
 
 
 def _many(state: State) -> dict[str, Any]:
-    classes = count_of(state, r"aggregator\.(?:instance_)?heads\.(\d+)\.", "aggregator.heads.0.weight")
-    return {**attention_options(state), "n_classes": classes}
+    return {**attention_options(state), "n_classes": sizes_of(state, "aggregator.attention.score.weight")[0]}
 
 
 def _abmil(state: State) -> dict[str, Any]:

@@ -40,11 +40,11 @@ def _hipt_options(state: State) -> dict[str, Any]:
     sizes = {
         "n_classes": sizes_of(state, "aggregator.head.weight")[0],
         "width": width,
-        "layers": count_of(state, r"aggregator\.layers\.(\d+)\.", "aggregator.layers.0.mlp.0.weight"),
+        "layers": count_of(state, r"aggregator\.layers\.(\d{1,4})\.", "aggregator.layers.0.mlp.0.weight"),
     }
     if not any(key.startswith("aggregator.region.") for key in state):
         return {**sizes, "in_dim": of_region, "regions": "given"}
-    depth = count_of(state, r"aggregator\.region\.blocks\.(\d+)\.", "aggregator.region.blocks.0.mlp.0.weight")
+    depth = count_of(state, r"aggregator\.region\.blocks\.(\d{1,4})\.", "aggregator.region.blocks.0.mlp.0.weight")
     return {**sizes, "in_dim": sizes_of(state, "aggregator.region.embed.weight")[1], "depth": depth}
 
 

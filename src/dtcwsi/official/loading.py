@@ -1,6 +1,5 @@
 """Weights of the methods' published implementations: their key names in, a model of this library out."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,7 +48,7 @@ def load_official(name: str, state_dict: Mapping[str, Tensor], **settings: Any) 
     _check_name(name)
     given = unwrapped(state_dict)
     published = _kind(name, given)
-    kept = {key: tensor for key, tensor in given.items() if not re.fullmatch(published.ignored, key)}
+    kept = published.kept(given)
     names = {key: published.renamed(key) for key in kept}
     check_apart(names)
     state = {ours: kept[key] for key, ours in names.items() if ours is not None}
@@ -137,8 +136,8 @@ def _kind(name: str, state: State) -> Published:
             return published
     others = [published for several in _PUBLISHED.values() for published in several if published.owns(state)]
     nearest = max(_PUBLISHED[name], key=lambda published: published.known(state))
-    if not others and 2 * nearest.known(state) > len(state):
-        return nearest  # what it lacks will be told
+    if not others and 2 * nearest.known(state) > len(nearest.kept(state)):
+        return nearest  # what is missing will be told
     most = max(others, key=lambda published: published.known(state), default=None)
     if most is not None:
         taken = next(known for known, several in _PUBLISHED.items() if most in several)

@@ -30,7 +30,7 @@ def _mamba2d_options(state: State) -> dict[str, Any]:
         "in_dim": in_dim,
         "n_classes": sizes_of(state, "aggregator.head.weight")[0],
         "width": width,
-        "layers": count_of(state, r"aggregator\.blocks\.(\d+)\.", "aggregator.blocks.0.log_rates"),
+        "layers": count_of(state, r"aggregator\.blocks\.(\d{1,4})\.", "aggregator.blocks.0.log_rates"),
         "states": sizes_of(state, "aggregator.blocks.0.log_rates")[1],
         "hidden": sizes_of(state, "aggregator.attention.0.weight")[0],
     }

@@ -1,5 +1,6 @@
 """MHIM-MIL's networks (DearCaat/MHIM-MIL, branch v1)."""
 
+import re
 from typing import Any
 
 from dtcwsi.official.clam import attention_options
@@ -10,11 +11,11 @@ __all__ = ["ABMIL", "MHIM_ABMIL", "MHIM_TRANSMIL"]
 
 _MHIM_NAMES = (
     (r"patch_to_emb\.0\.(weight|bias)", r"projection.0.\1"),
-    (r"online_encoder\.attention\.attention\.0\.weight", r"attention.hidden.weight"),
-    (r"online_encoder\.attention\.attention\.2\.weight", r"attention.score.weight"),
-    (r"online_encoder\.attention\.attention_a\.0\.weight", r"attention.hidden.weight"),
-    (r"online_encoder\.attention\.attention_b\.0\.weight", r"attention.gate.weight"),
-    (r"online_encoder\.attention\.attention_c\.weight", r"attention.score.weight"),
+    (r"online_encoder\.attention\.attention\.0\.(weight|bias)", r"attention.hidden.\1"),
+    (r"online_encoder\.attention\.attention\.2\.(weight|bias)", r"attention.score.\1"),
+    (r"online_encoder\.attention\.attention_a\.0\.(weight|bias)", r"attention.hidden.\1"),
+    (r"online_encoder\.attention\.attention_b\.0\.(weight|bias)", r"attention.gate.\1"),
+    (r"online_encoder\.attention\.attention_c\.(weight|bias)", r"attention.score.\1"),
     (r"predictor\.(weight|bias)", r"head.\1"),
 )
 
@@ -44,7 +45,8 @@ _TOGETHER = ((r"online_encoder\.attention\.attention_[abc]\..*", _GATED),)
 
 def _mhim_options(state: State) -> dict[str, Any]:
     classes, _ = sizes_of(state, "aggregator.head.weight")
-    return {**attention_options(state), "n_classes": classes, "attention_bias": False, "activation": "relu"}
+    biased = any(re.fullmatch(r"aggregator\.attention\..*\.bias", key) for key in state)
+    return {**attention_options(state), "n_classes": classes, "attention_bias": biased, "activation": "relu"}
 
 
 _ON_ABMIL = (r"online_encoder\.attention\..*", _MHIM_NAMES, _mhim_options)

@@ -28,7 +28,7 @@ def _options(state: State) -> dict[str, Any]:
     if numbers != expected:
         raise UsageError(
             f"the state dict of PANTHER has a head over {numbers:,} numbers a slide; expected {expected:,}, which are "
-            f"out_type='allcat' of {prototypes} prototypes of width {in_dim:,}: others have no counterpart here"
+            f"out_type='allcat' of {prototypes} prototypes of width {in_dim:,}, or indiv_mlps beside it"
         )
     return sizes
 
@@ -38,5 +38,9 @@ def _fitted(state: State) -> State:  # noqa: ARG001
     return {"aggregator.fitted_on": torch.tensor(1)}
 
 
+_FOREIGN = (
+    (r"(shared|postcat)_mlp\..*", "networks for all prototypes (shared_mlp, postcat_mlp)"),
+    (r"indiv_mlps\.\d+\.[1-9].*", "networks of several layers (n_fc_layers)"),
+)
 _JOINED = "the prior's and the head's weights in one: join their two state dicts, {**prior, **head}"
-PANTHER = Published("PANTHER", r"panther\.priors\.m", _NAMES, _options, added=_fitted, whole=_JOINED)
+PANTHER = Published("PANTHER", r"panther\.priors\.m", _NAMES, _options, added=_fitted, foreign=_FOREIGN, whole=_JOINED)

@@ -22,7 +22,7 @@ class Published:
     the first match decides; keys that match ``ignored`` are left out; ``options`` reads sizes off our keys by
     `sizes_of` and `count_of`; ``added`` makes what our model has and theirs keeps elsewhere. Where a key matches the
     first of ``together``, all the others must be there; one that matches the first of ``foreign`` belongs to what the
-    second says, which has no counterpart here; ``whole`` says what is expected where a key lacks.
+    second says, which has no counterpart here; ``whole`` says what is expected where a key is missing.
     """
 
     title: str
@@ -39,9 +39,13 @@ class Published:
         """Say whether the keys look like this implementation's."""
         return any(re.fullmatch(self.telltale, key) for key in state)
 
+    def kept(self, state: State) -> State:
+        """Leave out what is ignored."""
+        return {key: tensor for key, tensor in state.items() if not re.fullmatch(self.ignored, key)}
+
     def known(self, state: State) -> int:
         """Count the keys that are this implementation's, those left out aside."""
-        return sum(self.renamed(key) is not None and not re.fullmatch(self.ignored, key) for key in state)
+        return sum(self.renamed(key) is not None for key in self.kept(state))
 
     def lacking(self, state: State) -> set[str]:
         """Tell the keys that others call for and that are not there."""
@@ -79,7 +83,7 @@ def sizes_of(state: State, key: str, dims: int = 2) -> tuple[int, ...]:
 
 
 def count_of(state: State, pattern: str, first: str) -> int:
-    """Count numbered parts by the highest number of a key that begins so: a part that lacks some keys counts.
+    """Count numbered parts by the highest number of a key that begins so: a part some of whose keys are missing counts.
 
     Raises: KeyError with the key ``first`` if there is none.
     """

@@ -153,14 +153,15 @@ def feature_files(folder: Path) -> dict[str, Path]:
     if not below.is_dir() and folder.resolve().name == "features":
         below = folder
     if not files and below.is_dir():
-        encoders = sorted(path for path in below.iterdir() if path.is_dir() and _visible(path))
+        encoders = _with_files(below)
         if len(encoders) > 1:
             names = ", ".join(path.name for path in encoders)
             raise UsageError(f"{folder} holds features of several encoders ({names}); name one: {encoders[0]}")
         files = _visible(encoders[0]) if encoders else []
     if not files:
-        inside = next((path for path in sorted(folder.iterdir()) if path.is_dir() and _visible(path)), None)
-        advice = f"name {inside}" if inside else "run extract first or name the folder that holds them"
+        inside, tensors = _with_files(folder), sorted(folder.glob("*.pt"))
+        advice = f"name {inside[0]}" if inside else "run extract first or name the folder that holds them"
+        advice = "name the .h5 files that were made with its .pt, which have no coordinates" if tensors else advice
         raise UsageError(f"{folder} holds no .h5 feature files; {advice}")
     return {path.stem: path for path in files}
 
@@ -223,6 +224,11 @@ def _damage_told(path: Path) -> Iterator[None]:
         raise FeaturesError(
             f"{path} is damaged or not of this layout ({what}); delete it and extract the slide again"
         ) from error
+
+
+def _with_files(folder: Path) -> list[Path]:
+    """List the folders inside with .h5 files, sorted; ``patches`` of extract are coordinates alone."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "patches" and _visible(path))
 
 
 def _visible(folder: Path) -> list[Path]:
