@@ -44,6 +44,7 @@ def test_a_failing_input_keeps_its_row_and_the_rest_is_predicted(run, cohort, tr
     done = run("predict", trained, wide, cohort / "features/s01.h5", broken, "--out", out)
     assert done.status == 1
     rows = {row["slide_id"]: row for row in table(out.read_text())}
+    assert f"3 slides, 2 failed: {out}" in done.err
     assert rows["s01"]["prediction"]
     assert "features have width 9" in rows["wide"]["warning"]
     assert "is not a whole HDF5 file" in rows["nan"]["warning"]

@@ -39,16 +39,16 @@ def run(
         check_new_file(out)
     reading = Reading(work or run / "predicted", encoder, spacing, workers, device)
     rows = predict_inputs(trained, bring_features(trained, inputs, reading))
-    table = csv_text(rows)
+    table, failed = csv_text(rows), sum(row["prediction"] == "" for row in rows)
     if out is not None:
         write_text(out, table)
-        say(f"{count(len(rows), 'slide')}: {out}")
+        say(f"{count(len(rows), 'slide')}{f', {failed:,} failed' if failed else ''}: {out}")
     warn(trained, rows)
     if as_json:
         print_json(rows)
     elif out is None:
         typer.echo(table, nl=False)
-    return 1 if any(row["prediction"] == "" for row in rows) else 0
+    return 1 if failed else 0
 
 
 def predict_inputs(trained: "Run", inputs: list[Input]) -> list[dict[str, str]]:
