@@ -66,9 +66,7 @@ folds are the tile pools, seeds vary weights and validation parts.
 """,
     "tissue-published": """## Slides composed of real tiles, each system by its own recipe
 
-`python benchmarks/systems_rows.py tissue-published`: as for the demo. Lesion AUROC is against the tiles of carcinoma:
-of all seeds, of longformer and patchgd of two, of spt and transmil of the first; the others were trained before there
-were masks.
+`python benchmarks/systems_rows.py tissue-published`: as for the demo. Lesion AUROC is against the tiles of carcinoma.
 """,
 }
 ALSO = {"seen_auc": "AUC of training bags", "lesion_auroc": "lesion AUROC"}  # columns of tables that have them
@@ -87,7 +85,7 @@ WHY = """## Who fails, and why
   reason: four layers of convolutions are many weights for 160 bags or 37 slides. Here attention pools its places; the
   published head that flattens them is not in these tables.
 * **transmil**, **mhim-transmil** and **spt** lie below abmil on the demo and on tissue, where seeds differ by up to
-  0.24: probably too many weights for 37 slides. Nothing was searched for any of them. TransMIL's own recipe makes a
+  0.22: probably too many weights for 37 slides. Nothing was searched for any of them. TransMIL's own recipe makes a
   step of two slides, so 20 epochs are few steps, and it has not learned all it could; its paper has 200. What was taken
   for TransMIL's map, the attention of its last layer, misses the lesion (0.46 to 0.52); rolled out through both layers
   that of the same models finds it (0.75 to 0.84): [faithfulness](faithfulness.md).
