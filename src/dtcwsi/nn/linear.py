@@ -1,5 +1,7 @@
 """Linear maps of many rows, by the quicker of the two kernels that torch has for them on a processor."""
 
+import os
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -7,6 +9,8 @@ from torch.nn import functional
 
 __all__ = ["Linear", "convolved", "convolves", "linear"]
 
+# oneDNN keeps the kernels of 1,024 shapes, up to a MB each, and every slide is a shape of its own; read at the first
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 _FEW = 1 << 22  # multiplications: with fewer, nothing is gained
 _NARROW = 16
 
