@@ -16,7 +16,9 @@ HEAD = """# The comparison systems
 Made by `python benchmarks/systems_report.py`; nothing here is written by hand. One slide or cohort at a time shared two
 cores with nothing else for the speed table, with other work for the rest: take seconds of training as rough. Runs whose
 AUC has a star were trained on another machine, of sixteen cores and an H100 or H200; seconds and memory are of the
-others. A dagger: trained before the system's recipe or the weights it begins with were put right.
+others. A dagger: trained before the system's recipe or the weights it begins with were put right. Memory of training has
+in it the kernels that oneDNN keeps by number of rows, up to some 200 MiB; rows made before 5d6fee1 kept eight times as
+many.
 """
 SPEED_HEAD = """## Speed and memory beside the published code
 
@@ -62,11 +64,11 @@ before abmil by abmil's, all for 20 epochs. Published lengths are 20 to 300 epoc
     "tissue": """## Slides composed of real tiles
 
 `python benchmarks/systems_rows.py tissue`: the same on 60 slides of some 255 patches, one or two of 30 tiles carcinoma;
-folds are the tile pools, seeds vary weights and validation parts.
+folds are the tile pools, seeds vary weights and validation parts. Lesion AUROC is against the tiles of carcinoma.
 """,
     "tissue-published": """## Slides composed of real tiles, each system by its own recipe
 
-`python benchmarks/systems_rows.py tissue-published`: as for the demo. Lesion AUROC is against the tiles of carcinoma.
+`python benchmarks/systems_rows.py tissue-published`: as for the demo.
 """,
 }
 ALSO = {"seen_auc": "AUC of training bags", "lesion_auroc": "lesion AUROC"}  # columns of tables that have them
@@ -77,9 +79,9 @@ WHY = """## Who fails, and why
   the whole slide, and nobody has to find anything.
 * **random** keeps 40 % of the patches: of a single needle, it loses the needle in three of five slides. Where a lesion
   has several patches (demo, tissue), some stay, and nothing collapses as in the paper's Table 1.
-* **hipt** learns nothing under the common recipe on all three tasks: Adam without warm-up, at 1e-3 on slides and 3e-4
-  on needles, is probably too fast for its transformers. At its own 2e-4, with classes drawn evenly, it has hardly begun
-  after 20 epochs.
+* **hipt** learned needles with one seed of three and is near chance on the demo and on tissue by the common recipe: Adam
+  without warm-up, at 1e-3 on slides and 3e-4 on needles, is probably too fast for its transformers. At its own 2e-4,
+  with classes drawn evenly, it has hardly begun after 20 epochs.
 * **patchgd** learns needles by heart: the bags it was trained on it tells apart (the column beside accuracy), fresh
   ones not at all. It stays near chance on the demo by either recipe and on tissue by its own, probably for the same
   reason: four layers of convolutions are many weights for 160 bags or 37 slides. Here attention pools its places; the
