@@ -16,8 +16,8 @@ HEAD = """# The comparison systems
 Made by `python benchmarks/systems_report.py`; nothing here is written by hand. One slide or cohort at a time shared two
 cores with nothing else for the speed table, with other work for the rest: take seconds of training as rough. Runs whose
 AUC has a star were trained on another machine, of sixteen cores and an H100 or H200; seconds and memory are of the
-others. A dagger: trained before the system's recipe or the weights it begins with were put right. Memory of training has
-in it the kernels that oneDNN keeps by number of rows, up to some 200 MiB; rows made before 5d6fee1 kept eight times as
+others. A dagger: trained before the system's recipe or the weights it begins with were put right. Memory of training
+has in it the kernels that oneDNN keeps by number of rows, up to some 200 MiB; runs before 5d6fee1 kept eight times as
 many.
 """
 SPEED_HEAD = """## Speed and memory beside the published code
@@ -79,8 +79,8 @@ WHY = """## Who fails, and why
   the whole slide, and nobody has to find anything.
 * **random** keeps 40 % of the patches: of a single needle, it loses the needle in three of five slides. Where a lesion
   has several patches (demo, tissue), some stay, and nothing collapses as in the paper's Table 1.
-* **hipt** learned needles with one seed of three and is near chance on the demo and on tissue by the common recipe: Adam
-  without warm-up, at 1e-3 on slides and 3e-4 on needles, is probably too fast for its transformers. At its own 2e-4,
+* **hipt** learned needles with one seed of three and is near chance on the demo and on tissue by the common recipe:
+  Adam without warm-up, at 1e-3 on slides and 3e-4 on needles, is probably too fast for its transformers. At its own 2e-4,
   with classes drawn evenly, it has hardly begun after 20 epochs.
 * **patchgd** learns needles by heart: the bags it was trained on it tells apart (the column beside accuracy), fresh
   ones not at all. It stays near chance on the demo by either recipe and on tissue by its own, probably for the same
