@@ -80,8 +80,8 @@ WHY = """## Who fails, and why
 * **random** keeps 40 % of the patches: of a single needle, it loses the needle in three of five slides. Where a lesion
   has several patches (demo, tissue), some stay, and nothing collapses as in the paper's Table 1.
 * **hipt** learned needles with one seed of three and is near chance on the demo and on tissue by the common recipe:
-  Adam without warm-up, at 1e-3 on slides and 3e-4 on needles, is probably too fast for its transformers. At its own 2e-4,
-  with classes drawn evenly, it has hardly begun after 20 epochs.
+  Adam without warm-up, at 1e-3 on slides and 3e-4 on needles, is probably too fast for its transformers. At its own
+  2e-4, with classes drawn evenly, it has hardly begun after 20 epochs.
 * **patchgd** learns needles by heart: the bags it was trained on it tells apart (the column beside accuracy), fresh
   ones not at all. It stays near chance on the demo by either recipe and on tissue by its own, probably for the same
   reason: four layers of convolutions are many weights for 160 bags or 37 slides. Here attention pools its places; the
