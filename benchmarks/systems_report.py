@@ -17,8 +17,8 @@ Made by `python benchmarks/systems_report.py`; nothing here is written by hand. 
 cores with nothing else for the speed table, with other work for the rest: take seconds of training as rough. Runs whose
 AUC has a star were trained on another machine, of sixteen cores and an H100 or H200; seconds and memory are of the
 others. A dagger: trained before the system's recipe or the weights it begins with were put right. Memory of training
-has in it the kernels that oneDNN keeps by number of rows, up to some 200 MiB; runs before 5d6fee1 kept eight times as
-many.
+has in it the kernels that oneDNN keeps by number of rows, up to some 200 MiB: since 7de541e, and until 5d6fee1 up to
+eight times as many.
 """
 SPEED_HEAD = """## Speed and memory beside the published code
 
